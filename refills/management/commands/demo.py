@@ -1,0 +1,269 @@
+import random
+import secrets
+import shlex
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.management.base import BaseCommand
+from django.db import transaction
+from django.utils import timezone
+
+from apikeys.keys import authenticate, create_api_key
+from apikeys.models import Account
+from notpanel.api.errors import AccountSuspended, InvalidApiKey
+from orders.models import DELIVERED, UNDER_WAY, Order, Service
+from orders.models import Status as OrderStatus
+from refills.models import Refill, Status
+from refills.requests import request_refills
+from refills.settlement import settle
+
+FILE = settings.BASE_DIR / "var" / "demo.env"
+
+# Far from what a panel that is really used would import.
+FIRST_SERVICE = 900_001
+FIRST_ORDER = 2_000_000_001
+
+PLATFORMS = ("Photos", "Videos", "Music", "Streams", "Channels", "Maps", "Apps", "Podcasts")
+KINDS = ("followers", "likes", "views", "comments", "shares", "plays", "members", "reviews", "saves", "visits")
+# What a service promises: its name, whether it refills, for how many days, how often per order.
+PROMISES = (
+    ("no refill", False, None, None),
+    ("refilled for 30 days", True, 30, None),
+    ("refilled for life", True, None, None),
+)
+
+# What has become of the refills of an order, oldest first.
+HISTORIES: tuple[tuple[Status, ...], ...] = (
+    (Status.PENDING,),
+    (Status.APPROVED,),
+    (Status.COMPLETED,),
+    (Status.REJECTED,),
+    (Status.COMPLETED, Status.PENDING),
+    (Status.REJECTED, Status.PENDING),
+    (Status.REJECTED, Status.COMPLETED),
+    (Status.COMPLETED, Status.COMPLETED, Status.APPROVED),
+)
+REASONS = ("The account is private.", "Nothing has dropped.", "The link leads nowhere.", "Bought elsewhere meanwhile.")
+
+
+class Command(BaseCommand):
+    help = "Loads a demonstration: services, orders and refills in every state, and who may see them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.formatter_class = RawDescriptionHelpFormatter
+        parser.epilog = (
+            "Everything belongs to the accounts demo-standard, demo-reseller, demo-agency, demo-suspended and\n"
+            "demo-staff; running it again puts their orders and refills back to how they were, and touches no others.\n"
+            f"Keys and ids are written to {FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
+            "Exit status: 0 loaded; 2 wrong usage."
+        )
+        parser.add_argument(
+            "--base-url", default=f"http://127.0.0.1:{settings.PORT}", help="where the site is served; %(default)s"
+        )
+
+    def handle(self, *args: Any, base_url: str, **options: Any) -> None:
+        earlier = _read_file()
+        with transaction.atomic():
+            variables = {"BASE_URL": base_url, **_load(earlier)}
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.touch(mode=0o600)
+        FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+        self.stdout.write(
+            f"""
+The demo is at {base_url}
+
+Admin      {base_url}/admin/   user {variables["STAFF_USER"]}   password {variables["STAFF_PASSWORD"]}
+API key    {variables["API_KEY"]}
+
+Request a refill (the second time it is refused: one is pending):
+
+curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill&order={variables["ORDER_COMPLETED"]}"
+
+All keys and orders, as shell variables: {FILE.relative_to(settings.BASE_DIR)}
+"""
+        )
+
+
+def _read_file() -> dict[str, str]:
+    """Return the variables that an earlier run wrote: its keys are stored nowhere else."""
+    if not FILE.exists():
+        return {}
+    lines = (line.partition("=") for line in FILE.read_text().splitlines())
+    return {name: "".join(shlex.split(value)) for name, _, value in lines}
+
+
+def _load(earlier: dict[str, str]) -> dict[str, str]:
+    now = timezone.now()
+    dice = random.Random(20260101)  # the same demo each time
+    staff, password = _staff(earlier.get("STAFF_PASSWORD", ""))
+    reseller, standard, agency, suspended = (
+        Account.objects.update_or_create(username=f"demo-{name}", defaults={"tier": tier, "is_active": active})[0]
+        for name, tier, active in (
+            ("reseller", Account.Tier.RESELLER, True),
+            ("standard", Account.Tier.STANDARD, True),
+            ("agency", Account.Tier.AGENCY, True),
+            ("suspended", Account.Tier.STANDARD, False),
+        )
+    )
+    services = _services(dice)
+    no_refill, thirty_days, for_life = services[:3]
+    completed, partial = OrderStatus.COMPLETED, OrderStatus.PARTIAL
+    draft = _Draft(dice, now)
+    names = {
+        "ORDER_COMPLETED": draft.add(reseller, for_life, completed),
+        "ORDER_PARTIAL": draft.add(reseller, for_life, partial),
+        "ORDER_PROCESSING": draft.add(reseller, for_life, OrderStatus.PROCESSING),
+        "ORDER_NO_REFILL": draft.add(reseller, no_refill, completed),
+        "ORDER_PENDING_REFILL": draft.add(reseller, for_life, completed, history=(Status.PENDING,)),
+        "ORDER_CAPPED": draft.add(reseller, for_life, completed, history=(Status.COMPLETED,) * settings.REFILL_LIMIT),
+        "ORDER_EXPIRED": draft.add(reseller, thirty_days, completed, days_ago=45),
+    }
+    fresh = [draft.add(reseller, for_life, completed) for _ in range(100)]
+    for _ in range(300):
+        service = dice.choice(services)
+        status = dice.choice([*OrderStatus.values, completed, completed, partial])
+        refillable = status in DELIVERED and service.refill
+        history = dice.choice(HISTORIES) if refillable and dice.random() < 0.9 else ()
+        draft.add(
+            dice.choice([reseller, standard, agency]), service, status, days_ago=dice.randint(4, 29), history=history
+        )
+    orders = draft.save()
+    draft.save_histories(orders, staff)
+    return {
+        "API_KEY": _key(reseller, earlier.get("API_KEY", "")),
+        "OTHER_API_KEY": _key(standard, earlier.get("OTHER_API_KEY", "")),
+        "SUSPENDED_API_KEY": _key(suspended, earlier.get("SUSPENDED_API_KEY", "")),
+        **{name: orders[number].id for name, number in names.items()},
+        "ORDERS_FRESH": ",".join(orders[number].id for number in fresh),
+        "STAFF_USER": staff.username,
+        "STAFF_PASSWORD": password,
+    }
+
+
+def _staff(password: str) -> tuple[Account, str]:
+    staff, _ = Account.objects.update_or_create(
+        username="demo-staff", defaults={"is_staff": True, "is_superuser": True, "is_active": True}
+    )
+    if not staff.check_password(password):
+        password = secrets.token_urlsafe(12)
+        staff.set_password(password)
+        staff.save()
+    return staff, password
+
+
+def _key(account: Account, raw_key: str) -> str:
+    """Return ``raw_key`` if it still is a key of the account, and else a new one in place of the demo's old one."""
+    try:
+        if authenticate(raw_key).account_id == account.pk:
+            return raw_key
+    except AccountSuspended:
+        return raw_key
+    except InvalidApiKey:
+        pass
+    for api_key in account.api_keys.filter(name="demo", revoked_at=None):
+        api_key.revoke(timezone.now())
+    return create_api_key(account, "demo")[1]
+
+
+def _services(dice: random.Random) -> list[Service]:
+    services = [
+        Service(
+            id=FIRST_SERVICE + index,
+            name=f"{platform} {kind}, {promise}",
+            category=f"{platform} {kind}",
+            rate=Decimal(dice.randint(5, 900)) / 100,
+            min=dice.choice([10, 50, 100]),
+            max=dice.choice([1_000, 10_000, 1_000_000]),
+            refill=refill,
+            cancel=dice.random() < 0.5,
+            refill_days=days,
+            refill_limit=limit,
+        )
+        for index, (platform, kind, (promise, refill, days, limit)) in enumerate(
+            (platform, kind, promise) for platform in PLATFORMS for kind in KINDS for promise in PROMISES
+        )
+    ]
+    fields = [field.name for field in Service._meta.fields if not field.primary_key]
+    return Service.objects.bulk_create(services, update_conflicts=True, unique_fields=["id"], update_fields=fields)
+
+
+class _Draft:
+    """The orders of the demo, by their numbers, and what is to become of their refills."""
+
+    def __init__(self, dice: random.Random, now: datetime) -> None:
+        self.dice, self.now = dice, now
+        self.orders: list[Order] = []
+        self.histories: dict[int, tuple[Status, ...]] = {}
+
+    def add(
+        self,
+        account: Account,
+        service: Service,
+        status: str,
+        *,
+        days_ago: int = 10,
+        history: tuple[Status, ...] = (),
+    ) -> int:
+        """Add an order, completed ``days_ago`` if it is over. Returns its number."""
+        number = FIRST_ORDER + len(self.orders)
+        quantity = self.dice.randint(service.min, 1000) // 10 * 10 + 10
+        under_way = status in UNDER_WAY
+        self.orders.append(
+            Order(
+                number=number,
+                account=account,
+                service=service,
+                link=f"https://example.com/{service.category.replace(' ', '/')}/{number}",
+                quantity=quantity,
+                charge=(service.rate * quantity / 1000).quantize(Decimal("0.00001")),
+                start_count=None if status == OrderStatus.PENDING else self.dice.randint(0, 50_000),
+                remains={OrderStatus.COMPLETED: 0, OrderStatus.PARTIAL: quantity // 4}.get(
+                    OrderStatus(status), quantity
+                ),
+                status=status,
+                created_at=self.now - timedelta(days=days_ago, hours=self.dice.randint(1, 40)),
+                completed_at=None if under_way else self.now - timedelta(days=days_ago),
+            )
+        )
+        self.histories[number] = history
+        return number
+
+    def save(self) -> dict[int, Order]:
+        """Write the orders, without the refills that an earlier run and its visitors made of them."""
+        numbers = [order.number for order in self.orders]
+        refills = Refill.objects.filter(order__number__in=numbers)
+        LogEntry.objects.filter(
+            content_type=ContentType.objects.get_for_model(Refill), object_id__in=[refill.id for refill in refills]
+        ).delete()
+        refills.delete()
+        fields = [field.name for field in Order._meta.fields if field.name not in ("id", "number")]
+        Order.objects.bulk_create(self.orders, update_conflicts=True, unique_fields=["number"], update_fields=fields)
+        return {order.number: order for order in Order.objects.filter(number__in=numbers)}
+
+    def save_histories(self, orders: dict[int, Order], staff: Account) -> None:
+        """Request and settle refills as customers and staff do, and then put them back in time."""
+        for turn in range(max(map(len, self.histories.values()))):
+            wanted = {
+                orders[number]: history[turn] for number, history in self.histories.items() if len(history) > turn
+            }
+            made = {}
+            for account_id in {order.account_id for order in wanted}:
+                theirs = [order for order in wanted if order.account_id == account_id]
+                for refill in request_refills(account_id, [order.id for order in theirs]):
+                    assert isinstance(refill, Refill), refill
+                    made[refill] = wanted[refill.order]
+            for status in (Status.APPROVED, Status.COMPLETED, Status.REJECTED):
+                note = self.dice.choice(REASONS) if status == Status.REJECTED else ""
+                settle([refill.id for refill, wish in made.items() if wish == status], status, staff, note)
+        for refill in (refills := list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))):
+            in_flight = refill.settled_at is None
+            refill.created_at = self.now - timedelta(minutes=self.dice.randint(5, 3_000 if in_flight else 4_000))
+            later = refill.created_at + (self.now - refill.created_at) * self.dice.random()
+            refill.approved_at = refill.approved_at and later
+            refill.settled_at = refill.settled_at and later
+        Refill.objects.bulk_update(refills, ["created_at", "approved_at", "settled_at"])

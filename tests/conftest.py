@@ -1,0 +1,65 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from apikeys.keys import create_api_key
+from apikeys.models import Account, ApiKey
+from tests import factories
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture(autouse=True)
+def _quick_and_clean(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    cache.clear()
+
+
+@dataclass
+class Customer:
+    """A customer and a program of theirs: ``post`` sends what a client sends, with the key."""
+
+    account: Account
+    api_key: ApiKey
+    raw_key: str
+
+    def post(self, action: str | None = None, **parameters: Any) -> Any:
+        return post(key=self.raw_key, **({"action": action} if action else {}), **parameters)
+
+    def refill(self, order: Any) -> Any:
+        return self.post("refill", order=getattr(order, "pk", order)).json()
+
+
+def post(**parameters: Any) -> Any:
+    return Client().post("/api/v2", urlencode(parameters), content_type=FORM)
+
+
+def post_json(body: Any) -> Any:
+    return Client().post("/api/v2", body if isinstance(body, bytes) else json.dumps(body), content_type="application/json")
+
+
+def new_customer(**fields: Any) -> Customer:
+    account = factories.Account(**fields)
+    return Customer(account, *create_api_key(account))
+
+
+@pytest.fixture
+def customer(db) -> Customer:
+    return new_customer()
+
+
+@pytest.fixture
+def customers(db) -> Callable[..., Customer]:
+    return new_customer
+
+
+@pytest.fixture
+def staff(db) -> Account:
+    return factories.Account(username="agent", is_staff=True, is_superuser=True)

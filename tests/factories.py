@@ -1,0 +1,69 @@
+from datetime import timedelta
+from decimal import Decimal
+
+import factory
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+
+from apikeys import models as apikeys
+from orders import models as orders
+from refills import models as refills
+
+
+class Account(DjangoModelFactory):
+    class Meta:
+        model = apikeys.Account
+
+    username = factory.Sequence(lambda n: f"customer{n}")
+
+
+class Service(DjangoModelFactory):
+    class Meta:
+        model = orders.Service
+
+    id = factory.Sequence(lambda n: n + 1)
+    name = factory.LazyAttribute(lambda service: f"Followers {service.id}")
+    category = "Followers"
+    rate = Decimal("0.90")
+    min = 50
+    max = 10_000
+    refill = True
+
+
+class Order(DjangoModelFactory):
+    """A completed order of a service that refills: a refill of it is accepted."""
+
+    class Meta:
+        model = orders.Order
+
+    number = factory.Sequence(lambda n: n + 1)
+    account = factory.SubFactory(Account)
+    service = factory.SubFactory(Service)
+    link = "https://example.com/someone"
+    quantity = 1000
+    charge = Decimal("0.90")
+    start_count = 1234
+    remains = 0
+    status = orders.Status.COMPLETED
+    created_at = factory.LazyFunction(lambda: timezone.now() - timedelta(days=11))
+    completed_at = factory.LazyAttribute(
+        lambda order: None if order.status in orders.UNDER_WAY else order.created_at + timedelta(days=1)
+    )
+
+
+class Refill(DjangoModelFactory):
+    """A refill as the database allows it; ``staff`` is who approved or settled it."""
+
+    class Meta:
+        model = refills.Refill
+
+    class Params:
+        staff = factory.SubFactory(Account)
+
+    order = factory.SubFactory(Order)
+    status = refills.Status.PENDING
+    created_at = factory.LazyFunction(timezone.now)
+    approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == refills.Status.APPROVED else None)
+    approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == refills.Status.APPROVED else None)
+    settled_at = factory.LazyAttribute(lambda o: o.created_at if o.status in refills.SETTLED else None)
+    settled_by = factory.LazyAttribute(lambda o: o.staff if o.status in refills.SETTLED else None)

@@ -1,0 +1,61 @@
+"""Real threads and real transactions, for rules that must hold under any race."""
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+
+# The races of all modules run in one worker, so that together they stay within the server's connections.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
+
+
+def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Make all calls at once, each in a thread and a connection of its own. Returns their results in order."""
+    calls = list(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            barrier.wait()
+            return call()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as executor:
+        return [future.result() for future in [executor.submit(run, call) for call in calls]]
+
+
+class Waiting:
+    """A call in a thread of its own, which is known to wait for a lock before the test goes on."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._executor = ThreadPoolExecutor(1)
+        started = threading.Event()
+        self._process = 0
+
+        def run() -> Any:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_backend_pid()")
+                    self._process = cursor.fetchone()[0]
+                started.set()
+                return call()
+            finally:
+                connection.close()
+
+        self._future = self._executor.submit(run)
+        started.wait()
+        while not self._is_blocked():
+            assert not self._future.done(), "it did not wait for a lock"
+
+    def _is_blocked(self) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", [self._process])
+            return bool(cursor.fetchone()[0])
+
+    def result(self) -> Any:
+        self._executor.shutdown()
+        return self._future.result()
