@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 import orders.api
 import refills.api
 from apikeys.keys import authenticate
-from notpanel.api.view import ApiView, not_found
+from notpanel.api.view import ApiView, NotFoundView
 
 ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
 
@@ -18,5 +18,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v2", api_v2, name="api-v2"),
     path("api/v2/", api_v2),
-    re_path(r"^api(/|$)", not_found),
+    re_path(r"^api(?:/|$)", NotFoundView.as_view()),
 ]

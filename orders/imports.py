@@ -252,6 +252,7 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         cursor.execute("SET LOCAL statement_timeout = 0")
         # Of imports at the same time one goes on. Requests for refills only lock rows, and are not held up.
         cursor.execute(f"LOCK TABLE {orders} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")  # of an import within the same transaction
         cursor.execute(
             """
             CREATE TEMPORARY TABLE incoming (

@@ -60,7 +60,6 @@ class Refill(models.Model):
             models.UniqueConstraint(
                 fields=["order"], condition=Q(status__in=IN_FLIGHT), name="refill_one_in_flight_per_order"
             ),
-            models.CheckConstraint(condition=Q(status__in=Status.values), name="refill_status_is_known"),
             models.CheckConstraint(
                 condition=Q(status__in=IN_FLIGHT, settled_at__isnull=True, settled_by__isnull=True)
                 | Q(status__in=SETTLED, settled_at__isnull=False, settled_by__isnull=False),

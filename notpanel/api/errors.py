@@ -143,5 +143,6 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     error = as_api_error(exc)
     if error.status >= 500:
         logger.error("%s: %s", type(exc).__name__, error.text, exc_info=sys.exc_info())
+    if error.status == 500:  # for whatever collects errors; a 503 is no mistake of ours
         got_request_exception.send(sender=None, request=context["request"])
     return Response({"error": error.text}, status=error.status, headers=error.headers)

@@ -110,7 +110,3 @@ class NotFoundView(JsonView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         raise NotFound
-
-
-def not_found(request: HttpRequest) -> Response:
-    return NotFoundView.as_view()(request)

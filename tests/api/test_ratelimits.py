@@ -1,0 +1,262 @@
+"""Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from django.core.cache import caches
+from django.test import Client, RequestFactory
+
+from apikeys.keys import create_api_key
+from apikeys.models import ApiKey
+from notpanel.api.ratelimits import client_address
+from tests.conftest import FORM, Customer, post
+from tests.redis_server import redis_url  # noqa: F401
+
+NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True, params=["memory", "redis"])
+def counters(request, settings):
+    """Every test here runs twice: counted in memory, and in a real Redis."""
+    if request.param == "redis":
+        settings.CACHES = {
+            "default": {
+                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "LOCATION": request.getfixturevalue("redis_url"),
+                "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
+            }
+        }
+    yield
+    caches.close_all()
+
+
+@pytest.fixture(autouse=True)
+def _noon(time_machine, counters):
+    time_machine.move_to(NOON, tick=False)
+
+
+def send(customer, **headers):
+    return Client().post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM, headers=headers)
+
+
+def test_headers_tell_of_the_layer_with_the_least_left(customer, settings):
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 5
+
+    response = send(customer)
+
+    assert response["X-RateLimit-Limit"] == "5"
+    assert response["X-RateLimit-Remaining"] == "4"
+    assert response["X-RateLimit-Tier-Remaining"] == "199"
+    assert 0 < int(response["X-RateLimit-Reset"]) - NOON.timestamp() <= 60
+    assert "Retry-After" not in response
+    assert "X-RateLimit-DeniedBy" not in response
+
+    settings.RATE_LIMIT_IP = 3
+
+    assert send(customer)["X-RateLimit-Limit"] == "3"
+
+
+def test_the_key_limit(customer, settings):
+    settings.RATE_LIMIT_KEY = 3
+
+    responses = [send(customer) for _ in range(5)]
+
+    assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
+    assert [response["X-RateLimit-Remaining"] for response in responses] == ["2", "1", "0", "0", "0"]
+    denied = responses[-1]
+    assert denied.json() == {"error": "Rate limit exceeded"}
+    assert denied["X-RateLimit-DeniedBy"] == "key"
+    # What the key layer refuses is not counted on the tier.
+    assert denied["X-RateLimit-Tier-Remaining"] == "197"
+    assert 1 <= int(denied["Retry-After"]) <= 60
+    assert int(denied["X-RateLimit-Reset"]) == NOON.timestamp() + int(denied["Retry-After"])
+
+
+def test_a_key_may_have_a_limit_of_its_own(customer):
+    ApiKey.objects.update(limit_per_minute=1)
+
+    assert [send(customer).status_code for _ in range(2)] == [200, 429]
+
+
+def test_another_key_is_counted_by_itself(customer, settings):
+    settings.RATE_LIMIT_KEY = 1
+    other = Customer(customer.account, *create_api_key(customer.account))
+    send(customer)
+
+    assert send(customer).status_code == 429
+    assert send(other).status_code == 200
+
+
+@pytest.mark.parametrize("tier", ["standard", "reseller", "agency"])
+def test_the_tier_limit_is_over_all_keys_of_the_account(customers, settings, tier):
+    settings.RATE_LIMIT_TIERS = {"standard": 100, "reseller": 100, "agency": 100, tier: 3}
+    customer = customers(tier=tier)
+    other_key = Customer(customer.account, *create_api_key(customer.account))
+    customers(tier=tier)
+
+    responses = [send(who) for who in (customer, other_key, customer, other_key)]
+
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    assert [response["X-RateLimit-Tier-Remaining"] for response in responses] == ["2", "1", "0", "0"]
+    assert responses[-1]["X-RateLimit-DeniedBy"] == "tier"
+    assert send(customers(tier=tier)).status_code == 200
+
+
+def test_the_default_figures(settings):
+    assert settings.RATE_LIMIT_IP == 300
+    assert settings.RATE_LIMIT_KEY == 100
+    assert settings.RATE_LIMIT_TIERS == {"standard": 200, "reseller": 1000, "agency": 5000}
+
+
+def test_guessing_keys_is_bounded_by_the_address(db, settings):
+    settings.RATE_LIMIT_IP = 2
+
+    responses = [post(key=f"np_guess{n}", action="services") for n in range(4)]
+
+    assert [response.status_code for response in responses] == [401, 401, 429, 429]
+    assert responses[-1]["X-RateLimit-DeniedBy"] == "ip"
+    assert responses[-1]["Retry-After"]
+
+
+def test_an_answer_without_an_account_tells_of_the_address(db):
+    response = post(key="np_guess", action="services")
+
+    assert response["X-RateLimit-Limit"] == "300"
+    assert response["X-RateLimit-Remaining"] == "299"
+    assert "X-RateLimit-Tier-Remaining" not in response
+
+
+def test_an_address_that_is_denied_touches_no_database(customer, settings, django_assert_num_queries):
+    settings.RATE_LIMIT_IP = 1
+    send(customer)
+
+    with django_assert_num_queries(0):
+        assert send(customer).status_code == 429
+
+
+def test_a_batch_is_one_unit(customer):
+    response = customer.post("refill", orders=",".join(map(str, range(1, 101))))
+
+    assert response["X-RateLimit-Remaining"] == "99"
+
+
+def test_errors_are_counted_too(customer, settings):
+    settings.RATE_LIMIT_KEY = 2
+
+    assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
+
+
+def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, settings, time_machine):
+    settings.RATE_LIMIT_KEY = 1
+    reset = int(send(customer)["X-RateLimit-Reset"])
+
+    time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
+    denied = send(customer)
+    assert denied.status_code == 429
+    assert denied["Retry-After"] == "1"
+
+    time_machine.move_to(datetime.fromtimestamp(reset, UTC), tick=False)
+    assert send(customer).status_code == 200
+
+
+# ---- Whose address it is
+
+
+def address(peer, forwarded=None):
+    extra = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
+    return client_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra))
+
+
+@pytest.fixture
+def proxies(settings):
+    import ipaddress
+
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8::/32")]
+
+
+class TestAddress:
+    @pytest.fixture(autouse=True, params=["memory"])
+    def counters(self):
+        """Nothing is counted here."""
+
+    def test_no_proxy_is_trusted_by_default(self):
+        assert address("10.0.0.1", "203.0.113.7") == "10.0.0.1"
+
+    def test_a_trusted_proxy_tells_the_address(self, proxies):
+        assert address("10.0.0.1", "203.0.113.7") == "203.0.113.7"
+
+    def test_a_client_cannot_pick_its_own(self, proxies):
+        assert address("203.0.113.7", "198.51.100.1") == "203.0.113.7"
+        assert address("10.0.0.1", "198.51.100.1, 203.0.113.7") == "203.0.113.7"
+        assert address("10.0.0.1", "198.51.100.1, 10.9.9.9, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
+
+    def test_a_chain_of_trusted_proxies_ends_at_its_first(self, proxies):
+        assert address("10.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3"
+
+    def test_garbage_ends_the_chain(self, proxies):
+        assert address("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2") == "10.0.0.2"
+        assert address("10.0.0.1", "") == "10.0.0.1"
+        assert address("10.0.0.1") == "10.0.0.1"
+
+    def test_ipv6_is_counted_by_its_64(self, proxies):
+        assert address("2a00:1:2:3:4:5:6:7") == "2a00:1:2:3::"
+        assert address("2001:db8::1", "2a00:1:2:3:ffff::1") == "2a00:1:2:3::"
+        assert address("fe80::1%eth0") == "fe80::"
+
+    def test_ipv4_within_ipv6_is_ipv4(self, proxies):
+        assert address("::ffff:203.0.113.7") == "203.0.113.7"
+        assert address("::ffff:10.0.0.1", "::ffff:203.0.113.7") == "203.0.113.7"
+
+    def test_a_unix_socket_is_a_proxy_of_this_machine(self, proxies, settings):
+        assert address("", "203.0.113.7") == "203.0.113.7"
+        settings.TRUSTED_PROXIES = []
+        assert address("", "203.0.113.7") == "None"
+
+
+def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, proxies):
+    settings.RATE_LIMIT_IP = 1
+    behind_proxy = {"REMOTE_ADDR": "10.0.0.1"}
+
+    def send_from(forwarded):
+        return Client(**behind_proxy).post(
+            "/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM, headers={"X-Forwarded-For": forwarded}
+        )
+
+    assert send_from("203.0.113.1").status_code == 200
+    assert send_from("203.0.113.2").status_code == 200
+    assert send_from("203.0.113.1, 203.0.113.2").status_code == 429
+
+
+# ---- When the counters cannot be kept
+
+
+def test_a_redis_that_is_down_is_a_503(customer, settings):
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://127.0.0.1:1/0",
+            "OPTIONS": {"socket_connect_timeout": 1},
+        }
+    }
+
+    response = send(customer)
+
+    assert (response.status_code, response.json()) == (503, {"error": "Service temporarily unavailable"})
+    assert response["Retry-After"]
+
+
+def test_a_counter_that_is_lost_between_two_steps_is_a_503(customer, monkeypatch):
+    monkeypatch.setattr("django_ratelimit.core.caches", {"default": LostCounter()})
+
+    assert send(customer).status_code == 503
+
+
+class LostCounter:
+    def add(self, *args):
+        return False
+
+    def incr(self, key):
+        raise ValueError("Key not found")

@@ -1,0 +1,298 @@
+"""How requests come in and answers go out (contract.md, "Transport")."""
+
+import json
+import logging
+import re
+
+import pytest
+from django.db import OperationalError
+from django.test import Client
+
+from notpanel.api.actions import LARGEST_BATCH
+from orders.models import Order
+from tests import factories
+from tests.conftest import FORM, post, post_json
+
+
+@pytest.fixture
+def order(customer):
+    return factories.Order(account=customer.account)
+
+
+@pytest.mark.parametrize("path", ["/api/v2", "/api/v2/"])
+def test_both_addresses_are_served_directly(customer, order, path):
+    body = f"key={customer.raw_key}&action=status&order={order.pk}"
+
+    response = Client().post(path, body, content_type=FORM)
+
+    assert response.status_code == 200
+    assert response.json()["status"] == "completed"
+
+
+def test_multipart_is_read(customer, order):
+    response = Client().post("/api/v2", {"key": customer.raw_key, "action": "status", "order": order.pk})
+
+    assert response.json()["status"] == "completed"
+
+
+def test_a_body_without_a_content_type_is_read_as_a_form(customer, order):
+    body = f"key={customer.raw_key}&action=status&order={order.pk}"
+
+    assert Client().post("/api/v2", body, content_type="").json()["status"] == "completed"
+
+
+def test_json_is_read_and_its_scalars_are_text(customer, order):
+    response = post_json({"key": customer.raw_key, "action": "status", "order": order.number})
+
+    assert response.json()["status"] == "completed"
+
+
+@pytest.mark.parametrize("orders", ["{0},{1}", ["{0}", "{1}"], "list of numbers"])
+def test_json_takes_a_batch_as_csv_or_as_a_list(customer, order, orders):
+    other = factories.Order(account=customer.account)
+    ids = [str(order.number), str(other.number)]
+    if orders == "list of numbers":
+        orders = [order.number, other.number]
+    elif isinstance(orders, list):
+        orders = ids
+    else:
+        orders = orders.format(*ids)
+
+    response = post_json({"key": customer.raw_key, "action": "refill", "orders": orders})
+
+    assert [row["order"] for row in response.json()] == ids
+    assert all(row["refill"].startswith("ref_") for row in response.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b'"key"', "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b"\xef\xbb\xbf{}", "application/json"),
+        (b"[" * 60_000, "application/json"),
+        (b'{"key": NaN}', "application/json"),
+        (b"{" + b'"key": ' + b"1" * 5000 + b"}", "application/json"),
+        (b"key=x", "multipart/form-data"),
+        (b"key=x", "multipart/form-data; boundary=\xc3\xa9"),
+        (b"key=x", f"{FORM}; charset=rot13"),
+        ("&".join(f"a{n}=1" for n in range(2000)).encode(), FORM),
+    ],
+)
+def test_a_body_that_cannot_be_parsed_is_malformed(db, body, content_type):
+    response = Client().generic("POST", "/api/v2", body, content_type=content_type)
+
+    assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
+
+
+@pytest.mark.parametrize("value", [{"id": 1}, [["x"]], [{"id": 1}]])
+@pytest.mark.parametrize("name", ["order", "orders"])
+def test_a_parameter_that_is_no_text_is_malformed(customer, name, value):
+    response = post_json({"key": customer.raw_key, "action": "refill", name: value})
+
+    assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
+
+
+def test_a_file_is_no_text(customer):
+    upload = {"key": customer.raw_key, "action": "refill", "order": open(__file__)}  # noqa: SIM115
+
+    response = Client().post("/api/v2", upload)
+
+    assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "garbage"])
+def test_other_media_types_are_not_supported(db, content_type):
+    response = Client().post("/api/v2", "key=x", content_type=content_type)
+
+    assert (response.status_code, response.json()) == (415, {"error": "Unsupported media type"})
+
+
+def test_a_body_of_64_kib_is_read(db):
+    response = Client().post("/api/v2", "key=" + "x" * (64 * 1024 - 4), content_type=FORM)
+
+    assert response.status_code == 401
+
+
+def test_a_larger_body_is_refused(db):
+    response = Client().post("/api/v2", "key=" + "x" * (64 * 1024 - 3), content_type=FORM)
+
+    assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
+
+
+def test_a_full_batch_of_the_longest_ids_fits(customer):
+    ids = [f"{n:064}" for n in range(1, LARGEST_BATCH + 1)]
+
+    response = customer.post("refill", orders=",".join(ids))
+
+    assert response.status_code == 200
+    assert len(response.json()) == LARGEST_BATCH
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete", "options", "head"])
+def test_only_post_is_allowed(db, method):
+    response = getattr(Client(), method)("/api/v2")
+
+    assert response.status_code == 405
+    assert response["Allow"] == "POST"
+    if method != "head":
+        assert response.json() == {"error": "Method not allowed"}
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v2/refill", "/api/v2//"])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_other_addresses_are_not_found_in_json(db, path, method):
+    response = getattr(Client(), method)(path)
+
+    assert (response.status_code, response.json()) == (404, {"error": "Not found"})
+
+
+def test_a_host_that_is_not_ours_is_refused_in_json(db):
+    response = Client().post("/api/v2", "key=x", content_type=FORM, headers={"host": "evil.example"})
+
+    assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "garbage", ""])
+def test_answers_are_json_whatever_the_client_accepts(db, accept):
+    response = Client().post("/api/v2?format=html", "key=x", content_type=FORM, headers={"accept": accept})
+
+    assert response.status_code == 401
+    assert response["Content-Type"] == "application/json"
+
+
+def test_a_key_in_the_query_string_or_a_header_is_not_looked_at(customer):
+    response = Client().post(
+        f"/api/v2?key={customer.raw_key}",
+        "action=services",
+        content_type=FORM,
+        headers={"authorization": f"Bearer {customer.raw_key}", "x-api-key": customer.raw_key},
+    )
+
+    assert (response.status_code, response.json()) == (401, {"error": "Invalid API key"})
+
+
+def test_half_a_surrogate_pair_is_echoed(customer):
+    response = post_json({"key": customer.raw_key, "action": "status", "orders": ["\ud800"]})
+
+    assert response.status_code == 200
+    assert response.json() == {"\ud800": {"error": "Order not found"}}
+
+
+# ---- Request ids and the log
+
+
+def test_a_sane_request_id_is_kept_and_logged(customer, caplog):
+    with caplog.at_level(logging.INFO, "notpanel.requestlog"):
+        response = Client().post(
+            "/api/v2",
+            f"key={customer.raw_key}&action=services",
+            content_type=FORM,
+            headers={"x-request-id": "shop-42:7.a_b"},
+        )
+
+    assert response["X-Request-ID"] == "shop-42:7.a_b"
+    [record] = [record for record in caplog.records if record.name == "notpanel.requestlog"]
+    assert "POST /api/v2 200" in record.getMessage()
+    assert f"account={customer.account.pk}" in record.getMessage()
+    assert "action=services" in record.getMessage()
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", "é", "a\tb", "-x"])
+def test_any_other_request_id_is_replaced(db, sent):
+    response = Client().post("/api/v2", "", content_type=FORM, headers={"x-request-id": sent})
+
+    assert re.fullmatch("[0-9a-f]{32}", response["X-Request-ID"])
+
+
+def test_the_log_record_has_the_id_of_the_answer(customer, monkeypatch, capture_log):
+    response = post(key=customer.raw_key, action="services")
+
+    assert f"[{response['X-Request-ID']}]" in capture_log()
+
+
+@pytest.fixture
+def capture_log():
+    """The log as it is written: through the handler of settings.LOGGING."""
+    import io
+
+    [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    stream, before = io.StringIO(), handler.stream
+    handler.setStream(stream)
+    yield stream.getvalue
+    handler.setStream(before)
+
+
+@pytest.mark.parametrize("query", ["", "?key={}"])
+def test_no_key_is_ever_logged(customer, capture_log, query, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Order.objects.__class__, "filter", broken)
+    client = Client(raise_request_exception=False)
+
+    response = client.post(
+        "/api/v2" + query.format(customer.raw_key), f"key={customer.raw_key}&action=status&order=1", content_type=FORM
+    )
+
+    assert response.status_code == 500
+    assert "RuntimeError: broken" in capture_log()
+    assert customer.raw_key not in capture_log()
+
+
+def test_a_path_cannot_forge_a_log_line(db, capture_log):
+    Client().post("/api/v2/%0A2026-01-01 INFO forged", "", content_type=FORM)
+
+    assert len(capture_log().splitlines()) == 1
+
+
+# ---- What goes wrong on our side
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    def set_error(error):
+        def raise_error(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr("orders.api.Service.objects.filter", raise_error)
+
+    return set_error
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_our_own_mistake_is_a_500_that_tells_nothing(customer, broken, settings, debug):
+    settings.DEBUG = debug
+    broken(RuntimeError("SELECT secret FROM apikeys"))
+
+    response = Client(raise_request_exception=False).post(
+        "/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM
+    )
+
+    assert (response.status_code, response.json()) == (500, {"error": "Internal server error"})
+    assert response["X-Request-ID"]
+
+
+def test_a_database_that_does_not_answer_is_a_503(customer, broken):
+    broken(OperationalError("could not connect to server"))
+
+    response = customer.post("services")
+
+    assert (response.status_code, response.json()) == (503, {"error": "Service temporarily unavailable"})
+    assert int(response["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_middleware_that_fails_is_a_500_in_json(db, settings, monkeypatch, debug):
+    settings.DEBUG = debug
+
+    def fail(*args):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("django.contrib.sessions.middleware.SessionMiddleware.process_request", fail)
+
+    response = Client(raise_request_exception=False).post("/api/v2", "key=x", content_type=FORM)
+
+    assert (response.status_code, json.loads(response.content)) == (500, {"error": "Internal server error"})

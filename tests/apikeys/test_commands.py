@@ -1,0 +1,69 @@
+import pytest
+from django.core.management import CommandError, call_command
+
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key
+from apikeys.models import ApiKey
+from tests import factories
+from tests.conftest import post
+
+
+def test_createapikey_prints_the_key_alone_and_it_works(db, capsys):
+    factories.Account(username="shop")
+
+    call_command("createapikey", "shop", "--name", "till", "--limit", "7")
+
+    output = capsys.readouterr()
+    raw_key = output.out.strip()
+    assert post(key=raw_key, action="services").status_code == 200
+    assert raw_key not in output.err
+    api_key = ApiKey.objects.get()
+    assert (api_key.account.username, api_key.name, api_key.limit_per_minute) == ("shop", "till", 7)
+
+
+def test_createapikey_of_an_unknown_account_fails(db):
+    with pytest.raises(CommandError, match="There is no account “nobody”") as error:
+        call_command("createapikey", "nobody")
+
+    assert error.value.returncode == 1
+
+
+def test_createapikey_refuses_the_eleventh(db):
+    account = factories.Account(username="shop")
+    for _ in range(LARGEST_NUMBER_OF_KEYS):
+        create_api_key(account)
+
+    with pytest.raises(CommandError, match="10 active API keys at most"):
+        call_command("createapikey", "shop")
+
+
+@pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "-3"), ("--name", "x" * 101)])
+def test_createapikey_with_a_wrong_option_is_wrong_usage(db, option):
+    factories.Account(username="shop")
+
+    with pytest.raises(CommandError) as error:
+        call_command("createapikey", "shop", *option)
+
+    assert error.value.returncode == 2
+    assert not ApiKey.objects.exists()
+
+
+def test_revokeapikey_revokes_from_the_next_request_on(customer, capsys):
+    call_command("revokeapikey", customer.api_key.prefix)
+
+    assert "Revoked" in capsys.readouterr().out
+    assert customer.post("services").status_code == 401
+
+
+def test_revokeapikey_takes_a_whole_key_and_does_not_repeat_it(customer, capsys):
+    call_command("revokeapikey", customer.raw_key)
+
+    assert customer.raw_key not in capsys.readouterr().out
+    assert customer.post("services").status_code == 401
+
+
+def test_revokeapikey_of_an_unknown_or_revoked_key_fails(customer):
+    with pytest.raises(CommandError, match="There is no key np_unknown0…"):
+        call_command("revokeapikey", "np_unknown0")
+    call_command("revokeapikey", customer.api_key.prefix)
+    with pytest.raises(CommandError, match="was revoked before"):
+        call_command("revokeapikey", customer.api_key.prefix)

@@ -1,0 +1,69 @@
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
+
+from notpanel.public_id import generate, parse
+from orders.models import Order
+from tests import factories
+
+ID = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"
+
+
+def test_an_id_is_a_prefix_and_a_ulid():
+    assert len(generate("ord")) == 30
+    assert generate("ord") != generate("ord")
+    assert parse("ord", generate("ord"))
+
+
+def test_ids_sort_by_time():
+    ids = [generate("ref", at=datetime(2026, month, 1, tzinfo=UTC)) for month in range(1, 13)]
+
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("text", [ID, ID.lower(), ID.upper(), f" {ID}\n"])
+def test_an_id_is_read_in_either_case_and_written_in_upper(text):
+    assert parse("ord", text) == ID
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1)])
+def test_digits_are_a_number(text, number):
+    assert parse("ord", text) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ord", "ord_", ID[:-1], ID + "0", ID.replace("ord", "ref"), "ord-" + ID[4:], ID[:-1] + "U", ID[:-1] + "I"]
+    + ["ord_8" + "Z" * 25, str(2**63), "٣", "²", "+1", "-1", "1.0", "1e3", "0x1", "9" * 65, ID[:10] + "\x00" + ID[11:]],
+)
+def test_what_cannot_be_an_id_is_none(text):
+    assert parse("ord", text) is None
+
+
+def test_it_is_stored_as_a_uuid(db):
+    order = factories.Order(pk=ID)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, pg_typeof(id)::text FROM orders_order")
+        stored, kind = cursor.fetchone()
+    assert kind == "uuid"
+    assert isinstance(stored, uuid.UUID)
+    assert Order.objects.get(pk=stored).pk == order.pk == ID
+    assert Order.objects.get(pk=ID.lower()).pk == ID
+
+
+def test_what_is_no_id_is_not_stored(db):
+    with pytest.raises(ValidationError, match="is not an id that starts with ord_"):
+        Order.objects.get(pk="17")
+
+
+def test_the_rows_that_ids_and_numbers_name(db):
+    by_id, by_number, by_both, _ = factories.Order.create_batch(4)
+    named = [by_id.pk, by_number.number, by_both.pk, by_both.number, None]
+
+    assert set(Order.objects.named(named)) == {by_id, by_number, by_both}
+    assert list(Order.objects.named([])) == []
+    assert list(Order.objects.named([None])) == []

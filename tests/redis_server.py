@@ -1,0 +1,33 @@
+"""A real Redis for tests: REDIS_URL, or a private server if there is one on the PATH."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory) -> Iterator[str]:
+    if url := os.environ["REDIS_URL_FOR_TESTS"]:
+        yield url
+        return
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("REDIS_URL is not set, and there is no redis-server on the PATH")
+    directory = tmp_path_factory.mktemp("redis")
+    socket = directory / "redis.sock"
+    server = subprocess.Popen(
+        [program, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(directory)],
+        stdout=subprocess.DEVNULL,
+    )
+    url = f"unix://{socket}"
+    client = redis.Redis.from_url(url, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100))
+    try:
+        client.ping()
+        yield url
+    finally:
+        server.terminate()
+        server.wait()

@@ -1,0 +1,198 @@
+"""The staff's list of refills, and what it does."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.contrib.messages import get_messages
+from django.urls import reverse
+from django.utils import timezone
+
+from refills.models import Refill
+from tests import factories
+
+LIST = reverse("admin:refills_refill_changelist")
+
+
+@pytest.fixture
+def admin(client, staff):
+    client.force_login(staff)
+    return client
+
+
+def act(client, action, refills, note="", path=LIST):
+    response = client.post(path, {"action": action, "_selected_action": [refill.pk for refill in refills], "note": note})
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def listed(client, query=""):
+    return [refill.pk for refill in client.get(LIST + query).context["cl"].result_list]
+
+
+def test_the_list_opens_on_what_waits_oldest_first(admin):
+    now = timezone.now()
+    young = factories.Refill(created_at=now - timedelta(hours=1))
+    old = factories.Refill(created_at=now - timedelta(hours=3), status="approved")
+    middle = factories.Refill(created_at=now - timedelta(hours=2))
+    factories.Refill(status="completed")
+    factories.Refill(status="rejected")
+
+    assert listed(admin) == [old.pk, middle.pk, young.pk]
+
+
+def test_a_row_tells_of_the_refill(admin):
+    refill = factories.Refill(
+        created_at=timezone.now() - timedelta(hours=5), order__account__username="shop", order__service__name="Likes"
+    )
+
+    page = admin.get(LIST).content.decode()
+
+    for text in (refill.pk, refill.order_id, "Pending", "5\xa0hours", "shop", "Likes"):
+        assert text in page
+
+
+def test_it_is_filtered_by_status_and_service(admin):
+    pending, rejected = factories.Refill(), factories.Refill(status="rejected")
+
+    assert listed(admin, "?status=pending") == [pending.pk]
+    assert listed(admin, "?status=rejected") == [rejected.pk]
+    assert listed(admin, f"?order__service__id__exact={pending.order.service_id}") == [pending.pk]
+    assert listed(admin, "?order__service__id__exact=999") == []
+
+
+def test_it_is_searched_by_either_id_or_number_settled_or_not(admin):
+    refill = factories.Refill(status="completed", order__number=4711)
+    factories.Refill()
+    refill.refresh_from_db()
+
+    for term in (refill.pk, refill.pk.lower(), refill.number, refill.order_id, 4711):
+        assert listed(admin, f"?q={term}") == [refill.pk]
+    assert listed(admin, "?q=nonsense") == []
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "message"),
+    [("approve", "approved", "Approved: 2."), ("complete", "completed", "Completed: 2."), ("reject", "rejected", "Rejected: 2.")],
+)
+def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, status, message):
+    selected, left = factories.Refill.create_batch(2), factories.Refill()
+
+    assert act(admin, action, selected, note="why") == [message]
+
+    assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
+    left.refresh_from_db()
+    assert left.status == "pending"
+    assert LogEntry.objects.filter(user=staff, change_message=f"{status.title()}. why").count() == 2
+
+
+def test_one_message_says_how_many_were_settled_and_which_were_refused_and_why(admin):
+    fine = factories.Refill()
+    settled = factories.Refill(status="rejected", staff=factories.Account(username="colleague"))
+
+    [message] = act(admin, "complete", [fine, settled])
+
+    assert re.fullmatch(
+        rf"Completed: 1\. Refused: 1 \({settled.pk}: rejected by colleague at .* UTC\)\.", message
+    )
+
+
+def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_passed_over(admin):
+    """The list shows what is in flight; the refill is not among that any more."""
+    settled = factories.Refill(status="completed", staff=factories.Account(username="colleague"))
+
+    [message] = act(admin, "complete", [settled], path=f"{LIST}?status=pending")
+
+    assert f"{settled.pk}: completed by colleague" in message
+
+
+def test_a_rejection_without_a_note_is_refused(admin):
+    refill = factories.Refill()
+
+    assert act(admin, "reject", [refill]) == ["Say in the note why the refill is rejected."]
+
+    refill.refresh_from_db()
+    assert refill.status == "pending"
+
+
+def test_the_whole_filtered_list_can_be_selected(admin):
+    factories.Refill.create_batch(3)
+    response = admin.post(LIST, {"action": "approve", "select_across": "1", "_selected_action": ["x"]})
+
+    assert [str(message) for message in get_messages(response.wsgi_request)] == ["Approved: 3."]
+
+
+def test_too_large_a_selection_is_refused(admin, monkeypatch):
+    monkeypatch.setattr("refills.admin.LARGEST_SELECTION", 2)
+
+    assert act(admin, "approve", factories.Refill.create_batch(3)) == ["Select 2 refills at most."]
+    assert set(Refill.objects.values_list("status", flat=True)) == {"pending"}
+
+
+def test_nothing_of_a_refill_is_edited_added_or_deleted(admin):
+    refill = factories.Refill()
+    url = reverse("admin:refills_refill_change", args=[refill.pk])
+
+    assert admin.get(url).status_code == 200
+    assert admin.post(url, {"status": "completed"}).status_code == 403
+    assert admin.get(reverse("admin:refills_refill_add")).status_code == 403
+    assert admin.post(reverse("admin:refills_refill_delete", args=[refill.pk])).status_code == 403
+
+
+def test_settling_needs_its_own_permission(client, db):
+    viewer = factories.Account(is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_refill"))
+    client.force_login(viewer)
+    refill = factories.Refill()
+
+    assert listed(client) == [refill.pk]
+    act(client, "complete", [refill])
+    refill.refresh_from_db()
+    assert refill.status == "pending"
+
+    viewer.user_permissions.add(Permission.objects.get(codename="settle_refill"))
+    act(client, "complete", [refill])
+    refill.refresh_from_db()
+    assert refill.status == "completed"
+
+
+def test_customers_do_not_get_in(client, customer):
+    client.force_login(customer.account)
+
+    assert client.get(LIST).status_code == 302
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queries, count):
+    factories.Refill.create_batch(count)
+    admin.get(LIST)
+
+    # session, user, the services to filter by, the count, the rows
+    with django_assert_num_queries(5):
+        admin.get(LIST)
+
+
+def test_a_list_of_millions_is_counted_only_so_far(admin, monkeypatch):
+    monkeypatch.setattr("notpanel.admin.COUNTED", 5)
+    factories.Refill.create_batch(8)
+
+    assert admin.get(LIST).context["cl"].paginator.count == 5
+
+
+@pytest.mark.parametrize("model", ["order", "service"])
+def test_orders_and_services_are_shown(admin, model):
+    refill = factories.Refill()
+    thing = refill.order if model == "order" else refill.order.service
+
+    assert str(thing.pk) in admin.get(reverse(f"admin:orders_{model}_changelist")).content.decode()
+    assert admin.get(reverse(f"admin:orders_{model}_change", args=[thing.pk])).status_code == 200
+
+
+def test_orders_are_found_and_not_changed(admin):
+    order, _ = factories.Order.create_batch(2)
+    url = reverse("admin:orders_order_changelist")
+
+    for term in (order.pk, order.number):
+        assert [found.pk for found in admin.get(url, {"q": term}).context["cl"].result_list] == [order.pk]
+    assert admin.post(reverse("admin:orders_order_change", args=[order.pk]), {"status": "refunded"}).status_code == 403

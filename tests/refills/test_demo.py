@@ -1,0 +1,106 @@
+import shlex
+
+import pytest
+from django.core.management import call_command
+
+from apikeys.models import Account
+from orders.models import Order, Service
+from orders.models import Status as OrderStatus
+from refills.management.commands import demo
+from refills.models import Refill, Status
+from tests import factories
+from tests.conftest import post
+
+
+@pytest.fixture
+def load(db, tmp_path, monkeypatch, capsys):
+    """Run the command; returns the variables that it writes, and what it prints."""
+    monkeypatch.setattr(demo, "FILE", tmp_path / "var" / "demo.env")
+    monkeypatch.setattr(demo.settings, "BASE_DIR", tmp_path)
+
+    def call(*arguments):
+        call_command("demo", *arguments)
+        pairs = (line.partition("=") for line in demo.FILE.read_text().splitlines())
+        return {name: "".join(shlex.split(value)) for name, _, value in pairs}, capsys.readouterr().out
+
+    return call
+
+
+def test_its_variables_are_what_their_names_say(load):
+    variables, _ = load("--base-url", "http://127.0.0.1:8123")
+
+    def refill(order, key="API_KEY"):
+        return post(key=variables[key], action="refill", order=variables[order]).json()
+
+    assert variables["BASE_URL"] == "http://127.0.0.1:8123"
+    assert refill("ORDER_COMPLETED", "OTHER_API_KEY") == {"error": "Order not found"}
+    assert refill("ORDER_COMPLETED", "SUSPENDED_API_KEY") == {"error": "Account suspended"}
+    assert "refill" in refill("ORDER_COMPLETED")
+    assert "refill" in refill("ORDER_PARTIAL")
+    assert refill("ORDER_PROCESSING") == {"error": "Refill only available for completed or partial orders"}
+    assert refill("ORDER_NO_REFILL") == {"error": "Service does not support refills"}
+    assert refill("ORDER_PENDING_REFILL") == {"error": "A refill request is already pending for this order"}
+    assert refill("ORDER_CAPPED") == {"error": "Refill limit reached (3 per order)"}
+    assert refill("ORDER_EXPIRED") == {"error": "Refill period has expired (30 days)"}
+    rows = post(key=variables["API_KEY"], action="refill", orders=variables["ORDERS_FRESH"]).json()
+    assert len([row for row in rows if "refill" in row]) == 100
+    staff = Account.objects.get(username=variables["STAFF_USER"])
+    assert staff.is_staff
+    assert staff.check_password(variables["STAFF_PASSWORD"])
+
+
+def test_it_holds_everything_in_every_state_for_three_tiers(load):
+    load()
+
+    assert Service.objects.count() >= 200
+    assert Order.objects.count() >= 400
+    assert Refill.objects.count() >= 100
+    assert set(Order.objects.values_list("status", flat=True)) == set(OrderStatus.values)
+    assert set(Refill.objects.values_list("status", flat=True)) == set(Status.values)
+    assert set(Order.objects.values_list("account__tier", flat=True)) == set(Account.Tier.values)
+
+
+def test_it_prints_a_curl_line_that_works(load):
+    variables, output = load()
+
+    [line] = [line for line in output.splitlines() if line.startswith("curl")]
+    curl, *arguments, body = shlex.split(line)
+    assert arguments == ["-X", "POST", f"{variables['BASE_URL']}/api/v2", "-d"]
+    assert "refill" in post(**dict(pair.split("=") for pair in body.split("&"))).json()
+
+
+def test_run_again_it_is_as_it_was(load):
+    before, _ = load()
+    post(key=before["API_KEY"], action="refill", order=before["ORDER_COMPLETED"])
+    counts = Service.objects.count(), Order.objects.count(), Account.objects.count()
+
+    after, _ = load()
+
+    assert after == before
+    assert (Service.objects.count(), Order.objects.count(), Account.objects.count()) == counts
+    assert "refill" in post(key=after["API_KEY"], action="refill", order=after["ORDER_COMPLETED"]).json()
+
+
+def test_on_a_new_database_what_an_earlier_one_left_is_of_no_use(load):
+    demo.FILE.parent.mkdir()
+    demo.FILE.write_text("API_KEY=np_" + "x" * 43 + "\nSTAFF_PASSWORD=old\n")
+
+    variables, _ = load()
+
+    assert post(key=variables["API_KEY"], action="services").status_code == 200
+    assert Account.objects.get(username="demo-staff").check_password(variables["STAFF_PASSWORD"])
+
+
+def test_it_touches_nobody_elses(load):
+    refill = factories.Refill()
+
+    load()
+    load()
+
+    assert Refill.objects.filter(pk=refill.pk).exists()
+
+
+def test_its_file_is_for_its_owner_only(load):
+    load()
+
+    assert demo.FILE.stat().st_mode & 0o077 == 0

@@ -1,0 +1,270 @@
+"""The rules of a refill with threads and real transactions."""
+
+import random
+import threading
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from notpanel.api.errors import ApiError
+from orders.models import Order
+from refills.models import IN_FLIGHT, Refill, Status
+from refills.requests import lock_orders, request_refills
+from refills.settlement import settle
+from tests import factories
+from tests.conftest import new_customer
+from tests.races import Waiting, pytestmark, race  # noqa: F401
+
+
+def test_fifty_requests_for_one_order_make_one_refill():
+    customer = new_customer()
+    order = factories.Order(account=customer.account)
+
+    answers = race([lambda: customer.refill(order)] * 50)
+
+    assert sum("refill" in answer for answer in answers) == 1
+    assert {answer["error"] for answer in answers if "error" in answer} == {
+        "A refill request is already pending for this order"
+    }
+    assert Refill.objects.filter(order=order).count() == 1
+
+
+def test_fifty_requests_with_the_cap_one_away_never_pass_it():
+    """Others settle meanwhile, as fast as they can, so that more than one could be requested."""
+    staff = factories.Account(is_staff=True)
+    order = factories.Order()
+    factories.Refill.create_batch(2, order=order, status="completed", staff=staff)
+    ready = threading.Event()
+
+    def request():
+        ready.wait()
+        [outcome] = request_refills(order.account_id, [order.pk])
+        return outcome
+
+    def complete():
+        ready.set()
+        for _ in range(50):
+            settle(Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True), Status.COMPLETED, staff)
+
+    outcomes = race([complete, *[request] * 50])[1:]
+
+    assert sum(isinstance(outcome, Refill) for outcome in outcomes) == 1
+    assert Refill.objects.filter(order=order).exclude(status="rejected").count() == 3
+
+
+def test_rejections_make_room_but_never_more_than_the_cap():
+    staff = factories.Account(is_staff=True)
+    order = factories.Order(service__refill_limit=2)
+    dice = random.Random(1)
+
+    def request():
+        for _ in range(10):
+            request_refills(order.account_id, [order.pk])
+
+    def settle_all():
+        for _ in range(40):
+            waiting = Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True)
+            settle(waiting, dice.choice([Status.COMPLETED, Status.REJECTED]), staff, "no")
+
+    race([*[request] * 10, settle_all, settle_all])
+
+    assert Refill.objects.filter(order=order).exclude(status="rejected").count() <= 2
+
+
+def test_batches_that_overlap_in_opposite_orders_never_deadlock():
+    customer = new_customer()
+    service = factories.Service()
+    ids = [order.pk for order in factories.Order.create_batch(100, account=customer.account, service=service)]
+    numbers = [str(number) for number in Order.objects.values_list("number", flat=True)]
+
+    def batch(orders):
+        return lambda: customer.post("refill", orders=",".join(orders)).json()
+
+    batches = [batch(ids), batch(ids[::-1]), batch(numbers), batch(numbers[::-1])] * 5
+    answers = race(batches)
+
+    assert all(len(rows) == 100 for rows in answers)
+    assert sum("refill" in row for rows in answers for row in rows) == 100
+    assert Refill.objects.count() == 100
+
+
+def test_a_request_waits_for_the_lock_of_its_order_and_then_sees_what_was_done():
+    customer = new_customer()
+    order = factories.Order(account=customer.account)
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [order.pk])
+        request = Waiting(lambda: customer.refill(order))
+        factories.Refill(order=order)
+
+    assert request.result() == {"error": "A refill request is already pending for this order"}
+
+
+def test_a_request_that_waited_for_a_change_of_its_order_judges_what_it_is_now():
+    customer = new_customer()
+    order = factories.Order(account=customer.account)
+
+    with transaction.atomic():
+        Order.objects.filter(pk=order.pk).update(status="refunded")
+        request = Waiting(lambda: customer.refill(order))
+
+    assert request.result() == {"error": "Refill only available for completed or partial orders"}
+
+
+def test_a_refill_requested_while_another_is_being_settled_waits_for_nothing():
+    """The settlement is not committed: the earlier refill is still in flight, and the request says so."""
+    customer, staff = new_customer(), factories.Account()
+    order = factories.Order(account=customer.account)
+    refill = factories.Refill(order=order)
+    settling, requested = threading.Event(), threading.Event()
+
+    def settle_slowly():
+        with transaction.atomic():
+            settle([refill.pk], Status.COMPLETED, staff)
+            settling.set()
+            requested.wait()
+
+    def request():
+        settling.wait()
+        try:
+            return customer.refill(order)
+        finally:
+            requested.set()
+
+    _, during = race([settle_slowly, request])
+
+    assert during == {"error": "A refill request is already pending for this order"}
+    assert "refill" in customer.refill(order)
+
+
+def test_requests_and_settlements_of_the_same_orders_never_deadlock():
+    customer, staff = new_customer(), factories.Account()
+    service = factories.Service(refill_limit=1000)
+    orders = factories.Order.create_batch(20, account=customer.account, service=service)
+    ids = [order.pk for order in orders]
+
+    def request(these):
+        def call():
+            for _ in range(5):
+                request_refills(customer.account.pk, these)
+
+        return call
+
+    def settle_all(step):
+        def call():
+            for _ in range(10):
+                waiting = list(Refill.objects.filter(status__in=IN_FLIGHT).order_by("id").values_list("pk", flat=True))
+                settle(waiting[::step], Status.COMPLETED, staff)
+
+        return call
+
+    race([request(ids), request(ids[::-1]), request(ids), settle_all(1), settle_all(-1), settle_all(1)])
+
+    in_flight = Refill.objects.filter(status__in=IN_FLIGHT).values_list("order", flat=True)
+    assert len(in_flight) == len(set(in_flight))
+
+
+def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom():
+    ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
+    refill = factories.Refill()
+
+    with transaction.atomic():
+        settle([refill.pk], Status.COMPLETED, ann)
+        second = Waiting(lambda: settle([refill.pk], Status.REJECTED, bob, "no"))
+
+    settlement = second.result()
+    assert settlement.settled == []
+    assert settlement.refused[refill.pk].startswith("completed by ann at ")
+    refill.refresh_from_db()
+    assert (refill.status, refill.settled_by, refill.note) == ("completed", ann, "")
+
+
+def test_fifty_staff_settle_a_refill_once():
+    staff = factories.Account.create_batch(25)
+    refill = factories.Refill()
+
+    settlements = race(
+        [
+            lambda by=by, to=to: settle([refill.pk], to, by, "no")
+            for by in staff
+            for to in (Status.COMPLETED, Status.REJECTED)
+        ]
+    )
+
+    assert sum(len(settlement.settled) for settlement in settlements) == 1
+
+
+def test_a_key_revoked_during_a_request_ends_with_it():
+    customer = new_customer()
+    order, another = factories.Order.create_batch(2, account=customer.account)
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [order.pk])
+        under_way = Waiting(lambda: customer.refill(order))
+        # It has passed the check of its key. It is not cut off half way, and the next one is refused.
+        race([lambda: customer.api_key.revoke(timezone.now())])
+        refused = race([lambda: customer.refill(another)])
+
+    assert "refill" in under_way.result()
+    assert refused == [{"error": "Invalid API key"}]
+    assert list(Refill.objects.values_list("order", flat=True)) == [order.pk]
+
+
+@pytest.fixture
+def short_lock_timeout(monkeypatch):
+    """Requests of this test wait 100 ms for a lock; those of others as long as before."""
+    from refills import requests
+
+    locking = requests.lock_orders
+
+    def lock_soon(*args):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = 100")
+        return locking(*args)
+
+    monkeypatch.setattr(requests, "lock_orders", lock_soon)
+
+
+def test_a_lock_that_is_not_to_be_had_is_a_503_and_nothing_is_written(short_lock_timeout):
+    customer = new_customer()
+    orders = factories.Order.create_batch(3, account=customer.account, service=factories.Service())
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [orders[1].pk])
+        [response] = race([lambda: customer.post("refill", orders=",".join(order.pk for order in orders))])
+
+    assert (response.status_code, response.json()) == (503, {"error": "Service temporarily unavailable"})
+    assert response["Retry-After"]
+    assert not Refill.objects.exists()
+
+
+def test_the_time_limits_are_set_on_every_connection(settings):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
+        assert cursor.fetchone() == ("3s", "10s")
+
+
+def test_a_statement_that_takes_too_long_is_a_503(monkeypatch):
+    customer = new_customer()
+    order = factories.Order(account=customer.account)
+    from refills import requests
+
+    def take_long(order_ids):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 50")
+            cursor.execute("SELECT pg_sleep(5)")
+
+    monkeypatch.setattr(requests, "tally_refills", take_long)
+
+    response = customer.post("refill", order=order.pk)
+
+    assert response.status_code == 503
+    assert not Refill.objects.exists()
+
+
+def test_outcomes_are_refills_or_refusals():
+    order = factories.Order()
+
+    assert isinstance(request_refills(order.account_id, [order.pk])[0], Refill)
+    assert isinstance(request_refills(order.account_id, [order.pk])[0], ApiError)
