@@ -108,7 +108,8 @@ else:
 # Where it listens.
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
-# Processes (0: one per core with REDIS_URL, else one), and threads in each. More than one process needs REDIS_URL, so that they count together.
+# Processes (0: one per core with REDIS_URL, else one), and threads in each. More than one process needs REDIS_URL,
+# so that they count together.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=0) or ((os.cpu_count() or 1) if REDIS_URL else 1)
 WEB_THREADS = env.int("WEB_THREADS", default=4)
 

@@ -42,11 +42,13 @@ def post(**parameters: Any) -> Any:
 
 
 def post_json(body: Any) -> Any:
-    return Client().post("/api/v2", body if isinstance(body, bytes) else json.dumps(body), content_type="application/json")
+    return Client().post(
+        "/api/v2", body if isinstance(body, bytes) else json.dumps(body), content_type="application/json"
+    )
 
 
 def new_customer(**fields: Any) -> Customer:
-    account = factories.Account(**fields)
+    account: Any = factories.Account(**fields)
     return Customer(account, *create_api_key(account))
 
 
@@ -61,5 +63,5 @@ def customers(db) -> Callable[..., Customer]:
 
 
 @pytest.fixture
-def staff(db) -> Account:
+def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)

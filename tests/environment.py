@@ -1,7 +1,7 @@
 """Loaded before anything else (see pyproject.toml): the settings are read from what stands in .env.example.
 
 So the tests run on the documented defaults, whatever the .env of this machine says, but for its DATABASE_URL: the
-tests make a database of their own on that server, or on the embedded one. REDIS_URL is for tests/redis.py alone.
+tests make a database of their own on that server, or on the embedded one. REDIS_URL is for tests/redis_server.py alone.
 """
 
 import os

@@ -1,11 +1,9 @@
 """Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
 
-import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis
 from django.core.cache import caches
 from django.test import Client, RequestFactory
 
@@ -222,7 +220,10 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, pr
 
     def send_from(forwarded):
         return Client(**behind_proxy).post(
-            "/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM, headers={"X-Forwarded-For": forwarded}
+            "/api/v2",
+            f"key={customer.raw_key}&action=services",
+            content_type=FORM,
+            headers={"X-Forwarded-For": forwarded},
         )
 
     assert send_from("203.0.113.1").status_code == 200

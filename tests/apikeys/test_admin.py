@@ -41,7 +41,13 @@ def test_a_key_is_revoked_in_the_admin(admin, customer):
 def test_an_account_is_added_with_its_tier(admin):
     admin.post(
         reverse("admin:apikeys_account_add"),
-        {"username": "shop", "tier": "agency", "usable_password": "true", "password1": "kX93-bnq", "password2": "kX93-bnq"},
+        {
+            "username": "shop",
+            "tier": "agency",
+            "usable_password": "true",
+            "password1": "kX93-bnq",
+            "password2": "kX93-bnq",
+        },
     )
 
     assert Account.objects.get(username="shop").tier == "agency"

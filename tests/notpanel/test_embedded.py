@@ -115,7 +115,10 @@ def test_a_user_that_was_killed_is_not_waited_for(directory):
 
 
 def test_a_fork_that_ends_does_not_stop_it(directory):
-    code = USER.replace("sys.stdin.read()", "import os\nif os.fork() == 0: sys.exit()\nos.wait()\nprint(\"forked\", flush=True)\nsys.stdin.read()")
+    code = USER.replace(
+        "sys.stdin.read()",
+        'import os\nif os.fork() == 0: sys.exit()\nos.wait()\nprint("forked", flush=True)\nsys.stdin.read()',
+    )
     user = User(directory, code)
 
     assert user.process.stdout.readline() == "forked\n"
@@ -143,7 +146,11 @@ def test_root_and_ordinary_users_can_start_one(tmp_path):
         for folder in (tmp_path.parent, tmp_path.parent.parent, tmp_path.parent.parent.parent):
             folder.chmod(folder.stat().st_mode | 0o055)
     # The standard library may be where only root can read: what needs it is imported before.
-    become = f"import os, fasteners, platformdirs, psutil, psycopg; os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})\n"
+    become = f"""
+import os, hashlib, logging, platform, shutil, socket, stat, tempfile
+import fasteners, platformdirs, psutil, psycopg
+os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+"""
 
     user = User(tmp_path / "var" / "postgres", code=(become if is_root else "") + USER)
 

@@ -36,8 +36,32 @@ def test_digits_are_a_number(text, number):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ord", "ord_", ID[:-1], ID + "0", ID.replace("ord", "ref"), "ord-" + ID[4:], ID[:-1] + "U", ID[:-1] + "I"]
-    + ["ord_8" + "Z" * 25, str(2**63), "٣", "²", "+1", "-1", "1.0", "1e3", "0x1", "9" * 65, ID[:10] + "\x00" + ID[11:]],
+    [
+        *(
+            "",
+            "ord",
+            "ord_",
+            ID[:-1],
+            ID + "0",
+            ID.replace("ord", "ref"),
+            "ord-" + ID[4:],
+            ID[:-1] + "U",
+            ID[:-1] + "I",
+        ),
+        *(
+            "ord_8" + "Z" * 25,
+            str(2**63),
+            "٣",
+            "²",
+            "+1",
+            "-1",
+            "1.0",
+            "1e3",
+            "0x1",
+            "9" * 65,
+            ID[:9] + "\x00" + ID[10:],
+        ),
+    ],
 )
 def test_what_cannot_be_an_id_is_none(text):
     assert parse("ord", text) is None

@@ -71,7 +71,9 @@ def test_env_example_lists_every_setting_with_its_default():
     listed = dict(re.findall(r"^(\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
 
     assert read == set(listed)
-    names = "DEBUG HTTPS REFILL_LIMIT RATE_LIMIT_IP RATE_LIMIT_KEY RATE_LIMIT_TIERS TRUSTED_PROXIES DATABASE_LOCK_TIMEOUT"
+    names = (
+        "DEBUG HTTPS REFILL_LIMIT RATE_LIMIT_IP RATE_LIMIT_KEY RATE_LIMIT_TIERS TRUSTED_PROXIES DATABASE_LOCK_TIMEOUT"
+    )
     names += " DATABASE_STATEMENT_TIMEOUT DATABASE_POOL_SIZE REDIS_URL HOST PORT WEB_CONCURRENCY WEB_THREADS LOG_LEVEL"
     names += " SECURE_HSTS_SECONDS ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DATABASES REDIS_TIMEOUT DATABASE_CONNECT_TIMEOUT"
     everything = f"[getattr(s, name) for name in {names.split()!r}]"

@@ -199,7 +199,8 @@ class TestOrders:
         """With a byte order mark, CRLF, blank lines and a line break within a cell."""
         cells = ",".join(ORDER.values()).replace("https://example.com/a,b", '"a\r\nb"')
         (tmp_path / "file.csv").write_text(
-            f"\ufeff{','.join(ORDER)}\r\n\r\n{cells}\r\n{cells.replace('17', '18').replace('shop', 'x')}\r\n", newline=""
+            f"\ufeff{','.join(ORDER)}\r\n\r\n{cells}\r\n{cells.replace('17', '18').replace('shop', 'x')}\r\n",
+            newline="",
         )
 
         assert "line 5: account: “x” is unknown" in refused("importorders", str(tmp_path / "file.csv"))

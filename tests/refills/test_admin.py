@@ -23,7 +23,9 @@ def admin(client, staff):
 
 
 def act(client, action, refills, note="", path=LIST):
-    response = client.post(path, {"action": action, "_selected_action": [refill.pk for refill in refills], "note": note})
+    response = client.post(
+        path, {"action": action, "_selected_action": [refill.pk for refill in refills], "note": note}
+    )
     return [str(message) for message in get_messages(response.wsgi_request)]
 
 
@@ -74,7 +76,11 @@ def test_it_is_searched_by_either_id_or_number_settled_or_not(admin):
 
 @pytest.mark.parametrize(
     ("action", "status", "message"),
-    [("approve", "approved", "Approved: 2."), ("complete", "completed", "Completed: 2."), ("reject", "rejected", "Rejected: 2.")],
+    [
+        ("approve", "approved", "Approved: 2."),
+        ("complete", "completed", "Completed: 2."),
+        ("reject", "rejected", "Rejected: 2."),
+    ],
 )
 def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, status, message):
     selected, left = factories.Refill.create_batch(2), factories.Refill()
@@ -93,9 +99,7 @@ def test_one_message_says_how_many_were_settled_and_which_were_refused_and_why(a
 
     [message] = act(admin, "complete", [fine, settled])
 
-    assert re.fullmatch(
-        rf"Completed: 1\. Refused: 1 \({settled.pk}: rejected by colleague at .* UTC\)\.", message
-    )
+    assert re.fullmatch(rf"Completed: 1\. Refused: 1 \({settled.pk}: rejected by colleague at .* UTC\)\.", message)
 
 
 def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_passed_over(admin):

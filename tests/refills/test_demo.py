@@ -64,7 +64,7 @@ def test_it_prints_a_curl_line_that_works(load):
     variables, output = load()
 
     [line] = [line for line in output.splitlines() if line.startswith("curl")]
-    curl, *arguments, body = shlex.split(line)
+    _, *arguments, body = shlex.split(line)
     assert arguments == ["-X", "POST", f"{variables['BASE_URL']}/api/v2", "-d"]
     assert "refill" in post(**dict(pair.split("=") for pair in body.split("&"))).json()
 

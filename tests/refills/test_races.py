@@ -45,7 +45,11 @@ def test_fifty_requests_with_the_cap_one_away_never_pass_it():
     def complete():
         ready.set()
         for _ in range(50):
-            settle(Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True), Status.COMPLETED, staff)
+            settle(
+                Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True),
+                Status.COMPLETED,
+                staff,
+            )
 
     outcomes = race([complete, *[request] * 50])[1:]
 

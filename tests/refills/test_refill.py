@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from refills.models import Refill, Status
@@ -311,10 +311,11 @@ def test_a_constraint_that_keeps_refusing_is_a_503(customer, order, blind):
 
 
 def test_another_integrity_error_is_not_taken_for_it(customer, order):
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
     with pytest.raises(IntegrityError, match="api_key"), transaction.atomic():
         request_refills(customer.account.pk, [order().pk], api_key_id=0)
-        with transaction.get_connection().cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def test_a_database_that_fails_half_way_leaves_nothing(customer, order, monkeypatch):

@@ -35,7 +35,9 @@ def test_the_id_of_its_order_is_not_a_refills(customer):
 
 
 def test_a_batch_has_a_row_per_id_in_the_order_sent(customer, customers):
-    mine, also_mine = (factories.Refill(order__account=customer.account, status=status) for status in ("pending", "rejected"))
+    mine, also_mine = (
+        factories.Refill(order__account=customer.account, status=status) for status in ("pending", "rejected")
+    )
     theirs = factories.Refill(order__account=customers().account)
     sent = [also_mine.pk.lower(), mine.pk, theirs.pk, "x", mine.pk]
 

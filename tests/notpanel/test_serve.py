@@ -1,0 +1,102 @@
+"""manage.py serve: the application server itself, with what only a real connection shows."""
+
+import http.client
+import signal
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from django.core.management import CommandError, call_command
+
+from refills.models import Refill
+from tests import factories
+from tests.conftest import new_customer
+from tests.server import free_port, pytestmark, serve, server  # noqa: F401
+
+
+@pytest.fixture
+def customer(transactional_db):
+    return new_customer()
+
+
+def test_a_refill_is_requested(server, customer):  # noqa: F811
+    order = factories.Order(account=customer.account)
+
+    response = requests.post(
+        f"{server}/api/v2", data={"key": customer.raw_key, "action": "refill", "order": order.pk}, timeout=10
+    )
+
+    assert response.json() == {"refill": Refill.objects.get(order=order).pk}
+    assert response.headers["Content-Type"] == "application/json"
+
+
+def test_a_chunked_body_is_read(server, customer):  # noqa: F811
+    """As axios sends its multipart forms: without a Content-Length."""
+    body = (part.encode() for part in ("key=", customer.raw_key, "&action=", "services"))
+
+    response = requests.post(
+        f"{server}/api/v2", data=body, headers={"Content-Type": "application/x-www-form-urlencoded"}, timeout=10
+    )
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [64 * 1024 + 1, 3 * 1024 * 1024])
+def test_a_large_body_is_refused_in_json(server, db, chunked, size):  # noqa: F811
+    body = b"x" * size
+
+    response = requests.post(
+        f"{server}/api/v2",
+        data=iter([body]) if chunked else body,
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        timeout=10,
+    )
+
+    assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
+
+
+def test_a_connection_is_used_again(server, customer):  # noqa: F811
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
+    for _ in range(3):
+        connection.request("POST", "/api/v2", f"key={customer.raw_key}&action=services")
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"[]")
+        assert connection.sock is not None
+
+
+def test_no_key_is_in_what_it_writes(customer):
+    port = free_port()
+    process = serve(port)
+
+    requests.post(f"http://127.0.0.1:{port}/api/v2?key={customer.raw_key}", data={"key": customer.raw_key}, timeout=10)
+    process.terminate()
+
+    _, log = process.communicate(timeout=30)
+    assert "POST /api/v2 400" in log
+    assert customer.raw_key not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_when_it_is_told_to(transactional_db, number):
+    process = serve(free_port())
+
+    process.send_signal(number)
+
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_processes_that_share_no_redis_are_refused(settings):
+    settings.WEB_CONCURRENCY = 2
+
+    with pytest.raises(CommandError, match="REDIS_URL"):
+        call_command("serve")
+
+
+def test_pages_have_their_styles(server, db):  # noqa: F811
+    page = requests.get(f"{server}/admin/login/", timeout=10)
+
+    assert page.status_code == 200
+    [style] = [part.split('"')[0] for part in page.text.split('href="')[1:] if "base" in part.split('"')[0]][:1]
+    assert requests.get(server + style, timeout=10).headers["Content-Type"].startswith("text/css")
