@@ -7,7 +7,6 @@ hold ids as integers. Wherever an id is read, either is taken (contract.md, "Ids
 import functools
 import uuid
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -18,9 +17,9 @@ LONGEST = 64  # characters of an id that is worth reading
 LARGEST_NUMBER = 2**63 - 1  # a PostgreSQL bigint
 
 
-def generate(prefix: str, at: datetime | None = None) -> str:
-    """Return a new id such as ``ord_01HG9X7KJP4N…``; ``at`` sets the time it sorts by."""
-    return f"{prefix}_{ULID.from_datetime(at) if at else ULID()}"
+def generate(prefix: str) -> str:
+    """Return a new id such as ``ord_01HG9X7KJP4N…``. Ids sort by the time they were made."""
+    return f"{prefix}_{ULID()}"
 
 
 def parse(prefix: str, text: str) -> str | int | None:

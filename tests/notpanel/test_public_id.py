@@ -1,5 +1,4 @@
 import uuid
-from datetime import UTC, datetime
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -19,7 +18,7 @@ def test_an_id_is_a_prefix_and_a_ulid():
 
 
 def test_ids_sort_by_time():
-    ids = [generate("ref", at=datetime(2026, month, 1, tzinfo=UTC)) for month in range(1, 13)]
+    ids = [generate("ref") for _ in range(100)]
 
     assert ids == sorted(ids)
 
