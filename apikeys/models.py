@@ -22,6 +22,7 @@ class Account(AbstractUser):
     )
 
     class Meta:
+        permissions = [("suspend_account", "Can suspend and restore accounts")]
         constraints = [
             models.CheckConstraint(
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"

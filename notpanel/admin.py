@@ -1,12 +1,17 @@
 """What the apps' admins have in common."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.functional import cached_property
+from unfold.admin import ModelAdmin
 
 COUNTED = 10_000
+SHOWN_REFILLS = 50
 
 
 class BoundedPaginator(Paginator):
@@ -19,7 +24,7 @@ class BoundedPaginator(Paginator):
         return len(self.object_list)
 
 
-class LargeTableAdmin(admin.ModelAdmin):
+class LargeTableAdmin(ModelAdmin):
     """For tables of millions of rows: no full counts, bounded pages."""
 
     show_full_result_count = False
@@ -29,7 +34,16 @@ class LargeTableAdmin(admin.ModelAdmin):
     list_max_show_all = 200
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ShowsRefills:
+    """For the pages of whatever has refills: ``latest_refills`` is a read-only field that lists them."""
+
+    @admin.display(description="refills")
+    def latest_refills(self, obj: Any) -> str:
+        refills = obj.refills.select_related("settled_by", "reason").order_by("-created_at")[:SHOWN_REFILLS]
+        return render_to_string("admin/refills/table.html", {"refills": refills})
+
+
+class ReadOnlyAdmin(ModelAdmin):
     """Shows, and changes nothing."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

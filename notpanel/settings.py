@@ -49,6 +49,12 @@ if TRUSTED_PROXIES:
 # Refills an order may have, rejected ones not counted, where its service says nothing else.
 REFILL_LIMIT = env.int("REFILL_LIMIT", default=3)
 
+# Hours in which a refill should be settled; past three quarters of them it is shown as due soon, past all as late.
+SLA_HOURS = env.int("SLA_HOURS", default=24)
+
+# Minutes for which a refill that one of the staff has taken is theirs.
+CLAIM_MINUTES = env.int("CLAIM_MINUTES", default=15)
+
 # Requests per minute: from one address, by one key (where it has no limit of its own), by all keys of an account.
 RATE_LIMIT_IP = env.int("RATE_LIMIT_IP", default=300)
 RATE_LIMIT_KEY = env.int("RATE_LIMIT_KEY", default=100)
@@ -143,11 +149,14 @@ ROOT_URLCONF = "notpanel.urls"
 WSGI_APPLICATION = "notpanel.wsgi.application"
 AUTH_USER_MODEL = "apikeys.Account"
 INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "rest_framework",
     "notpanel",
@@ -186,6 +195,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+UNFOLD = {
+    "SITE_TITLE": "NotPanel",
+    "SITE_HEADER": "NotPanel",
+    "SITE_SYMBOL": "autorenew",
+    "SITE_URL": None,
+    "SHOW_HISTORY": True,
+    # "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
+}
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "notpanel.api.errors.exception_handler",
     # A client may send half a surrogate pair as an id, and gets it back: escaped, for it is no UTF-8.

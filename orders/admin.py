@@ -2,14 +2,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from unfold.admin import ModelAdmin
 
-from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin
+from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
 from notpanel.public_id import parse
 from orders.models import Order, Service
 
 
 @admin.register(Service)
-class ServiceAdmin(admin.ModelAdmin):
+class ServiceAdmin(ModelAdmin):
     list_display = ("id", "name", "category", "type", "rate", "refill", "refill_days", "refill_limit", "active")
     list_display_links = ("id", "name")
     list_filter = ("active", "refill", "category")
@@ -23,12 +24,27 @@ class ServiceAdmin(admin.ModelAdmin):
 
 
 @admin.register(Order)
-class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
+class OrderAdmin(ShowsRefills, LargeTableAdmin, ReadOnlyAdmin):
     list_display = ("id", "number", "account", "service", "quantity", "status", "created_at", "completed_at")
     list_select_related = ("account", "service")
     ordering = ("-id",)
     search_fields = ("number",)
-    search_help_text = "An order's id or number"
+    search_help_text = "An order's id or number, or a link"
+    fields = (
+        ("id", "number"),
+        ("account", "service"),
+        "link",
+        ("quantity", "start_count", "remains"),
+        ("charge", "currency"),
+        "status",
+        ("created_at", "completed_at"),
+        "latest_refills",
+    )
+    readonly_fields = ("id", "latest_refills")
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        return queryset.named([parse("ord", search_term)]) if search_term else queryset, False
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        reference = parse("ord", term)
+        return queryset.named([reference]) if reference else queryset.filter(link=term), False

@@ -2,6 +2,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.contrib.postgres.indexes import HashIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -86,6 +87,11 @@ class Order(models.Model):
     objects: ClassVar[Any] = PublicIdQuerySet.as_manager()
 
     class Meta:
+        indexes = [
+            # Exact only: a link may be longer than a B-tree takes.
+            HashIndex(fields=["link"], name="order_by_link"),
+            models.Index(fields=["completed_at"], name="order_by_completion"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(number__gte=1), name="order_number_is_positive"),
             models.CheckConstraint(condition=Q(quantity__gte=1), name="order_quantity_is_positive"),

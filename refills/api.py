@@ -28,21 +28,16 @@ def _shape(outcome: Refill | ApiError) -> dict[str, str]:
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
     one, many = parameters.one_or_many("refill", "refills")
     references = [parse("ref", text) for text in ([one] if one else many)]
-    statuses: dict[str | int | None, str] = {}
-    for pk, number, status in (
-        Refill.objects.filter(order__account=caller.account_id).named(references).values_list("id", "number", "status")
-    ):
-        statuses[pk] = statuses[number] = status
+    rows: dict[str | int | None, dict[str, str]] = {}
+    found = Refill.objects.filter(account=caller.account_id).named(references)
+    for pk, number, status, reason in found.values_list("id", "number", "status", "reason__text"):
+        rows[pk] = rows[number] = {"status": status} | ({"reason": reason} if reason else {})
     if one:
-        if references[0] not in statuses:
+        if references[0] not in rows:
             raise RefillNotFound
-        return {"status": statuses[references[0]]}
-    return [
-        {"refill": text, "status": statuses[reference]}
-        if reference in statuses
-        else {"refill": text, "error": RefillNotFound.message}
-        for text, reference in zip(many, references, strict=True)
-    ]
+        return rows[references[0]]
+    not_found = {"error": RefillNotFound.message}
+    return [{"refill": text} | rows.get(reference, not_found) for text, reference in zip(many, references, strict=True)]
 
 
 ACTIONS = (
@@ -70,7 +65,10 @@ ACTIONS = (
     Action(
         name="refill_status",
         title="Refill status",
-        summary="Tells where a refill is: pending, approved, completed or rejected.",
+        summary=(
+            "Tells where a refill is: pending, approved, completed or rejected. "
+            "A rejected one may have a reason, in the words of the staff."
+        ),
         parameters=(
             Parameter("refill", "string", "Single refill ID. Either refill or refills is required, not both."),
             Parameter(

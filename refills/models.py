@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apikeys.models import ApiKey
 from notpanel.public_id import PublicIdField, PublicIdQuerySet
-from orders.models import Order
+from orders.models import Order, Service
 
 
 class Status(models.TextChoices):
@@ -24,6 +24,19 @@ IN_FLIGHT = (Status.PENDING, Status.APPROVED)
 SETTLED = (Status.COMPLETED, Status.REJECTED)
 
 
+class RejectionReason(models.Model):
+    """Why staff reject a refill, in the words that the customer is told."""
+
+    text = models.CharField(max_length=200, unique=True, help_text="The customer reads this.")
+    active = models.BooleanField(default=True, help_text="Offered to staff.")
+
+    class Meta:
+        ordering = ["text"]
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Refill(models.Model):
     """A request to deliver again what dropped off an order.
 
@@ -37,6 +50,11 @@ class Refill(models.Model):
         unique=True, editable=False, db_default=RawSQL("nextval('refills_refill_number')", ())
     )
     order = models.ForeignKey(Order, models.PROTECT, related_name="refills", db_index=False)
+    # The order's own, which never change: so that the staff's lists are filtered by an index of one table.
+    account = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="refills", db_index=False, editable=False
+    )
+    service = models.ForeignKey(Service, models.PROTECT, related_name="refills", db_index=False, editable=False)
     api_key = models.ForeignKey(
         ApiKey, models.PROTECT, null=True, db_index=False, editable=False, help_text="The key that it came by."
     )
@@ -50,7 +68,17 @@ class Refill(models.Model):
     settled_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
     )
-    note = models.TextField(blank=True, help_text="By whoever settled it.")
+    reason = models.ForeignKey(
+        RejectionReason, models.PROTECT, null=True, db_index=False, editable=False, help_text="Why it was rejected."
+    )
+    delivered = models.PositiveBigIntegerField(null=True, editable=False, help_text="Units that were delivered again.")
+    note = models.TextField(
+        blank=True, editable=False, help_text="By whoever settled it; the customer does not see it."
+    )
+    claimed_at = models.DateTimeField(null=True, editable=False)
+    claimed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
+    )
 
     objects: ClassVar[Any] = PublicIdQuerySet.as_manager()
 
@@ -70,13 +98,53 @@ class Refill(models.Model):
                 | Q(approved_at__isnull=False, approved_by__isnull=False) & ~Q(status=Status.PENDING),
                 name="refill_approved_has_who_and_when",
             ),
+            models.CheckConstraint(
+                condition=Q(reason__isnull=True) | Q(status=Status.REJECTED), name="refill_reason_is_of_a_rejection"
+            ),
+            models.CheckConstraint(
+                condition=Q(delivered__isnull=True) | Q(status=Status.COMPLETED), name="refill_delivered_is_completed"
+            ),
+            models.CheckConstraint(
+                condition=Q(claimed_at__isnull=True, claimed_by__isnull=True)
+                | Q(claimed_at__isnull=False, claimed_by__isnull=False, status__in=IN_FLIGHT),
+                name="refill_claimed_has_who_and_when",
+            ),
         ]
         indexes = [
             # The queue: what is in flight, oldest first.
             models.Index(fields=["created_at", "id"], condition=Q(status__in=IN_FLIGHT), name="refill_queue"),
             # The history of an order.
             models.Index(fields=["order", "created_at"], name="refill_history"),
+            # The staff's lists, each by its filter.
+            models.Index(fields=["status", "created_at", "id"], name="refill_by_status"),
+            models.Index(fields=["service", "created_at", "id"], name="refill_by_service"),
+            models.Index(fields=["account", "created_at", "id"], name="refill_by_account"),
+            models.Index(fields=["settled_by", "created_at", "id"], name="refill_by_settler"),
+            models.Index(fields=["settled_at"], name="refill_by_settlement"),
         ]
 
     def __str__(self) -> str:
         return self.id
+
+
+class Transition(models.Model):
+    """A step in the life of a refill. Nothing changes or deletes one: the database refuses it."""
+
+    class Via(models.TextChoices):
+        ADMIN = "admin"
+        COMMAND = "command"
+        API = "API"
+
+    refill = models.ForeignKey(Refill, models.PROTECT, related_name="transitions", editable=False)
+    at = models.DateTimeField(editable=False)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, db_index=False, related_name="+", editable=False)
+    via = models.CharField(max_length=10, choices=Via, editable=False)
+    from_status = models.CharField(max_length=20, choices=Status, editable=False)
+    to_status = models.CharField(max_length=20, choices=Status, editable=False)
+    note = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.from_status} → {self.to_status}"

@@ -67,7 +67,16 @@ def _judge_and_insert(
             if refusal := judge(order, tally, now):
                 outcomes.append(refusal)
                 continue
-            outcomes.append(Refill(order=order, api_key_id=api_key_id, status=Status.PENDING, created_at=now))
+            outcomes.append(
+                Refill(
+                    order=order,
+                    account_id=order.account_id,
+                    service_id=order.service_id,
+                    api_key_id=api_key_id,
+                    status=Status.PENDING,
+                    created_at=now,
+                )
+            )
             # The same order may come again in this batch.
             tally.in_flight += 1
             tally.used += 1
@@ -106,6 +115,11 @@ def tally_refills(order_ids: Iterable[str]) -> dict[str, Tally]:
     return {order_id: Tally(in_flight, used) for order_id, in_flight, used in rows}
 
 
+def cap_of(order: Order) -> int:
+    """Return how many refills the order may have, rejected ones not counted."""
+    return order.service.refill_limit or settings.REFILL_LIMIT
+
+
 # ---- The rules, each with the one error that it refuses with. A rule returns None for an order that it lets pass.
 
 
@@ -129,7 +143,7 @@ def none_is_in_flight(order: Order, tally: Tally, now: datetime) -> ApiError | N
 
 
 def cap_is_not_reached(order: Order, tally: Tally, now: datetime) -> ApiError | None:
-    cap = order.service.refill_limit or settings.REFILL_LIMIT
+    cap = cap_of(order)
     return RefillLimitReached(limit=cap) if tally.used >= cap else None
 
 

@@ -51,6 +51,13 @@ class Order(DjangoModelFactory):
     )
 
 
+class RejectionReason(DjangoModelFactory):
+    class Meta:
+        model = refills.RejectionReason
+
+    text = factory.Sequence(lambda n: f"Reason {n}.")
+
+
 class Refill(DjangoModelFactory):
     """A refill as the database allows it; ``staff`` is who approved or settled it."""
 
@@ -61,6 +68,8 @@ class Refill(DjangoModelFactory):
         staff = factory.SubFactory(Account)
 
     order = factory.SubFactory(Order)
+    account = factory.SelfAttribute("order.account")
+    service = factory.SelfAttribute("order.service")
     status = refills.Status.PENDING
     created_at = factory.LazyFunction(timezone.now)
     approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == refills.Status.APPROVED else None)

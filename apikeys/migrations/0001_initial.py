@@ -91,6 +91,9 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "permissions": [("suspend_account", "Can suspend and restore accounts")],
+            },
             managers=[
                 ("objects", django.contrib.auth.models.UserManager()),
             ],

@@ -1,3 +1,4 @@
+import django.contrib.postgres.indexes
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
@@ -105,6 +106,10 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "indexes": [
+                    django.contrib.postgres.indexes.HashIndex(fields=["link"], name="order_by_link"),
+                    models.Index(fields=["completed_at"], name="order_by_completion"),
+                ],
                 "constraints": [
                     models.CheckConstraint(condition=models.Q(("number__gte", 1)), name="order_number_is_positive"),
                     models.CheckConstraint(condition=models.Q(("quantity__gte", 1)), name="order_quantity_is_positive"),

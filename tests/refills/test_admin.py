@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,7 +11,7 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
-from refills.models import Refill
+from refills.models import Refill, Transition
 from tests import factories
 
 LIST = reverse("admin:refills_refill_changelist")
@@ -22,11 +23,14 @@ def admin(client, staff):
     return client
 
 
-def act(client, action, refills, note="", path=LIST):
-    response = client.post(
-        path, {"action": action, "_selected_action": [refill.pk for refill in refills], "note": note}
-    )
+def messages_of(response):
     return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def act(client, action, refills, path=LIST, **fields):
+    """Run an action on a selection; a rejection is confirmed at once."""
+    body = {"action": action, "_selected_action": [refill.pk for refill in refills], "confirmed": "yes"}
+    return messages_of(client.post(path, body | fields))
 
 
 def listed(client, query=""):
@@ -51,25 +55,60 @@ def test_a_row_tells_of_the_refill(admin):
 
     page = admin.get(LIST).content.decode()
 
-    for text in (refill.pk, refill.order_id, "Pending", "5\xa0hours", "shop", "Likes"):
+    for text in (refill.pk, refill.order_id, refill.order.link, "Pending", "5 h", "shop (standard)", "Likes", "1 of 3"):
         assert text in page
 
 
-def test_it_is_filtered_by_status_and_service(admin):
-    pending, rejected = factories.Refill(), factories.Refill(status="rejected")
+@pytest.fixture
+def varied(db):
+    """Refills that differ in whatever the list can be filtered by."""
+    now, agent = timezone.now(), factories.Account(username="ann", is_staff=True)
+    return {
+        "young": factories.Refill(created_at=now, order__account__username="shop"),
+        "soon": factories.Refill(created_at=now - timedelta(hours=20), status="approved"),
+        "late": factories.Refill(created_at=now - timedelta(hours=30), order__account__tier="agency"),
+        "completed": factories.Refill(status="completed", staff=agent, order__service__category="Views"),
+        "rejected": factories.Refill(status="rejected", created_at=now - timedelta(days=8)),
+    }
 
-    assert listed(admin, "?status=pending") == [pending.pk]
-    assert listed(admin, "?status=rejected") == [rejected.pk]
-    assert listed(admin, f"?order__service__id__exact={pending.order.service_id}") == [pending.pk]
-    assert listed(admin, "?order__service__id__exact=999") == []
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["late", "soon", "young"]),
+        ("status=pending", ["late", "young"]),
+        ("status=approved", ["soon"]),
+        ("status=completed", ["completed"]),
+        ("status=rejected", ["rejected"]),
+        ("status=nonsense", ["late", "soon", "young"]),
+        ("age=late", ["late"]),
+        ("age=soon", ["late", "soon"]),
+        ("age=1", ["soon", "young"]),
+        ("status=rejected&age=7", []),
+        ("status=rejected&age=30", ["rejected"]),
+        ("account=shop", ["young"]),
+        ("account=nobody", []),
+        ("tier=agency", ["late"]),
+        ("status=completed&category=Views", ["completed"]),
+        ("category=Views", []),
+        ("service={completed.service_id}", []),
+        ("service={young.service_id}", ["young"]),
+        ("service=nonsense", ["late", "soon", "young"]),
+        ("settled_by={completed.settled_by_id}", ["completed"]),
+        ("settled_by={completed.settled_by_id}&status=rejected", []),
+    ],
+)
+def test_it_is_filtered(admin, varied, query, names):
+    assert listed(admin, "?" + query.format(**varied)) == [varied[name].pk for name in names]
 
 
-def test_it_is_searched_by_either_id_or_number_settled_or_not(admin):
-    refill = factories.Refill(status="completed", order__number=4711)
+def test_it_is_searched_by_ids_numbers_link_and_user_name_settled_or_not(admin):
+    order = factories.Order(number=4711, link="https://example.com/x?y=1", account__username="some-shop")
+    refill = factories.Refill(status="completed", order=order)
     factories.Refill()
     refill.refresh_from_db()
 
-    for term in (refill.pk, refill.pk.lower(), refill.number, refill.order_id, 4711):
+    for term in (refill.pk, refill.pk.lower(), refill.number, order.pk, 4711, quote(order.link), "some-shop", "some-"):
         assert listed(admin, f"?q={term}") == [refill.pk]
     assert listed(admin, "?q=nonsense") == []
 
@@ -90,7 +129,8 @@ def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, s
     assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
     left.refresh_from_db()
     assert left.status == "pending"
-    assert LogEntry.objects.filter(user=staff, change_message=f"{status.title()}. why").count() == 2
+    assert LogEntry.objects.filter(user=staff, change_message__startswith=status.title()).count() == 2
+    assert Transition.objects.filter(by=staff, via="admin", to_status=status).count() == 2
 
 
 def test_one_message_says_how_many_were_settled_and_which_were_refused_and_why(admin):
@@ -111,10 +151,27 @@ def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refu
     assert f"{settled.pk}: completed by colleague" in message
 
 
-def test_a_rejection_without_a_note_is_refused(admin):
+def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, customer):
+    reason = factories.RejectionReason(text="The account is private.")
+    refills = factories.Refill.create_batch(2, order__account=customer.account)
+    body = {"action": "reject", "_selected_action": [refill.pk for refill in refills]}
+
+    page = admin.post(LIST, body).content.decode()
+    assert "2 selected" in page
+    assert "The account is private." in page
+    act(admin, "reject", refills, reason=reason.pk, note="called them")
+
+    assert customer.post("refill_status", refill=refills[0].pk).json() == {
+        "status": "rejected",
+        "reason": "The account is private.",
+    }
+    assert Refill.objects.filter(status="rejected", reason=reason, note="called them").count() == 2
+
+
+def test_a_rejection_without_reason_and_note_is_refused(admin):
     refill = factories.Refill()
 
-    assert act(admin, "reject", [refill]) == ["Say in the note why the refill is rejected."]
+    assert act(admin, "reject", [refill]) == ["Say why the refill is rejected: choose a reason, or write a note."]
 
     refill.refresh_from_db()
     assert refill.status == "pending"
@@ -172,8 +229,8 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
     factories.Refill.create_batch(count)
     admin.get(LIST)
 
-    # session, user, the services to filter by, the count, the rows
-    with django_assert_num_queries(5):
+    # session, user, what to filter by (services, categories, staff), the count, the rows, what their orders have used
+    with django_assert_num_queries(8):
         admin.get(LIST)
 
 

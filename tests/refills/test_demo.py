@@ -3,7 +3,7 @@ import shlex
 import pytest
 from django.core.management import call_command
 
-from apikeys.models import Account
+from apikeys.models import Account, ApiKey
 from orders.models import Order, Service
 from orders.models import Status as OrderStatus
 from refills.management.commands import demo
@@ -69,15 +69,31 @@ def test_it_prints_a_curl_line_that_works(load):
     assert "refill" in post(**dict(pair.split("=") for pair in body.split("&"))).json()
 
 
-def test_run_again_it_is_as_it_was(load):
-    before, _ = load()
-    post(key=before["API_KEY"], action="refill", order=before["ORDER_COMPLETED"])
-    counts = Service.objects.count(), Order.objects.count(), Account.objects.count()
+def counts():
+    return [model.objects.count() for model in (Account, ApiKey, Service, Order, Refill)]
+
+
+def test_run_again_it_changes_nothing(load):
+    before, counted = load()[0], counts()
 
     after, _ = load()
 
     assert after == before
-    assert (Service.objects.count(), Order.objects.count(), Account.objects.count()) == counts
+    assert counts() == counted
+
+
+def test_an_order_that_is_not_in_its_state_any_more_is_replaced_by_a_new_one(load):
+    before, _ = load()
+    post(key=before["API_KEY"], action="refill", order=before["ORDER_COMPLETED"])
+    post(key=before["API_KEY"], action="refill", orders=",".join(before["ORDERS_FRESH"].split(",")[:7]))
+    counted = Order.objects.count()
+
+    after, _ = load()
+
+    assert Order.objects.count() == counted + 8
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"ORDER_COMPLETED", "ORDERS_FRESH"}
+    assert len(set(after["ORDERS_FRESH"].split(",")) & set(before["ORDERS_FRESH"].split(","))) == 93
     assert "refill" in post(key=after["API_KEY"], action="refill", order=after["ORDER_COMPLETED"]).json()
 
 

@@ -178,7 +178,7 @@ def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom()
         second = Waiting(lambda: settle([refill.pk], Status.REJECTED, bob, "no"))
 
     settlement = second.result()
-    assert settlement.settled == []
+    assert settlement.done == []
     assert settlement.refused[refill.pk].startswith("completed by ann at ")
     refill.refresh_from_db()
     assert (refill.status, refill.settled_by, refill.note) == ("completed", ann, "")
@@ -196,7 +196,7 @@ def test_fifty_staff_settle_a_refill_once():
         ]
     )
 
-    assert sum(len(settlement.settled) for settlement in settlements) == 1
+    assert sum(len(settlement.done) for settlement in settlements) == 1
 
 
 def test_a_key_revoked_during_a_request_ends_with_it():

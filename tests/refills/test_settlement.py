@@ -1,12 +1,15 @@
 """settle(): the only way in which the status of a refill changes (contract.md, "The life of a refill")."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.exceptions import ValidationError
+from django.db import ProgrammingError, transaction
 from django.utils import timezone
 
-from refills.models import Refill, Status
-from refills.settlement import settle
+from refills.models import Refill, Status, Transition
+from refills.settlement import claim, release, settle
 from tests import factories
 
 LEGAL = {
@@ -27,11 +30,11 @@ def test_only_legal_transitions_are_made(staff, status, to):
 
     refill.refresh_from_db()
     if (status, to) in LEGAL:
-        assert [settled.pk for settled in settlement.settled] == [refill.pk]
+        assert [settled.pk for settled in settlement.done] == [refill.pk]
         assert settlement.refused == {}
         assert refill.status == to
     else:
-        assert settlement.settled == []
+        assert settlement.done == []
         assert list(settlement.refused) == [refill.pk]
         assert refill.status == status
         assert not LogEntry.objects.exists()
@@ -73,7 +76,7 @@ def test_a_note_stays_until_there_is_another(staff):
 def test_a_rejection_needs_a_note(staff, note):
     refill = factories.Refill()
 
-    with pytest.raises(ValidationError, match="why the refill is rejected"):
+    with pytest.raises(ValidationError, match="Say why the refill is rejected"):
         settle([refill.pk], Status.REJECTED, staff, note)
 
 
@@ -91,7 +94,7 @@ def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reaso
 
     settlement = settle([settled.pk, fine.pk, fine.pk, missing, approved.pk], Status.APPROVED, staff)
 
-    assert [refill.pk for refill in settlement.settled] == [fine.pk]
+    assert [refill.pk for refill in settlement.done] == [fine.pk]
     assert settlement.refused == {
         settled.pk: f"completed by colleague at {settled.settled_at:%Y-%m-%d %H:%M} UTC",
         approved.pk: "it is approved already",
@@ -100,7 +103,7 @@ def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reaso
 
 
 def test_nothing_to_settle_is_nothing_settled(staff):
-    assert settle([], Status.COMPLETED, staff).settled == []
+    assert settle([], Status.COMPLETED, staff).done == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -111,8 +114,125 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
     settle([factories.Refill().pk], Status.COMPLETED, staff)  # which loads the content type
 
     for refills in (few, many):
-        # BEGIN, lock, update, the admin's history, COMMIT
-        with django_assert_num_queries(5):
+        # BEGIN, lock, update, the history, the admin's history, COMMIT
+        with django_assert_num_queries(6):
             settle(refills, Status.COMPLETED, staff)
 
     assert Refill.objects.filter(status="completed").count() == 63
+
+
+def test_a_rejection_has_a_reason_or_a_note(staff):
+    reason = factories.RejectionReason()
+    refill = factories.Refill()
+
+    settle([refill.pk], Status.REJECTED, staff, reason=reason)
+
+    refill.refresh_from_db()
+    assert (refill.reason, refill.note) == (reason, "")
+
+
+@pytest.mark.parametrize("to", [Status.APPROVED, Status.COMPLETED])
+def test_only_a_rejection_has_a_reason(staff, to):
+    with pytest.raises(ValidationError, match="Only a rejection has a reason"):
+        settle([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
+
+
+def test_a_completion_records_what_was_delivered(staff):
+    refill = factories.Refill()
+
+    settle([refill.pk], Status.COMPLETED, staff, delivered=120)
+
+    refill.refresh_from_db()
+    assert refill.delivered == 120
+
+
+@pytest.mark.parametrize(("to", "delivered"), [(Status.APPROVED, 1), (Status.REJECTED, 1), (Status.COMPLETED, -1)])
+def test_nothing_else_does(staff, to, delivered):
+    with pytest.raises(ValidationError, match="delivered"):
+        settle([factories.Refill().pk], to, staff, "note", delivered=delivered)
+
+
+class TestHistory:
+    def test_every_transition_is_kept(self, staff):
+        refill = factories.Refill()
+
+        settle([refill.pk], Status.APPROVED, staff, "first")
+        settle([refill.pk], Status.COMPLETED, staff, via=Transition.Via.COMMAND)
+
+        steps = refill.transitions.values_list("from_status", "to_status", "by", "via", "note")
+        assert list(steps) == [
+            ("pending", "approved", staff.pk, "admin", "first"),
+            ("approved", "completed", staff.pk, "command", ""),
+        ]
+
+    def test_what_was_refused_is_no_transition(self, staff):
+        settle([factories.Refill(status="completed").pk], Status.REJECTED, staff, "no")
+
+        assert not Transition.objects.exists()
+
+    def test_the_database_refuses_to_change_or_delete_it(self, staff):
+        settle([factories.Refill().pk], Status.COMPLETED, staff)
+
+        with pytest.raises(ProgrammingError, match="never changed"), transaction.atomic():
+            Transition.objects.update(note="forged")
+        with pytest.raises(ProgrammingError, match="never changed"), transaction.atomic():
+            Transition.objects.all().delete()
+
+
+class TestClaims:
+    @pytest.fixture
+    def colleague(self, db):
+        return factories.Account(username="colleague")
+
+    def test_what_one_has_taken_a_colleague_does_not_settle(self, staff, colleague):
+        refill = factories.Refill()
+        claim([refill.pk], colleague)
+
+        outcome = settle([refill.pk], Status.COMPLETED, staff)
+
+        assert outcome.done == []
+        assert outcome.refused[refill.pk].startswith("taken by colleague at ")
+        refill.refresh_from_db()
+        assert (refill.status, refill.claimed_by) == ("pending", colleague)
+
+    def test_one_settles_what_one_has_taken_and_it_is_free_then(self, staff):
+        refill = factories.Refill()
+        claim([refill.pk], staff)
+
+        assert settle([refill.pk], Status.COMPLETED, staff).done
+
+        refill.refresh_from_db()
+        assert (refill.claimed_by, refill.claimed_at) == (None, None)
+
+    def test_a_colleague_may_take_it_over_knowingly(self, staff, colleague):
+        first, second = factories.Refill.create_batch(2)
+        claim([first.pk, second.pk], colleague)
+
+        assert claim([first.pk], staff).refused
+        assert claim([first.pk], staff, take_over=True).done
+        assert settle([first.pk], Status.COMPLETED, staff).done
+        assert settle([second.pk], Status.COMPLETED, staff, take_over=True).done
+
+    def test_a_claim_expires(self, staff, colleague, settings, time_machine):
+        refill = factories.Refill()
+        claim([refill.pk], colleague)
+        now = timezone.now()
+
+        time_machine.move_to(now + timedelta(minutes=settings.CLAIM_MINUTES) - timedelta(seconds=5), tick=False)
+        assert settle([refill.pk], Status.APPROVED, staff).refused
+        time_machine.move_to(now + timedelta(minutes=settings.CLAIM_MINUTES), tick=False)
+        assert settle([refill.pk], Status.APPROVED, staff).done
+
+    def test_a_claim_is_given_back_by_who_has_it_only(self, staff, colleague):
+        refill = factories.Refill()
+        claim([refill.pk], colleague)
+
+        release([refill.pk], staff)
+        assert settle([refill.pk], Status.APPROVED, staff).refused
+        release([refill.pk], colleague)
+        assert settle([refill.pk], Status.APPROVED, staff).done
+
+    def test_what_is_settled_is_not_taken(self, staff):
+        refill = factories.Refill(status="completed")
+
+        assert claim([refill.pk], staff).refused[refill.pk].startswith("completed by ")

@@ -1,25 +1,34 @@
+import itertools
 import random
 import secrets
 import shlex
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.contrib.admin.models import LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.management.base import BaseCommand
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 
 from apikeys.keys import authenticate, create_api_key
 from apikeys.models import Account
-from notpanel.api.errors import AccountSuspended, InvalidApiKey
+from notpanel.api.errors import AccountSuspended, ApiError, InvalidApiKey
+from notpanel.public_id import parse
 from orders.models import DELIVERED, UNDER_WAY, Order, Service
 from orders.models import Status as OrderStatus
-from refills.models import Refill, Status
-from refills.requests import request_refills
+from refills.errors import (
+    OrderNotFinished,
+    RefillAlreadyPending,
+    RefillLimitReached,
+    RefillPeriodExpired,
+    ServiceNotRefillable,
+)
+from refills.models import Refill, RejectionReason, Status
+from refills.requests import Tally, judge, lock_orders, request_refills, tally_refills
 from refills.settlement import settle
 
 FILE = settings.BASE_DIR / "var" / "demo.env"
@@ -58,8 +67,9 @@ class Command(BaseCommand):
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = (
             "Everything belongs to the accounts demo-standard, demo-reseller, demo-agency, demo-suspended and\n"
-            "demo-staff; running it again puts their orders and refills back to how they were, and touches no others.\n"
-            f"Keys and ids are written to {FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
+            "demo-staff. Running it again changes nothing but replaces, by new ones, the named orders that are not in\n"
+            "their state any more. Keys and ids are written to "
+            f"{FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
             "Exit status: 0 loaded; 2 wrong usage."
         )
         parser.add_argument(
@@ -97,9 +107,33 @@ def _read_file() -> dict[str, str]:
     return {name: "".join(shlex.split(value)) for name, _, value in lines}
 
 
+@dataclass(frozen=True)
+class _Role:
+    """What an order of the demo is for: how it is made, and how a request for its refill is judged."""
+
+    status: OrderStatus
+    promise: int = 2  # the index in PROMISES
+    days_ago: int = 10
+    history: tuple[Status, ...] = ()
+    refused: type[ApiError] | None = None
+
+
+def _roles() -> dict[str, _Role]:
+    completed = OrderStatus.COMPLETED
+    capped = (Status.COMPLETED,) * settings.REFILL_LIMIT
+    return {
+        "ORDER_COMPLETED": _Role(completed),
+        "ORDER_PARTIAL": _Role(OrderStatus.PARTIAL),
+        "ORDER_PROCESSING": _Role(OrderStatus.PROCESSING, refused=OrderNotFinished),
+        "ORDER_NO_REFILL": _Role(completed, promise=0, refused=ServiceNotRefillable),
+        "ORDER_PENDING_REFILL": _Role(completed, history=(Status.PENDING,), refused=RefillAlreadyPending),
+        "ORDER_CAPPED": _Role(completed, history=capped, refused=RefillLimitReached),
+        "ORDER_EXPIRED": _Role(completed, promise=1, days_ago=45, refused=RefillPeriodExpired),
+    }
+
+
 def _load(earlier: dict[str, str]) -> dict[str, str]:
     now = timezone.now()
-    dice = random.Random(20260101)  # the same demo each time
     staff, password = _staff(earlier.get("STAFF_PASSWORD", ""))
     reseller, standard, agency, suspended = (
         Account.objects.update_or_create(username=f"demo-{name}", defaults={"tier": tier, "is_active": active})[0]
@@ -110,39 +144,56 @@ def _load(earlier: dict[str, str]) -> dict[str, str]:
             ("suspended", Account.Tier.STANDARD, False),
         )
     )
+    for text in REASONS:
+        RejectionReason.objects.get_or_create(text=text)
+    dice = random.Random(20260101)  # the same demo each time
     services = _services(dice)
-    no_refill, thirty_days, for_life = services[:3]
-    completed, partial = OrderStatus.COMPLETED, OrderStatus.PARTIAL
     draft = _Draft(dice, now)
-    names = {
-        "ORDER_COMPLETED": draft.add(reseller, for_life, completed),
-        "ORDER_PARTIAL": draft.add(reseller, for_life, partial),
-        "ORDER_PROCESSING": draft.add(reseller, for_life, OrderStatus.PROCESSING),
-        "ORDER_NO_REFILL": draft.add(reseller, no_refill, completed),
-        "ORDER_PENDING_REFILL": draft.add(reseller, for_life, completed, history=(Status.PENDING,)),
-        "ORDER_CAPPED": draft.add(reseller, for_life, completed, history=(Status.COMPLETED,) * settings.REFILL_LIMIT),
-        "ORDER_EXPIRED": draft.add(reseller, thirty_days, completed, days_ago=45),
-    }
-    fresh = [draft.add(reseller, for_life, completed) for _ in range(100)]
-    for _ in range(300):
-        service = dice.choice(services)
-        status = dice.choice([*OrderStatus.values, completed, completed, partial])
-        refillable = status in DELIVERED and service.refill
-        history = dice.choice(HISTORIES) if refillable and dice.random() < 0.9 else ()
-        draft.add(
-            dice.choice([reseller, standard, agency]), service, status, days_ago=dice.randint(4, 29), history=history
+
+    roles = _roles()
+    wanted = [(name, roles[name]) for name in roles] + [("ORDERS_FRESH", roles["ORDER_COMPLETED"])] * 100
+    named = [earlier.get(name, "") for name in roles] + f"{earlier.get('ORDERS_FRESH', '')},".split(",")[:100]
+    named += [""] * (len(wanted) - len(named))
+    usable = _usable(reseller, named, [role for _, role in wanted], now)
+    numbers: dict[str, list[int]] = {}
+    for (name, role), number in zip(wanted, usable, strict=True):
+        number = number or draft.add(
+            reseller, services[role.promise], role.status, days_ago=role.days_ago, history=role.history
         )
-    orders = draft.save()
-    draft.save_histories(orders, staff)
+        numbers.setdefault(name, []).append(number)
+    if not any(usable):  # the first time
+        for _ in range(300):
+            service = dice.choice(services)
+            status = dice.choice([*OrderStatus, OrderStatus.COMPLETED, OrderStatus.COMPLETED, OrderStatus.PARTIAL])
+            refillable = status in DELIVERED and service.refill
+            history = dice.choice(HISTORIES) if refillable and dice.random() < 0.9 else ()
+            account = dice.choice([reseller, standard, agency])
+            draft.add(account, service, status, days_ago=dice.randint(4, 29), history=history)
+    draft.save(staff)
+
+    ids = dict(Order.objects.filter(number__in=itertools.chain(*numbers.values())).values_list("number", "id"))
     return {
         "API_KEY": _key(reseller, earlier.get("API_KEY", "")),
         "OTHER_API_KEY": _key(standard, earlier.get("OTHER_API_KEY", "")),
         "SUSPENDED_API_KEY": _key(suspended, earlier.get("SUSPENDED_API_KEY", "")),
-        **{name: orders[number].id for name, number in names.items()},
-        "ORDERS_FRESH": ",".join(orders[number].id for number in fresh),
+        **{name: ",".join(ids[number] for number in theirs) for name, theirs in numbers.items()},
         "STAFF_USER": staff.username,
         "STAFF_PASSWORD": password,
     }
+
+
+def _usable(account: Account, named: list[str], roles: list[_Role], now: datetime) -> list[int | None]:
+    """Return the numbers of the orders of an earlier run, None for one that does not fit its role any more."""
+    references = [parse("ord", text) for text in named]
+    orders = lock_orders(account.pk, references)
+    tallies = tally_refills(order.id for order in set(orders.values()))
+    numbers: list[int | None] = []
+    for reference, role in zip(references, roles, strict=True):
+        order = orders.get(reference)
+        refusal = judge(order, tallies.get(order.id, Tally()), now) if order else None
+        fits = order is not None and (isinstance(refusal, role.refused) if role.refused else refusal is None)
+        numbers.append(order.number if order is not None and fits else None)
+    return numbers
 
 
 def _staff(password: str) -> tuple[Account, str]:
@@ -193,10 +244,12 @@ def _services(dice: random.Random) -> list[Service]:
 
 
 class _Draft:
-    """The orders of the demo, by their numbers, and what is to become of their refills."""
+    """New orders of the demo, and what is to become of their refills."""
 
     def __init__(self, dice: random.Random, now: datetime) -> None:
         self.dice, self.now = dice, now
+        last = Order.objects.filter(number__gte=FIRST_ORDER).aggregate(Max("number"))["number__max"]
+        self.next_number = (last or FIRST_ORDER - 1) + 1
         self.orders: list[Order] = []
         self.histories: dict[int, tuple[Status, ...]] = {}
 
@@ -204,65 +257,55 @@ class _Draft:
         self,
         account: Account,
         service: Service,
-        status: str,
+        status: OrderStatus,
         *,
         days_ago: int = 10,
         history: tuple[Status, ...] = (),
     ) -> int:
         """Add an order, completed ``days_ago`` if it is over. Returns its number."""
-        number = FIRST_ORDER + len(self.orders)
+        number = self.next_number + len(self.orders)
         quantity = self.dice.randint(service.min, 1000) // 10 * 10 + 10
-        under_way = status in UNDER_WAY
+        remains = {OrderStatus.COMPLETED: 0, OrderStatus.PARTIAL: quantity // 4}
         self.orders.append(
             Order(
                 number=number,
                 account=account,
                 service=service,
-                link=f"https://example.com/{service.category.replace(' ', '/')}/{number}",
+                link=f"https://example.com/{service.category.replace(' ', '/')}/{self.dice.randint(1, 40)}",
                 quantity=quantity,
                 charge=(service.rate * quantity / 1000).quantize(Decimal("0.00001")),
                 start_count=None if status == OrderStatus.PENDING else self.dice.randint(0, 50_000),
-                remains={OrderStatus.COMPLETED: 0, OrderStatus.PARTIAL: quantity // 4}.get(
-                    OrderStatus(status), quantity
-                ),
+                remains=remains.get(status, quantity),
                 status=status,
                 created_at=self.now - timedelta(days=days_ago, hours=self.dice.randint(1, 40)),
-                completed_at=None if under_way else self.now - timedelta(days=days_ago),
+                completed_at=None if status in UNDER_WAY else self.now - timedelta(days=days_ago),
             )
         )
         self.histories[number] = history
         return number
 
-    def save(self) -> dict[int, Order]:
-        """Write the orders, without the refills that an earlier run and its visitors made of them."""
-        numbers = [order.number for order in self.orders]
-        refills = Refill.objects.filter(order__number__in=numbers)
-        LogEntry.objects.filter(
-            content_type=ContentType.objects.get_for_model(Refill), object_id__in=[refill.id for refill in refills]
-        ).delete()
-        refills.delete()
-        fields = [field.name for field in Order._meta.fields if field.name not in ("id", "number")]
-        Order.objects.bulk_create(self.orders, update_conflicts=True, unique_fields=["number"], update_fields=fields)
-        return {order.number: order for order in Order.objects.filter(number__in=numbers)}
-
-    def save_histories(self, orders: dict[int, Order], staff: Account) -> None:
-        """Request and settle refills as customers and staff do, and then put them back in time."""
-        for turn in range(max(map(len, self.histories.values()))):
+    def save(self, staff: Account) -> None:
+        """Write the orders; request and settle their refills as customers and staff do; put those back in time."""
+        orders = {order.number: order for order in Order.objects.bulk_create(self.orders)}
+        for turn in range(max(map(len, self.histories.values()), default=0)):
             wanted = {
                 orders[number]: history[turn] for number, history in self.histories.items() if len(history) > turn
             }
             made = {}
             for account_id in {order.account_id for order in wanted}:
-                theirs = [order for order in wanted if order.account_id == account_id]
-                for refill in request_refills(account_id, [order.id for order in theirs]):
+                theirs = [order.id for order in wanted if order.account_id == account_id]
+                for refill in request_refills(account_id, theirs):
                     assert isinstance(refill, Refill), refill
                     made[refill] = wanted[refill.order]
             for status in (Status.APPROVED, Status.COMPLETED, Status.REJECTED):
-                note = self.dice.choice(REASONS) if status == Status.REJECTED else ""
-                settle([refill.id for refill, wish in made.items() if wish == status], status, staff, note)
-        for refill in (refills := list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))):
+                reason = None
+                if status == Status.REJECTED:
+                    reason = self.dice.choice(RejectionReason.objects.filter(text__in=REASONS))
+                settle([refill.id for refill, wish in made.items() if wish == status], status, staff, reason=reason)
+        refills = list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))
+        for refill in refills:
             in_flight = refill.settled_at is None
-            refill.created_at = self.now - timedelta(minutes=self.dice.randint(5, 3_000 if in_flight else 4_000))
+            refill.created_at = self.now - timedelta(minutes=self.dice.randint(5, 2_000 if in_flight else 20_000))
             later = refill.created_at + (self.now - refill.created_at) * self.dice.random()
             refill.approved_at = refill.approved_at and later
             refill.settled_at = refill.settled_at and later
