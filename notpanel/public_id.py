@@ -97,8 +97,9 @@ class PublicIdQuerySet(models.QuerySet[Any]):
 
     def named(self, references: Iterable[str | int | None]) -> Self:
         """Return the rows that any of ``references``, as ``parse`` returned them, names."""
-        ids = sorted({name for name in references if isinstance(name, str)})
-        numbers = sorted({name for name in references if isinstance(name, int)})
+        names = set(references)
+        ids = sorted(name for name in names if isinstance(name, str))
+        numbers = sorted(name for name in names if isinstance(name, int))
         if not numbers:
             return self.filter(pk__in=ids)
         if not ids:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -200,7 +201,7 @@ UNFOLD = {
     "SITE_HEADER": "NotPanel",
     "SITE_SYMBOL": "autorenew",
     "SITE_URL": None,
-    "SHOW_HISTORY": True,
+    "STYLES": [lambda request: static("notpanel/admin.css")],
     # "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
 }
 REST_FRAMEWORK = {

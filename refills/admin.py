@@ -126,7 +126,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             found |= Q(account__in=account_ids)
         return queryset.filter(found), False
 
-    @display(description="refill", ordering="number")
+    @display(description="refill")
     def refill(self, refill: Refill) -> str:
         url = reverse("admin:refills_refill_change", args=[refill.pk])
         return format_html(
@@ -135,7 +135,6 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     @display(
         description="age",
-        ordering="created_at",
         label={"on time": "success", "due soon": "warning", "late": "danger", "settled": "info"},
     )
     def age(self, refill: Any) -> tuple[str, str]:
@@ -148,13 +147,14 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
     @display(description="order")
     def order_and_link(self, refill: Refill) -> str:
         url = reverse("admin:orders_order_change", args=[refill.order_id])
-        link = '<a href="{}" class="text-link" title="{}">#{}</a><br><span title="{}">{}</span>'
-        shown = refill.order.link if len(refill.order.link) <= 40 else f"{refill.order.link[:39]}…"
-        return format_html(link, url, refill.order_id, refill.order.number, refill.order.link, shown)
+        html = '<a href="{}" class="text-link" title="{}">#{}</a> <span class="desk-link" title="{}">{}</span>'
+        return format_html(
+            html, url, refill.order_id, refill.order.number, refill.order.link, _without_scheme(refill.order.link)
+        )
 
     @display(description="service")
     def service_name(self, refill: Refill) -> str:
-        return str(refill.service)
+        return refill.service.name
 
     @display(description="customer")
     def customer(self, refill: Refill) -> str:
@@ -339,6 +339,10 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
+
+
+def _without_scheme(link: str) -> str:
+    return link.removeprefix("https://").removeprefix("http://").removeprefix("www.")
 
 
 class _Echo:

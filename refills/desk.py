@@ -46,6 +46,11 @@ class Look:
     overlapping: list[Order]
     taken_by_another: bool
 
+    @property
+    def link_is_web(self) -> bool:
+        """Whether the order's link, which a customer wrote, may be offered to click on."""
+        return self.refill.order.link.startswith(("https://", "http://"))
+
 
 def timeliness(refill: Refill, now: datetime) -> str:
     """Return "on time", "due soon" (past three quarters of SLA_HOURS) or "late" (past all) for one in flight."""
@@ -92,7 +97,7 @@ def verdicts(order: Order, tally: Tally, now: datetime) -> list[Verdict]:
     figures = (
         f"the order is {order.status}",
         f"refill={str(order.service.refill).lower()}",
-        f"completed {ago} ago, of {f'{days} days' if days else 'no end'}",
+        f"completed {ago} ago, period: {f'{days} days' if days else 'no end'}",
         f"{tally.in_flight} others in flight",
         f"{tally.used} of {cap_of(order)} used beside this one",
     )

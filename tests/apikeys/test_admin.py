@@ -51,17 +51,3 @@ def test_an_account_is_added_with_its_tier(admin):
     )
 
     assert Account.objects.get(username="shop").tier == "agency"
-
-
-def test_an_account_is_suspended_in_the_admin(admin, customer):
-    url = reverse("admin:apikeys_account_change", args=[customer.account.pk])
-    form = admin.get(url).context["adminform"].form
-    fields = {name: value for name in form.fields if (value := form.get_initial_for_field(form.fields[name], name))}
-    for name in ("date_joined", "last_login"):
-        fields.pop(name, None)
-    fields |= {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
-    del fields["is_active"]
-
-    admin.post(url, fields)
-
-    assert customer.post("services").status_code == 403

@@ -88,5 +88,6 @@ def test_the_rows_that_ids_and_numbers_name(db):
     named = [by_id.pk, by_number.number, by_both.pk, by_both.number, None]
 
     assert set(Order.objects.named(named)) == {by_id, by_number, by_both}
+    assert set(Order.objects.named(name for name in named)) == {by_id, by_number, by_both}
     assert list(Order.objects.named([])) == []
     assert list(Order.objects.named([None])) == []

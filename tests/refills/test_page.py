@@ -1,0 +1,276 @@
+"""The page of a refill: everything about it in one look, and the buttons that settle it."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.messages import get_messages
+from django.urls import reverse
+from django.utils import timezone
+
+from refills.desk import duration, overlapping, timeliness
+from refills.models import Refill, Status
+from refills.settlement import claim, settle
+from tests import factories
+
+
+@pytest.fixture
+def admin(client, staff):
+    client.force_login(staff)
+    return client
+
+
+def page(client, refill):
+    return client.get(reverse("admin:refills_refill_change", args=[refill.pk]))
+
+
+def send(client, refill, what="settle", query="", **fields):
+    response = client.post(reverse(f"admin:refills_refill_{what}", args=[refill.pk]) + query, fields)
+    return response, [str(message) for message in get_messages(response.wsgi_request)]
+
+
+class TestOneLook:
+    def test_it_shows_the_order_and_the_customer(self, admin):
+        refill = factories.Refill(order__account__username="shop", order__account__tier="agency", order__start_count=77)
+
+        text = page(admin, refill).content.decode()
+
+        for shown in (refill.pk, refill.order.link, "77", "1000", "0.90000 USD", "shop", "Agency", "not yet"):
+            assert (shown in text) == (shown != "not yet")
+
+    def test_it_shows_why_it_was_accepted_with_the_figures_of_now(self, admin):
+        order = factories.Order(service__refill_days=5, service__refill_limit=2)
+        factories.Refill(order=order, status="completed")
+        refill = factories.Refill(order=order)
+
+        look = page(admin, refill).context["look"]
+
+        assert [(verdict.figures, verdict.refusal) for verdict in look.verdicts] == [
+            ("the order is completed", None),
+            ("refill=true", None),
+            ("completed 10 d 0 h ago, period: 5 days", "Refill period has expired (5 days)"),
+            ("0 others in flight", None),
+            ("1 of 2 used beside this one", None),
+        ]
+
+    def test_it_shows_every_earlier_refill_of_the_order(self, admin):
+        order, now = factories.Order(), timezone.now()
+        rejected = factories.Refill(order=order, status="rejected", created_at=now - timedelta(days=3))
+        completed = factories.Refill(order=order, status="completed", created_at=now - timedelta(days=2))
+        factories.Refill()
+
+        look = page(admin, factories.Refill(order=order)).context["look"]
+
+        assert look.earlier == [completed, rejected]
+
+    def test_it_shows_the_customers_other_orders_on_the_link_that_overlap_in_time(self, admin):
+        now = timezone.now()
+        order = factories.Order(created_at=now - timedelta(days=9), completed_at=now - timedelta(days=7))
+
+        def other(begin, end, **fields):
+            same = {"account": order.account, "link": order.link, "created_at": now - timedelta(days=begin)}
+            if end is None:
+                return factories.Order(**same | {"status": "in_progress"} | fields)
+            return factories.Order(**same | {"completed_at": now - timedelta(days=end)} | fields)
+
+        within, around, until_now = other(8, 7.5), other(12, 6), other(10, None)
+        before, after = other(12, 9.5), other(6, 5)
+        elsewhere = other(8, 7, link="https://example.com/other")
+        theirs = other(8, 7, account=factories.Account())
+
+        found = set(page(admin, factories.Refill(order=order)).context["look"].overlapping)
+
+        assert found == {within, around, until_now}
+        assert not found & {before, after, elsewhere, theirs}
+
+    def test_it_shows_its_history(self, admin, staff):
+        refill = factories.Refill()
+        settle([refill.pk], Status.APPROVED, staff, "looked at it")
+        settle([refill.pk], Status.COMPLETED, staff, delivered=40)
+
+        look = page(admin, refill).context["look"]
+
+        assert [(step.what, step.by, step.via, step.note) for step in look.history] == [
+            ("Requested", str(refill.account), "API key –", ""),
+            ("Pending → Approved", "agent", "admin", "looked at it"),
+            ("Approved → Completed", "agent", "admin", ""),
+        ]
+
+    @pytest.mark.parametrize(("link", "clickable"), [("https://example.com/x", True), ("javascript:alert(1)", False)])
+    def test_a_link_that_a_customer_wrote_is_clickable_only_if_it_is_one(self, admin, link, clickable):
+        text = page(admin, factories.Refill(order__link=link)).content.decode()
+
+        assert (f'href="{link}"' in text) == clickable
+
+    def test_its_number_is_an_address_too(self, admin):
+        refill = Refill.objects.get(pk=factories.Refill().pk)
+
+        assert admin.get(reverse("admin:refills_refill_change", args=[refill.number])).status_code == 200
+
+    def test_a_refill_that_does_not_exist_leads_back(self, admin):
+        for unknown in ("ref_01HG9XAZQM7C2V4K8R5T1W9YDE", "nonsense", "99999"):
+            assert admin.get(reverse("admin:refills_refill_change", args=[unknown])).status_code == 302
+
+    @pytest.mark.parametrize("count", [0, 15])
+    def test_the_statements_do_not_grow_with_its_past(self, admin, django_assert_num_queries, count):
+        order = factories.Order()
+        factories.Refill.create_batch(count, order=order, status="rejected")
+        factories.Order.create_batch(count, account=order.account, link=order.link)
+        refill = factories.Refill(order=order)
+        page(admin, refill)
+
+        # session, user, the refill with its order, the order's others, its history, overlapping orders, reasons
+        with django_assert_num_queries(7):
+            page(admin, refill)
+
+
+class TestSettling:
+    def test_a_button_settles_it_and_the_next_one_in_the_queue_opens(self, admin, staff):
+        now = timezone.now()
+        refill = factories.Refill(created_at=now - timedelta(hours=3))
+        taken = factories.Refill(created_at=now - timedelta(hours=2))
+        following = factories.Refill(created_at=now - timedelta(hours=1))
+        claim([taken.pk], factories.Account())
+
+        response, said = send(admin, refill, to="completed", delivered="120", note="done")
+
+        refill.refresh_from_db()
+        assert (refill.status, refill.delivered, refill.note, refill.settled_by) == ("completed", 120, "done", staff)
+        assert said == ["Completed: 1."]
+        assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+
+    def test_after_the_last_one_the_list_opens(self, admin):
+        response, said = send(admin, factories.Refill(), to="completed")
+
+        assert response.url == reverse("admin:refills_refill_changelist")
+        assert said == ["Completed: 1.", "The queue is empty."]
+
+    def test_a_rejection_has_a_reason_and_a_note(self, admin):
+        refill, reason = factories.Refill(), factories.RejectionReason()
+
+        send(admin, refill, to="rejected", reason=reason.pk, note="called them")
+
+        refill.refresh_from_db()
+        assert (refill.status, refill.reason, refill.note) == ("rejected", reason, "called them")
+
+    def test_a_reason_that_is_not_offered_is_not_taken(self, admin):
+        refill, reason = factories.Refill(), factories.RejectionReason(active=False)
+
+        _, said = send(admin, refill, to="rejected", reason=reason.pk)
+
+        assert said[0].startswith("reason: ")
+        refill.refresh_from_db()
+        assert refill.status == "pending"
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"to": "completed", "delivered": "many"}, "delivered: "),
+            ({"to": "completed", "delivered": "-1"}, "delivered: "),
+            ({"to": "nonsense"}, "to: "),
+            ({}, "to: "),
+            ({"to": "pending"}, "A refill cannot be made pending."),
+            ({"to": "rejected"}, "Say why the refill is rejected"),
+        ],
+    )
+    def test_what_cannot_be_is_said_and_nothing_changes(self, admin, fields, message):
+        refill = factories.Refill()
+
+        response, said = send(admin, refill, **fields)
+
+        assert said[0].startswith(message)
+        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+        refill.refresh_from_db()
+        assert refill.status == "pending"
+
+    def test_who_comes_second_is_told_who_did_it(self, admin):
+        refill = factories.Refill()
+        settle([refill.pk], Status.COMPLETED, factories.Account(username="ann"))
+
+        response, [said] = send(admin, refill, to="rejected", note="no")
+
+        assert "completed by ann at" in said
+        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+
+    def test_from_a_row_one_comes_back_to_the_list_as_it_was(self, admin):
+        refill = factories.Refill()
+
+        response, _ = send(admin, refill, query="?back=status%3Dpending%26p%3D2", to="approved")
+
+        assert response.url == reverse("admin:refills_refill_changelist") + "?status=pending&p=2"
+
+    def test_nothing_is_settled_by_following_a_link(self, admin):
+        refill = factories.Refill()
+
+        for what in ("settle", "claim"):
+            url = reverse(f"admin:refills_refill_{what}", args=[refill.pk])
+            assert admin.get(url, {"to": "completed", "claim": "take"}).status_code == 405
+
+    def test_a_form_from_elsewhere_settles_nothing(self, staff):
+        from django.test import Client
+
+        client, refill = Client(enforce_csrf_checks=True), factories.Refill()
+        client.force_login(staff)
+
+        assert send(client, refill, to="completed")[0].status_code == 403
+
+
+class TestClaims:
+    def test_one_takes_a_refill_and_gives_it_back(self, admin, staff):
+        refill = factories.Refill()
+
+        send(admin, refill, "claim", claim="take")
+        refill.refresh_from_db()
+        assert refill.claimed_by == staff
+        assert "Taken by you" in page(admin, refill).content.decode()
+
+        send(admin, refill, "claim", claim="release")
+        refill.refresh_from_db()
+        assert refill.claimed_by is None
+
+    def test_colleagues_see_it_and_must_take_it_over_first(self, admin, staff):
+        refill = factories.Refill()
+        claim([refill.pk], factories.Account(username="ann"))
+
+        for url in (
+            reverse("admin:refills_refill_change", args=[refill.pk]),
+            reverse("admin:refills_refill_changelist"),
+        ):
+            text = admin.get(url).content.decode()
+            assert "Taken by ann" in text
+            assert 'value="completed"' not in text.replace('<option value="completed"', "")
+        _, said = send(admin, refill, to="completed")
+        assert "taken by ann at" in said[-1]
+        _, said = send(admin, refill, "claim", claim="take")
+        assert "was not taken: taken by ann" in said[-1]
+
+        send(admin, refill, "claim", claim="take_over")
+        send(admin, refill, to="completed")
+
+        refill.refresh_from_db()
+        assert (refill.status, refill.settled_by) == ("completed", staff)
+
+
+@pytest.mark.parametrize(
+    ("hours", "state"), [(0, "on time"), (18, "on time"), (18.1, "due soon"), (24, "due soon"), (24.1, "late")]
+)
+def test_timeliness_follows_the_target_of_the_setting(settings, hours, state):
+    settings.SLA_HOURS = 24
+    now = timezone.now()
+
+    assert timeliness(Refill(created_at=now - timedelta(hours=hours)), now) == state
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [({"seconds": 59}, "0 min"), ({"minutes": 59}, "59 min"), ({"hours": 47}, "47 h"), ({"hours": 49}, "2 d 1 h")],
+)
+def test_durations_are_written_as_staff_compare_them(length, text):
+    assert duration(timedelta(**length)) == text
+
+
+def test_overlapping_orders_are_found_by_an_index(db, django_assert_num_queries):
+    order = factories.Order()
+
+    assert "order_by_link" in [index.name for index in order._meta.indexes]
+    with django_assert_num_queries(1):
+        assert list(overlapping(order, timezone.now())) == []

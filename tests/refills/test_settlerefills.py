@@ -1,0 +1,121 @@
+import csv
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from refills.models import Refill, Transition
+from refills.settlement import claim
+from tests import factories
+
+
+@pytest.fixture
+def run(tmp_path, staff, capsys):
+    """Run the command on rows; returns what it prints, what it complains of, and its error."""
+
+    def call(*rows, header=("refill", "status", "note"), arguments=("--by", "agent")):
+        path = tmp_path / "file.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+        try:
+            call_command("settlerefills", str(path), *arguments)
+        except CommandError as error:
+            return *capsys.readouterr(), error
+        return *capsys.readouterr(), None
+
+    return call
+
+
+def statuses():
+    return list(Refill.objects.order_by("number").values_list("status", flat=True))
+
+
+def test_refills_are_settled_in_the_name_of_one_of_the_staff(run, staff):
+    one, two, three = factories.Refill.create_batch(3)
+    two.refresh_from_db()
+
+    out, _, error = run([one.pk, "completed", "fine"], [two.number, "rejected", "private"], [three.pk, "approved", ""])
+
+    assert error is None
+    assert out == "Settled: 3. Refused: 0.\n"
+    assert statuses() == ["completed", "rejected", "approved"]
+    assert Refill.objects.get(pk=one.pk).note == "fine"
+    assert set(Transition.objects.values_list("by", "via")) == {(staff.pk, "command")}
+
+
+def test_what_cannot_be_settled_is_reported_with_its_line_and_the_rest_is_settled(run):
+    fine, settled, taken = factories.Refill(), factories.Refill(status="completed"), factories.Refill()
+    claim([taken.pk], factories.Account(username="ann"))
+
+    out, complaints, error = run(
+        [settled.pk, "completed", ""],
+        [taken.pk, "completed", ""],
+        ["999999", "completed", ""],
+        [fine.pk, "completed", ""],
+    )
+
+    assert out == "Settled: 1. Refused: 3.\n"
+    assert error.returncode == 1
+    lines = complaints.splitlines()
+    assert lines[0].startswith(f"line 2: {settled.pk}: completed by ")
+    assert lines[1].startswith(f"line 3: {taken.pk}: taken by ann")
+    assert lines[2] == "line 4: 999999: there is no such refill"
+
+
+def test_a_dry_run_settles_nothing(run):
+    refill, settled = factories.Refill(), factories.Refill(status="rejected")
+
+    out, _, error = run(
+        [refill.pk, "completed", ""], [settled.pk, "completed", ""], arguments=("--by", "agent", "--dry-run")
+    )
+
+    assert out == "Would be settled: 1. Refused: 1.\n"
+    assert error.returncode == 1
+    assert statuses() == ["pending", "rejected"]
+    assert not Transition.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("cells", "complaint"),
+    [
+        (["nonsense", "completed", ""], "refill: “nonsense” is neither the id nor the number of a refill"),
+        (["1", "pending", ""], "status: “pending” is none of approved, completed, rejected"),
+        (["1", "rejected", ""], "note: must be given, for the refill is rejected"),
+        (["1"], "1 cells, where the header has 3"),
+    ],
+)
+def test_a_bad_row_is_reported_and_nothing_is_settled(run, cells, complaint):
+    refill = factories.Refill()
+
+    _, _, error = run([refill.pk, "completed", ""], cells)
+
+    assert f"line 3: {complaint}" in str(error)
+    assert statuses() == ["pending"]
+
+
+def test_it_needs_somebody_who_may_settle(run, customer):
+    for name in ("nobody", customer.account.username):
+        *_, error = run(["1", "completed", ""], arguments=("--by", name))
+        assert f"“{name}” is nobody who may settle refills" in str(error)
+
+
+def test_a_file_that_does_not_exist_is_reported(staff):
+    with pytest.raises(CommandError, match=r"nowhere\.csv: No such file or directory"):
+        call_command("settlerefills", "nowhere.csv", "--by", "agent")
+
+
+def test_more_rows_than_one_transaction_takes_are_settled(run, monkeypatch):
+    monkeypatch.setattr("refills.management.commands.settlerefills.CHUNK", 2)
+    refills = factories.Refill.create_batch(5)
+
+    out, _, _ = run(*[[refill.pk, "completed", ""] for refill in refills])
+
+    assert out == "Settled: 5. Refused: 0.\n"
+
+
+def test_a_refill_that_comes_twice_is_refused_the_second_time(run):
+    refill = factories.Refill()
+
+    out, complaints, _ = run([refill.pk, "completed", ""], [refill.pk, "rejected", "no"])
+
+    assert out == "Settled: 1. Refused: 1.\n"
+    assert complaints.startswith(f"line 3: {refill.pk}: completed by agent")
