@@ -19,7 +19,8 @@ demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT
 	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT)
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
 
-test: $(VENV)/installed-dev ## run every test, or those of TESTS=tests/refills
+test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills
+	@$(MANAGE) collectstatic --noinput --verbosity 0
 	$(BIN)/pytest $(TESTS)
 
 lint: $(VENV)/installed-dev .env ## check style, types, imports, settings and migrations

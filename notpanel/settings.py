@@ -202,7 +202,7 @@ UNFOLD = {
     "SITE_SYMBOL": "autorenew",
     "SITE_URL": None,
     "STYLES": [lambda request: static("notpanel/admin.css")],
-    # "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
+    "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
 }
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "notpanel.api.errors.exception_handler",

@@ -14,6 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.views import ChangeList
 
@@ -89,7 +90,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
     list_filter = (
         filters.StatusFilter,
         filters.AgeFilter,
-        filters.ServiceFilter,
+        ("service", AutocompleteSelectFilter),
         filters.CategoryFilter,
         filters.AccountFilter,
         filters.TierFilter,

@@ -58,17 +58,6 @@ class AgeFilter(DropdownFilter):
         return queryset
 
 
-class ServiceFilter(DropdownFilter):
-    title = "service"
-    parameter_name = "service"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(pk), f"{pk} {name}") for pk, name in Service.objects.values_list("id", "name")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
-        return queryset.filter(service=self.value()) if _is_id(self.value()) else queryset
-
-
 class CategoryFilter(DropdownFilter):
     title = "category"
     parameter_name = "category"

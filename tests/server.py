@@ -1,6 +1,7 @@
 """The real application server, as `make demo` and production run it, on the test database."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,34 +31,45 @@ def database_url() -> str:
     return urlunsplit(url._replace(path="/" + connection.settings_dict["NAME"]))
 
 
-def serve(port: int, **environment: str) -> subprocess.Popen[str]:
-    """Start the server and wait until it listens."""
-    limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "serve", "--port", str(port)],
-        cwd=BASE_DIR,
-        env=os.environ | limits | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5"} | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
+class Server:
+    """A running server, started with ``environment`` beside the environment of the tests."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = directory / f"server-{self.port}.log"  # a pipe that nobody reads would fill up and block it
+        limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "serve", "--port", str(self.port)],
+                cwd=BASE_DIR,
+                env=os.environ | limits | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5"} | environment,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while not self._listens():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(self.log)
+
+    def _listens(self) -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process
-    process.kill()
-    raise AssertionError(process.communicate()[1])
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it. Returns its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
 
 
 @pytest.fixture(scope="session")
-def server(django_db_setup, django_db_blocker) -> Iterator[str]:
-    """The address of a running server."""
-    subprocess.run(
-        [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity=0"], cwd=BASE_DIR, check=True
-    )
-    port = free_port()
+def server(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[str]:
+    """The address of a running server. Its static files are collected by `make test`."""
     with django_db_blocker.unblock():
-        process = serve(port)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.communicate(timeout=30)
+        server = Server(tmp_path_factory.mktemp("server"))
+    yield server.url
+    server.stop()

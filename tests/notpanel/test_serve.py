@@ -1,6 +1,7 @@
 """manage.py serve: the application server itself, with what only a real connection shows."""
 
 import http.client
+import re
 import signal
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from django.core.management import CommandError, call_command
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import free_port, pytestmark, serve, server  # noqa: F401
+from tests.server import Server, pytestmark, server  # noqa: F401
 
 
 @pytest.fixture
@@ -65,26 +66,19 @@ def test_a_connection_is_used_again(server, customer):  # noqa: F811
         assert connection.sock is not None
 
 
-def test_no_key_is_in_what_it_writes(customer):
-    port = free_port()
-    process = serve(port)
+def test_no_key_is_in_what_it_writes(customer, tmp_path):
+    alone = Server(tmp_path)
 
-    requests.post(f"http://127.0.0.1:{port}/api/v2?key={customer.raw_key}", data={"key": customer.raw_key}, timeout=10)
-    process.terminate()
+    requests.post(f"{alone.url}/api/v2?key={customer.raw_key}", data={"key": customer.raw_key}, timeout=10)
+    alone.stop()
 
-    _, log = process.communicate(timeout=30)
-    assert "POST /api/v2 400" in log
-    assert customer.raw_key not in log
+    assert "POST /api/v2 400" in alone.log
+    assert customer.raw_key not in alone.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_when_it_is_told_to(transactional_db, number):
-    process = serve(free_port())
-
-    process.send_signal(number)
-
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+def test_it_stops_when_it_is_told_to(transactional_db, tmp_path, number):
+    assert Server(tmp_path).stop(number) == 0
 
 
 def test_processes_that_share_no_redis_are_refused(settings):
@@ -98,5 +92,5 @@ def test_pages_have_their_styles(server, db):  # noqa: F811
     page = requests.get(f"{server}/admin/login/", timeout=10)
 
     assert page.status_code == 200
-    [style] = [part.split('"')[0] for part in page.text.split('href="')[1:] if "base" in part.split('"')[0]][:1]
+    [style, *_] = re.findall(r'href="([^"]+\.css)"', page.text)
     assert requests.get(server + style, timeout=10).headers["Content-Type"].startswith("text/css")

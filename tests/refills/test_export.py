@@ -59,6 +59,6 @@ def test_what_a_customer_wrote_is_no_formula(export, start):
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)
 
-    # session, user, and of the list: what to filter by (3), the count, a page, its orders; the rows of the file
-    with django_assert_num_queries(9):
+    # session, user, and of the list: what to filter by (2), the count, a page, its orders; the rows of the file
+    with django_assert_num_queries(8):
         b"".join(client.get(URL).streaming_content)

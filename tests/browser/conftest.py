@@ -1,0 +1,70 @@
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests import factories
+from tests.server import Server
+
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on the PATH (apt-get install chromium)")
+    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def agent(transactional_db, settings) -> Any:
+    """One of the support staff, as the migration lets them be."""
+    # A test that empties the tables takes away what the migration made.
+    importlib.import_module("refills.migrations.0002_support").create_support(apps, None)
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    agent: Any = factories.Account(username="agent", is_staff=True)
+    agent.set_password("long-enough-1")
+    agent.save()
+    agent.groups.add(Group.objects.get(name="Support"))
+    return agent
+
+
+@pytest.fixture
+def page(browser, agent, tmp_path) -> Iterator[Page]:
+    """A page on which the agent has logged in. What the browser complains of fails the test."""
+    # A server of its own: one that outlives a test remembers content types that the test after it has anew.
+    server = Server(tmp_path)
+    context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda response: complaints.append(response.url) if response.status >= 400 else None)
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("agent")
+    page.get_by_label("Password").fill("long-enough-1")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(lambda url: "/login/" not in url)
+    yield page
+    context.close()
+    server.stop()
+    assert complaints == []

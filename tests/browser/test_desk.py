@@ -1,0 +1,131 @@
+"""An agent's day at the desk, in a real browser."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from refills.models import Refill, Status
+from refills.settlement import claim, settle
+from tests import factories
+from tests.server import pytestmark  # noqa: F401
+
+
+@pytest.fixture
+def queue(agent):
+    """Twelve refills that wait, the oldest first, with their numbers."""
+    now, service = timezone.now(), factories.Service(name="Likes")
+    for age in range(12, 0, -1):
+        factories.Refill(order__service=service, created_at=now - timedelta(hours=age))
+    return list(Refill.objects.order_by("created_at"))
+
+
+def row(page, refill):
+    return page.get_by_role("row").filter(has=page.get_by_title(refill.pk))
+
+
+def status(refill):
+    return Refill.objects.get(pk=refill.pk).status
+
+
+def test_filter(page, queue):
+    other = factories.Refill(order__service__name="Views", status="approved")
+    other.refresh_from_db()
+    page.goto("/admin/refills/refill/")
+    expect(row(page, queue[0])).to_be_visible()
+
+    page.locator("a", has_text="Filters").click()
+    page.locator("select[name=status]").select_option("approved")
+    page.get_by_role("button", name="Apply").click()
+
+    expect(row(page, other)).to_be_visible()
+    expect(row(page, queue[0])).to_have_count(0)
+
+
+def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
+    oldest, following = queue[:2]
+    page.goto("/admin/refills/refill/")
+
+    row(page, oldest).get_by_role("button", name="Take").click()
+    expect(row(page, oldest).get_by_role("button", name="Give back")).to_be_visible()
+    row(page, oldest).get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("Approved: 1.")).to_be_visible()
+    row(page, oldest).get_by_title(oldest.pk).click()
+    page.get_by_label("Delivered").fill("120")
+    page.get_by_role("button", name="Complete").click()
+
+    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    assert page.url.endswith(f"/{following.pk}/change/")
+    oldest.refresh_from_db()
+    assert (oldest.status, oldest.delivered, oldest.settled_by) == ("completed", 120, agent)
+
+
+def test_two_clicks_from_the_list(page, queue):
+    page.goto("/admin/refills/refill/")
+
+    row(page, queue[0]).get_by_role("button", name="Complete").click()
+
+    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(row(page, queue[0])).to_have_count(0)
+    assert status(queue[0]) == "completed"
+    assert status(queue[1]) == "pending"
+
+
+def test_reject_with_a_reason(page, queue):
+    factories.RejectionReason(text="The account is private.")
+    page.goto("/admin/refills/refill/")
+
+    row(page, queue[0]).get_by_role("link", name="Reject…").click()
+    page.get_by_label("Reason").select_option("The account is private.")
+    page.get_by_role("button", name="Reject").click()
+
+    expect(page.get_by_text("Rejected: 1.")).to_be_visible()
+    queue[0].refresh_from_db()
+    assert (queue[0].status, str(queue[0].reason)) == ("rejected", "The account is private.")
+
+
+def test_complete_ten_at_once(page, queue):
+    page.goto("/admin/refills/refill/")
+    for refill in queue[:10]:
+        row(page, refill).get_by_role("checkbox").check()
+
+    page.locator("select[name=action]").select_option("complete")
+    page.get_by_role("button", name="Run").click()
+
+    expect(page.get_by_text("Completed: 10.")).to_be_visible()
+    assert [status(refill) for refill in queue] == ["completed"] * 10 + ["pending"] * 2
+
+
+def test_a_refill_that_a_colleague_has_just_settled(page, queue):
+    page.goto("/admin/refills/refill/")
+    settle([queue[0].pk], Status.REJECTED, factories.Account(username="ann"), "private")
+
+    row(page, queue[0]).get_by_role("button", name="Complete").click()
+
+    expect(page.get_by_text("rejected by ann at")).to_be_visible()
+    assert status(queue[0]) == "rejected"
+
+
+def test_a_refill_that_a_colleague_has_taken(page, queue):
+    claim([queue[0].pk], factories.Account(username="ann"))
+    page.goto("/admin/refills/refill/")
+
+    row(page, queue[0]).get_by_role("link", name="Taken by ann").click()
+    page.get_by_role("button", name="Take it over").click()
+    page.get_by_role("button", name="Complete").click()
+
+    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    assert status(queue[0]) == "completed"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off(page, queue, width, scheme):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+
+    for address in ("/admin/", "/admin/refills/refill/", f"/admin/refills/refill/{queue[0].number}/change/"):
+        page.goto(address)
+        wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wider <= 0
