@@ -1,5 +1,6 @@
 """An agent's day at the desk, in a real browser."""
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,8 @@ from playwright.sync_api import expect
 from refills.models import Refill, Status
 from refills.settlement import claim, settle
 from tests import factories
-from tests.server import pytestmark  # noqa: F401
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
 
 
 @pytest.fixture
@@ -27,6 +29,20 @@ def row(page, refill):
 
 def status(refill):
     return Refill.objects.get(pk=refill.pk).status
+
+
+def test_log_in(page, queue, agent, settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    agent.set_password("long-enough-1")
+    agent.save()
+    page.context.clear_cookies()
+
+    page.goto("/admin/refills/refill/")
+    page.get_by_label("Username").fill("agent")
+    page.get_by_label("Password").fill("long-enough-1")
+    page.get_by_role("button", name="Log in").click()
+
+    expect(row(page, queue[0])).to_be_visible()
 
 
 def test_filter(page, queue):
@@ -119,13 +135,13 @@ def test_a_refill_that_a_colleague_has_taken(page, queue):
     assert status(queue[0]) == "completed"
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_cut_off(page, queue, width, scheme):
-    page.set_viewport_size({"width": width, "height": 900})
-    page.emulate_media(color_scheme=scheme)
-
-    for address in ("/admin/", "/admin/refills/refill/", f"/admin/refills/refill/{queue[0].number}/change/"):
+def test_nothing_is_cut_off_wide_or_narrow_light_or_dark(page, queue):
+    addresses = ("/admin/", "/admin/refills/refill/", f"/admin/refills/refill/{queue[0].number}/change/")
+    for address, width, scheme in itertools.product(addresses, (1280, 390), ("light", "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
         page.goto(address)
+
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wider <= 0
+
+        assert wider <= 0, (address, width, scheme)

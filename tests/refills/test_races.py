@@ -11,7 +11,7 @@ from notpanel.api.errors import ApiError
 from orders.models import Order
 from refills.models import IN_FLIGHT, Refill, Status
 from refills.requests import lock_orders, request_refills
-from refills.settlement import settle
+from refills.settlement import claim, settle
 from tests import factories
 from tests.conftest import new_customer
 from tests.races import Waiting, pytestmark, race  # noqa: F401
@@ -272,3 +272,27 @@ def test_outcomes_are_refills_or_refusals():
 
     assert isinstance(request_refills(order.account_id, [order.pk])[0], Refill)
     assert isinstance(request_refills(order.account_id, [order.pk])[0], ApiError)
+
+
+def test_of_agents_who_take_a_refill_at_once_one_has_it():
+    staff = factories.Account.create_batch(20)
+    refill = factories.Refill()
+
+    outcomes = race([lambda by=by: claim([refill.pk], by) for by in staff])
+
+    [winner] = [by for by, outcome in zip(staff, outcomes, strict=True) if outcome.done]
+    refill.refresh_from_db()
+    assert refill.claimed_by == winner
+
+
+def test_a_refill_that_is_being_taken_is_not_settled_by_a_colleague():
+    ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
+    refill = factories.Refill()
+
+    with transaction.atomic():
+        claim([refill.pk], ann)
+        colleague = Waiting(lambda: settle([refill.pk], Status.COMPLETED, bob))
+
+    assert colleague.result().refused[refill.pk].startswith("taken by ann at ")
+    refill.refresh_from_db()
+    assert refill.status == "pending"
