@@ -29,7 +29,7 @@ from refills.requests import Tally, cap_of, tally_refills
 from refills.settlement import TRANSITIONS, Outcome, claim, claimed_by_another, release, settle
 
 LARGEST_SELECTION = 1000  # refills settled at once
-FOUND_ACCOUNTS = 100  # whose user names begin with what is searched for
+FOUND_ACCOUNTS = 20  # whose user names begin with what is searched for
 
 EXPORTED = {
     "refill": "id",
@@ -99,6 +99,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
     list_filter_submit = True
     list_filter_sheet = True
     list_fullwidth = True
+    list_per_page = 30  # most of the time that a page takes goes into its rows
     list_before_template = "admin/refills/refill/list_before.html"
     ordering = ("created_at", "id")
     search_fields = ("number",)

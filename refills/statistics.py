@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest
@@ -134,7 +135,9 @@ def _scorecard(now: datetime) -> list[Score]:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the figures to the admin's start page, for those who may see refills (unfold's DASHBOARD_CALLBACK)."""
     if request.user.has_perm("refills.view_refill"):
-        found = statistics(timezone.now())
-        context["statistics"] = found
+        now = timezone.now()
+        # Over a month of a large panel the figures take seconds: they are a minute old at most.
+        as_of, found = cache.get_or_set("refills.statistics", lambda: (now, statistics(now)), timeout=60)
+        context["statistics"], context["as_of"] = found, as_of
         context["busiest_day"] = max(count for _, count in found.requests_per_day) or 1
     return context

@@ -133,6 +133,21 @@ def test_the_page_shows_them(client, staff):
     assert client.get(reverse("admin:index")).context["statistics"].waiting == 3
 
 
+def test_the_page_renews_them_after_a_minute(client, staff, time_machine):
+    def waiting():
+        return client.get(reverse("admin:index")).context["statistics"].waiting
+
+    time_machine.move_to(NOW, tick=False)
+    client.force_login(staff)
+    assert waiting() == 0
+    factories.Refill(created_at=NOW)
+
+    time_machine.move_to(NOW + timedelta(seconds=59), tick=False)
+    assert waiting() == 0
+    time_machine.move_to(NOW + timedelta(seconds=61), tick=False)
+    assert waiting() == 1
+
+
 def test_who_may_not_see_refills_sees_no_figures(client, db):
     client.force_login(factories.Account(is_staff=True))
 
