@@ -201,9 +201,7 @@ UNFOLD = {
     "SITE_HEADER": "NotPanel",
     "SITE_SYMBOL": "autorenew",
     "SITE_URL": None,
-    "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}
-    ],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
     "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
 }
