@@ -137,7 +137,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if request.user.has_perm("refills.view_refill"):
         now = timezone.now()
         # Over a month of a large panel the figures take seconds: they are a minute old at most.
-        as_of, found = cache.get_or_set("refills.statistics", lambda: (now, statistics(now)), timeout=60)
+        kept = cache.get("refills.statistics")
+        as_of, found = kept or (now, statistics(now))
+        if not kept:
+            cache.set("refills.statistics", (as_of, found), timeout=60)
         context["statistics"], context["as_of"] = found, as_of
         context["busiest_day"] = max(count for _, count in found.requests_per_day) or 1
     return context
