@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from orders.models import Order, Service
 from tests import factories, races
@@ -291,4 +292,21 @@ class TestRaces:
 
         races.race([lambda: call_command("importorders", path, verbosity=0), *[request] * 8])
 
+        assert set(Order.objects.values_list("quantity", flat=True)) == {7}
+
+    def test_an_import_locks_orders_in_the_order_of_their_ids_too(self, write):
+        from refills.requests import lock_orders
+
+        shop, service = factories.Account(username="shop"), factories.Service(id=1)
+        low, high = sorted(factories.Order.build().pk for _ in range(2))
+        last = factories.Order(pk=high, number=1, account=shop, service=service)
+        first = factories.Order(pk=low, number=2, account=shop, service=service)
+        path = write(*[ORDER | {"number": number, "quantity": "7"} for number in ("1", "2")])
+
+        with transaction.atomic():
+            lock_orders(shop.pk, [first.pk])
+            imported = races.Waiting(lambda: call_command("importorders", path, verbosity=0))
+            assert Order.objects.select_for_update(nowait=True).get(pk=last.pk)
+
+        imported.result()
         assert set(Order.objects.values_list("quantity", flat=True)) == {7}

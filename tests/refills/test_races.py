@@ -93,6 +93,20 @@ def test_batches_that_overlap_in_opposite_orders_never_deadlock():
     assert Refill.objects.count() == 100
 
 
+def test_orders_are_locked_in_the_order_of_their_ids():
+    """Whoever waits for the lowest id has locked none of the others yet, wherever they stand in table or request."""
+    customer = new_customer()
+    low, high = sorted(factories.Order.build().pk for _ in range(2))
+    last, first = (factories.Order(pk=pk, account=customer.account) for pk in (high, low))
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [first.pk])
+        batch = Waiting(lambda: customer.post("refill", orders=f"{last.pk},{first.pk}").json())
+        assert Order.objects.select_for_update(nowait=True).get(pk=last.pk)
+
+    assert all("refill" in row for row in batch.result())
+
+
 def test_a_request_waits_for_the_lock_of_its_order_and_then_sees_what_was_done():
     customer = new_customer()
     order = factories.Order(account=customer.account)
