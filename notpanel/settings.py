@@ -32,7 +32,7 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 # on: cookies travel over TLS only, pages redirect to it (the API, which must not redirect, does not), HSTS.
 HTTPS = env.bool("HTTPS", default=True)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^api/", r"^healthz$"]
+SECURE_REDIRECT_EXEMPT = [r"^api(/|$)"]
 # How long browsers remember that this site speaks TLS, in seconds.
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -146,6 +146,8 @@ LOGGING = {
 
 # ---- Django
 
+# A selection of a thousand refills is a form of more than a thousand fields.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 ROOT_URLCONF = "notpanel.urls"
 WSGI_APPLICATION = "notpanel.wsgi.application"
 AUTH_USER_MODEL = "apikeys.Account"

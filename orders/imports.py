@@ -209,7 +209,7 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         raise bad
     names = [column.name for column in SERVICE_COLUMNS]
     with transaction.atomic():
-        known = Service.objects.select_for_update().order_by("id").in_bulk()
+        known = Service.objects.select_for_update(no_key=True).order_by("id").in_bulk()
         changed = sum(
             any(getattr(known[pk], name) != getattr(service, name) for name in names)
             for pk, service in services.items()
@@ -237,6 +237,7 @@ _CHANGEABLE = (
 )
 _THESE = ", ".join(_CHANGEABLE)
 _OLD = ", ".join(f"o.{name}" for name in _CHANGEABLE)
+_KNOWN = ", ".join(f"known.{name}" for name in _CHANGEABLE)
 _NEW = ", ".join(f"excluded.{name}" for name in _CHANGEABLE)
 _INCOMING = ", ".join(f"i.{name}" for name in _CHANGEABLE)
 
@@ -251,7 +252,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     bad = BadFile()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
-        # Of imports at the same time one goes on. Requests for refills only lock rows, and are not held up.
+        # Of imports at the same time one goes on. Requests for refills only lock rows: of orders that this import
+        # changes they wait for its end, of others they do not.
         cursor.execute(f"LOCK TABLE {orders} IN SHARE ROW EXCLUSIVE MODE")
         cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")  # of an import within the same transaction
         cursor.execute(
@@ -308,7 +310,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             f"""
             INSERT INTO {orders} AS o (id, number, account_id, service_id, {_THESE})
             SELECT i.id, number, a.id, service, {_INCOMING}
-            FROM incoming i JOIN {accounts} a ON a.username = account ORDER BY number
+            FROM incoming i JOIN {accounts} a ON a.username = account LEFT JOIN {orders} known USING (number)
+            WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({_INCOMING}) ORDER BY number
             ON CONFLICT (number) DO UPDATE SET ({_THESE}) = ROW ({_NEW})
             WHERE ({_OLD}) IS DISTINCT FROM ({_NEW})
             """

@@ -241,7 +241,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             delivered=form.cleaned_data["delivered"],
             take_over=form.cleaned_data["take_over"],
         )
-        if "back" in request.GET or outcome is None or not outcome.done or refill.status == form.cleaned_data["to"]:
+        if "back" in request.GET or outcome is None or not outcome.done:
             return self._back(request, refill)
         following = desk.next_in_queue(cast(Account, request.user), timezone.now(), refill)
         if following is None:

@@ -81,7 +81,7 @@ class AccountFilter(TextFilter):
     parameter_name = "account"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
-        if not self.value():
+        if not self.value() or "\x00" in self.value():
             return queryset
         return queryset.filter(
             account__in=list(Account.objects.filter(username=self.value()).values_list("id", flat=True))

@@ -79,7 +79,6 @@ def _judge_and_insert(
             )
             # The same order may come again in this batch.
             tally.in_flight += 1
-            tally.used += 1
         Refill.objects.bulk_create([outcome for outcome in outcomes if isinstance(outcome, Refill)])
     return outcomes
 

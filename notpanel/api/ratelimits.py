@@ -68,10 +68,11 @@ class RateLimits:
         counted = get_usage(
             self.request, group=f"api:{layer}", key=lambda group, request: value, rate=(limit, 60), increment=count
         )
-        if counted is None or counted["time_left"] < 0:
+        if counted is None or (counted["time_left"] < 0 and not counted["count"]):
             raise ServiceUnavailable  # the counter could not be kept: no answer is better than no limit
         # A window of django-ratelimit includes the second in which it ends, so the next begins one later.
-        seconds = counted["time_left"] + 1
+        # It may end while it is being counted: then no time is left.
+        seconds = max(counted["time_left"], 0) + 1
         usage = Usage(
             layer=layer,
             limit=limit,

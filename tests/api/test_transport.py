@@ -77,8 +77,7 @@ def test_json_takes_a_batch_as_csv_or_as_a_list(customer, order, orders):
         (b"{" + b'"key": ' + b"1" * 5000 + b"}", "application/json"),
         (b"key=x", "multipart/form-data"),
         (b"key=x", "multipart/form-data; boundary=\xc3\xa9"),
-        (b"key=x", f"{FORM}; charset=rot13"),
-        ("&".join(f"a{n}=1" for n in range(2000)).encode(), FORM),
+        ("&".join(f"a{n}=1" for n in range(3000)).encode(), FORM),
     ],
 )
 def test_a_body_that_cannot_be_parsed_is_malformed(db, body, content_type):
@@ -296,3 +295,24 @@ def test_a_middleware_that_fails_is_a_500_in_json(db, settings, monkeypatch, deb
     response = Client(raise_request_exception=False).post("/api/v2", "key=x", content_type=FORM)
 
     assert (response.status_code, json.loads(response.content)) == (500, {"error": "Internal server error"})
+
+
+@pytest.mark.parametrize("charset", ["rot13", "punycode", "utf-16", "nonsense"])
+def test_a_body_is_utf8_whatever_charset_it_claims(customer, charset):
+    body = f"key={customer.raw_key}&action=services"
+
+    response = Client().generic("POST", "/api/v2", body, content_type=f"{FORM}; charset={charset}")
+
+    assert response.status_code == 200
+
+
+def test_a_content_length_that_is_no_number_is_malformed(db):
+    response = Client().post("/api/v2", "key=x", content_type=FORM, CONTENT_LENGTH="abc")
+
+    assert response.status_code in (400, 401)
+
+
+def test_without_tls_no_address_of_the_api_redirects(db, settings):
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert [Client().get(path).status_code for path in ("/api", "/api/", "/api/v2")] == [404, 404, 405]

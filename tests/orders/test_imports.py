@@ -310,3 +310,20 @@ class TestRaces:
 
         imported.result()
         assert set(Order.objects.values_list("quantity", flat=True)) == {7}
+
+    def test_an_import_locks_no_order_that_it_does_not_change(self, write):
+        factories.Account(username="shop")
+        factories.Service(id=1)
+        path = write(*[ORDER | {"number": str(number)} for number in range(1, 11)])
+        call_command("importorders", path, verbosity=0)
+
+        with transaction.atomic():
+            call_command("importorders", path, verbosity=0)
+            [free] = races.race([_free_orders])
+
+        assert free == 10
+
+
+def _free_orders():
+    with transaction.atomic():
+        return len(Order.objects.select_for_update(skip_locked=True))
