@@ -66,11 +66,12 @@ class RefillList(ChangeList):
         super().get_results(request)
         self.result_list = list(self.result_list)
         tallies = tally_refills({refill.order_id for refill in self.result_list})
+        now, back = timezone.now(), request.GET.urlencode()
+        may_settle = request.user.has_perm("refills.settle_refill")
         for refill in self.result_list:
             refill.tally = tallies.get(refill.order_id, Tally())
-            refill.viewer, refill.shown_at = request.user, timezone.now()
-            refill.buttons_shown = request.user.has_perm("refills.settle_refill")
-            refill.back = request.GET.urlencode()
+            refill.viewer, refill.shown_at = request.user, now
+            refill.buttons_shown, refill.back = may_settle, back
 
 
 @admin.register(Refill)
@@ -239,7 +240,6 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             note=form.cleaned_data["note"],
             reason=form.cleaned_data["reason"],
             delivered=form.cleaned_data["delivered"],
-            take_over=form.cleaned_data["take_over"],
         )
         if "back" in request.GET or outcome is None or not outcome.done:
             return self._back(request, refill)

@@ -37,4 +37,3 @@ class SettleForm(RejectForm):
         widget=UnfoldAdminIntegerFieldWidget,
         help_text="Units, if they are known.",
     )
-    take_over = forms.BooleanField(required=False)
