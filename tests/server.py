@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+import requests
 from django.db import connection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -47,14 +48,18 @@ class Server:
                 stderr=log,
             )
         deadline = time.monotonic() + 30
-        while not self._listens():
+        while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise AssertionError(self.log)
+            time.sleep(0.05)
 
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def _answers(self) -> bool:
+        # Its parent listens before a worker is ready, and a signal in between makes gunicorn wait for half a minute.
+        try:
+            return requests.get(f"{self.url}/api", timeout=30).status_code == 404
+        except requests.ConnectionError:
+            return False
 
     @property
     def log(self) -> str:

@@ -1,6 +1,8 @@
 """manage.py serve: the application server itself, with what only a real connection shows."""
 
 import http.client
+import logging
+import os
 import re
 import signal
 from urllib.parse import urlsplit
@@ -8,7 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from django.core.management import CommandError, call_command
+from gunicorn.config import Config
 
+from notpanel.management.commands.serve import Worker
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
@@ -79,6 +83,18 @@ def test_no_key_is_in_what_it_writes(customer, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_when_it_is_told_to(transactional_db, tmp_path, number):
     assert Server(tmp_path).stop(number) == 0
+
+
+def test_it_stops_also_in_the_middle_of_handing_on_a_request():
+    """Whatever lock the interrupted thread holds: a handler that waits for it waits for ever."""
+    worker = Worker(1, os.getpid(), [], None, 30, Config(), logging.getLogger())
+    worker.tpool = worker.get_thread_pool()
+    worker.method_queue.init()
+
+    with worker.tpool._shutdown_lock:
+        worker.handle_quit(signal.SIGQUIT, None)
+
+    assert worker.alive is False
 
 
 def test_processes_that_share_no_redis_are_refused(settings):

@@ -4,6 +4,16 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+
+class Worker(ThreadWorker):
+    """Stops on Ctrl-C as on SIGTERM: it answers what it has begun.
+
+    gunicorn's own handler takes a lock that the very thread it interrupts may hold, and then hangs until it is killed.
+    """
+
+    handle_quit = ThreadWorker.handle_exit
 
 
 class Server(BaseApplication):
@@ -16,7 +26,7 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         self.cfg.set("bind", self.bind)
         self.cfg.set("workers", self.workers)
-        self.cfg.set("worker_class", "gthread")
+        self.cfg.set("worker_class", Worker)
         self.cfg.set("threads", self.threads)
         self.cfg.set("keepalive", 30)
         self.cfg.set("control_socket_disable", True)
