@@ -107,7 +107,16 @@ class AccountAdmin(ShowsRefills, UserAdmin, LargeTableAdmin):  # type: ignore[mi
 class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
     """Keys are created by whoever gets to see them: by createapikey, never here."""
 
-    list_display = ("prefix", "account", "name", "limit_per_minute", "created_at", "last_used_at", "revoked_at")
+    list_display = (
+        "prefix",
+        "account",
+        "name",
+        "limit_per_minute",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
     list_select_related = ("account",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("prefix__startswith", "account__username__exact")

@@ -1,6 +1,8 @@
 from datetime import datetime
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -30,6 +32,12 @@ class Account(AbstractUser):
         ]
 
 
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def active(self, now: datetime) -> Self:
+        """Return the keys that are neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
+
 class ApiKey(models.Model):
     """What a client proves itself with. Only a digest of the key is kept."""
 
@@ -40,9 +48,19 @@ class ApiKey(models.Model):
     limit_per_minute = models.PositiveIntegerField(
         null=True, blank=True, help_text="Requests a minute; empty: the general limit of keys."
     )
+    allowed_networks = ArrayField(
+        models.CharField(max_length=43),
+        default=list,
+        blank=True,
+        help_text="Addresses and networks (203.0.113.0/24) that it may be used from; empty: from everywhere.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="From then on it is refused; empty: never.")
+    rotated_at = models.DateTimeField(null=True, editable=False, help_text="When it last got a new value.")
     last_used_at = models.DateTimeField(null=True, editable=False, help_text="Written at most once a minute.")
     revoked_at = models.DateTimeField(null=True, editable=False)
+
+    objects: ClassVar[Any] = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import caches
 from django.test import Client
 
 from apikeys.keys import create_api_key
@@ -19,7 +19,8 @@ FORM = "application/x-www-form-urlencoded"
 def _quick_and_clean(settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-    cache.clear()
+    for name in settings.CACHES:
+        caches[name].clear()
 
 
 @dataclass

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -20,6 +22,17 @@ def test_createapikey_prints_the_key_alone_and_it_works(db, capsys):
     assert (api_key.account.username, api_key.name, api_key.limit_per_minute) == ("shop", "till", 7)
 
 
+def test_createapikey_binds_a_key_to_addresses_and_gives_it_a_last_day(db, capsys, time_machine):
+    time_machine.move_to(datetime(2026, 5, 1, tzinfo=UTC), tick=False)
+    factories.Account(username="shop")
+
+    call_command("createapikey", "shop", "--allow", "203.0.113.7", "--allow=2001:db8::1/32", "--last-day", "2026-05-01")
+
+    api_key = ApiKey.objects.get()
+    assert api_key.allowed_networks == ["203.0.113.7/32", "2001:db8::/32"]
+    assert api_key.expires_at == datetime(2026, 5, 2, tzinfo=UTC)
+
+
 def test_createapikey_of_an_unknown_account_fails(db):
     with pytest.raises(CommandError, match="There is no account “nobody”") as error:
         call_command("createapikey", "nobody")
@@ -36,7 +49,10 @@ def test_createapikey_refuses_the_eleventh(db):
         call_command("createapikey", "shop")
 
 
-@pytest.mark.parametrize("option", [("--limit", "0"), ("--limit", "-3"), ("--name", "x" * 101)])
+@pytest.mark.parametrize(
+    "option",
+    [("--limit", "0"), ("--limit", "-3"), ("--name", "x" * 101), ("--allow", "there"), ("--last-day", "2020-01-01")],
+)
 def test_createapikey_with_a_wrong_option_is_wrong_usage(db, option):
     factories.Account(username="shop")
 

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
 from apikeys.models import ApiKey
 from tests import factories, races
 
@@ -81,3 +81,14 @@ class TestRaces:
 
         assert sum(result is not None for result in created) == 1
         assert ApiKey.objects.filter(account=account, revoked_at=None).count() == LARGEST_NUMBER_OF_KEYS
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
+def test_a_key_that_ended_meanwhile_gets_no_new_value(db, ended):
+    api_key, _ = create_api_key(factories.Account())
+    ApiKey.objects.update(**ended)
+
+    with pytest.raises(ValidationError, match="revoked or has expired"):
+        rotate(api_key)
+
+    assert ApiKey.objects.get().digest == api_key.digest

@@ -1,0 +1,127 @@
+"""The pages on which a customer proves who they are and keeps their API keys."""
+
+from typing import cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import views as auth
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse, reverse_lazy
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
+
+from apikeys.attempts import limit_attempts, own_name, posted
+from apikeys.forms import ApiKeyForm, PasswordAgainForm
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
+from apikeys.models import Account, ApiKey
+from notpanel.api.examples import curl
+
+SHOWN = 50  # keys, the latest first: revoked ones stay on the list
+
+sign_in = limit_attempts(posted("username"))(
+    auth.LoginView.as_view(template_name="dashboard/sign_in.html", redirect_authenticated_user=True)
+)
+sign_out = auth.LogoutView.as_view(next_page=reverse_lazy("dashboard:sign-in"))
+change_password = limit_attempts(own_name)(
+    auth.PasswordChangeView.as_view(
+        template_name="dashboard/change_password.html", success_url=reverse_lazy("dashboard:password-changed")
+    )
+)
+password_changed = auth.PasswordChangeDoneView.as_view(template_name="dashboard/password_changed.html")
+reset_password = limit_attempts(posted("email"))(
+    auth.PasswordResetView.as_view(
+        template_name="dashboard/reset_password.html",
+        email_template_name="dashboard/reset_password.txt",
+        subject_template_name="dashboard/reset_password_subject.txt",
+        success_url=reverse_lazy("dashboard:reset-sent"),
+    )
+)
+reset_sent = auth.PasswordResetDoneView.as_view(template_name="dashboard/reset_sent.html")
+set_password = auth.PasswordResetConfirmView.as_view(
+    template_name="dashboard/set_password.html", success_url=reverse_lazy("dashboard:password-set")
+)
+password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/password_set.html")
+
+
+@login_required
+@never_cache
+@sensitive_post_parameters("password")
+@limit_attempts(own_name)
+def keys(request: HttpRequest) -> HttpResponse:
+    """List the keys; POST creates one and shows it, this once."""
+    account, now = cast(Account, request.user), timezone.now()
+    form = ApiKeyForm(account, request.POST or None)
+    if form.is_valid():
+        try:
+            return _show_once(request, *create_api_key(account, **form.wishes))
+        except ValidationError as error:
+            form.add_error(None, error)
+    active = ApiKey.objects.active(now).filter(account=account).order_by("-created_at")
+    ended = account.api_keys.exclude(pk__in=active).order_by("-created_at")[:SHOWN]
+    context = {
+        "form": form,
+        "active": list(active),
+        "ended": list(ended),
+        "most": LARGEST_NUMBER_OF_KEYS,
+        "general_limit": settings.RATE_LIMIT_KEY,
+    }
+    return render(request, "dashboard/keys.html", context)
+
+
+@login_required
+@never_cache
+@sensitive_post_parameters("password")
+@limit_attempts(own_name)
+def key(request: HttpRequest, key_id: int) -> HttpResponse:
+    """Show one key; POST rotates it and shows its new value, this once."""
+    account = cast(Account, request.user)
+    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=account)
+    form = PasswordAgainForm(account, request.POST or None)
+    if form.is_valid():
+        try:
+            return _show_once(request, api_key, rotate(api_key))
+        except ValidationError as error:
+            form.add_error(None, error)
+    context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}
+    return render(request, "dashboard/key.html", context)
+
+
+@login_required
+@never_cache
+@sensitive_post_parameters("password")
+@limit_attempts(own_name)
+def change_key(request: HttpRequest, key_id: int) -> HttpResponse:
+    """Change what a key is called, from where it may be used, and until when."""
+    account = cast(Account, request.user)
+    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=account)
+    form = ApiKeyForm(account, request.POST or None, api_key=api_key)
+    if form.is_valid():
+        for field, wish in form.wishes.items():
+            setattr(api_key, field, wish)
+        api_key.save(update_fields=form.wishes)
+        messages.success(request, f"{api_key} is changed.")
+        return redirect("dashboard:keys")
+    return render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key})
+
+
+@login_required
+@require_POST
+def revoke(request: HttpRequest, key_id: int) -> HttpResponse:
+    """Revoke a key for good."""
+    api_key = get_object_or_404(ApiKey, pk=key_id, account=cast(Account, request.user))
+    if api_key.revoke(timezone.now()):
+        messages.success(request, f"{api_key} is revoked: requests with it are refused from now on.")
+    else:
+        messages.warning(request, f"{api_key} was revoked before.")
+    return redirect("dashboard:keys")
+
+
+def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpResponse:
+    line = curl(request.build_absolute_uri(reverse("api-v2")), {"key": raw_key, "action": "services"})
+    context = {"api_key": api_key, "raw_key": raw_key, "curl": line}
+    return render(request, "dashboard/new_key.html", context)

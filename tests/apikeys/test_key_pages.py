@@ -1,0 +1,289 @@
+"""/dashboard/api: a customer's keys."""
+
+import html
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, end_of
+from apikeys.models import ApiKey
+from tests import factories
+from tests.conftest import post
+
+PASSWORD = "correct-horse-7"
+
+
+@pytest.fixture
+def account(db):
+    account = factories.Account()
+    account.set_password(PASSWORD)
+    account.save()
+    return account
+
+
+@pytest.fixture
+def client(account):
+    client = Client()
+    client.force_login(account)
+    return client
+
+
+def shown_key(response):
+    """Return the key on the page that shows it once."""
+    return html.unescape(re.search(r'id="raw-key">(.*?)<', response.content.decode())[1])
+
+
+def generate(client, **fields):
+    return client.post("/dashboard/api/", {"name": "shop", "password": PASSWORD, **fields})
+
+
+def is_taken(raw_key, **headers):
+    return Client().post("/api/v2", {"key": raw_key, "action": "services"}, **headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "1/"])
+def test_they_are_for_those_who_signed_in(db, path):
+    assert Client().get(f"/dashboard/api/{path}")["Location"].startswith("/dashboard/sign-in/")
+
+
+def test_the_address_on_the_customers_page_leads_there(client):
+    assert client.get("/dashboard/api")["Location"] == "/dashboard/api/"
+
+
+class TestGenerate:
+    def test_a_key_is_shown_once_and_works(self, client, account):
+        response = generate(client)
+
+        raw_key = shown_key(response)
+        api_key = ApiKey.objects.get()
+        assert (api_key.account, api_key.name, api_key.prefix) == (account, "shop", raw_key[:11])
+        assert is_taken(raw_key)
+        assert raw_key not in client.get("/dashboard/api/").content.decode()
+        assert raw_key not in client.get(f"/dashboard/api/{api_key.pk}/").content.decode()
+
+    def test_nothing_keeps_the_page_that_shows_it(self, client):
+        assert "no-store" in generate(client)["Cache-Control"]
+
+    def test_a_curl_line_with_it_stands_beside(self, client):
+        response = generate(client)
+
+        line = html.unescape(re.search(r'id="curl">(.*?)</code>', response.content.decode(), re.DOTALL)[1])
+        assert line.startswith("curl -X POST http://testserver/api/v2")
+        assert f"key={shown_key(response)}&action=services" in line
+
+    @pytest.mark.parametrize("password", ["", "wrong"])
+    def test_the_password_is_asked_again(self, client, password):
+        response = generate(client, password=password)
+
+        assert response.status_code == 200
+        assert not ApiKey.objects.exists()
+
+    def test_guesses_of_the_password_are_limited(self, client, settings):
+        settings.ATTEMPTS_PER_NAME = 2
+        generate(client, password="wrong")
+        generate(client, password="wrong")
+
+        assert generate(client).status_code == 429
+        assert not ApiKey.objects.exists()
+
+    def test_the_password_is_never_sent_back(self, client):
+        assert "secret-guess" not in generate(client, password="secret-guess").content.decode()
+
+    def test_it_has_a_name(self, client):
+        assert "This field is required" in generate(client, name=" ").content.decode()
+
+    def test_ten_active_ones_at_most(self, client, account):
+        for _ in range(LARGEST_NUMBER_OF_KEYS):
+            create_api_key(account)
+        past = timezone.now() - timedelta(days=1)
+
+        assert "10 active API keys at most" in generate(client).content.decode()
+        assert ApiKey.objects.count() == LARGEST_NUMBER_OF_KEYS
+
+        ApiKey.objects.filter(pk=ApiKey.objects.first().pk).update(expires_at=past)
+        assert is_taken(shown_key(generate(client)))
+
+
+class TestAllowedAddresses:
+    def test_it_works_from_there_and_from_nowhere_else(self, client):
+        raw_key = shown_key(generate(client, allowed_networks="203.0.113.0/24\n2001:db8::/32, 198.51.100.7"))
+
+        assert is_taken(raw_key, REMOTE_ADDR="203.0.113.200")
+        assert is_taken(raw_key, REMOTE_ADDR="2001:db8:1::5")
+        assert is_taken(raw_key, REMOTE_ADDR="198.51.100.7")
+        assert is_taken(raw_key, REMOTE_ADDR="::ffff:203.0.113.1")
+        for elsewhere in ("203.0.114.1", "198.51.100.8", "2001:db9::1", "127.0.0.1"):
+            response = Client().post("/api/v2", {"key": raw_key, "action": "services"}, REMOTE_ADDR=elsewhere)
+            assert (response.status_code, response.json()) == (401, {"error": "Invalid API key"})
+
+    def test_a_client_cannot_pick_its_own(self, client):
+        raw_key = shown_key(generate(client, allowed_networks="203.0.113.7"))
+
+        assert not is_taken(raw_key, REMOTE_ADDR="198.51.100.1", HTTP_X_FORWARDED_FOR="203.0.113.7")
+
+    def test_a_network_is_written_as_it_is(self, client):
+        generate(client, allowed_networks="203.0.113.9/24 203.0.113.0/24")
+
+        assert ApiKey.objects.get().allowed_networks == ["203.0.113.0/24"]
+        assert "203.0.113.0/24" in client.get("/dashboard/api/").content.decode()
+
+    @pytest.mark.parametrize(
+        "networks", ["somewhere", "203.0.113.0/33", "1.2.3.4 x", " ".join(f"10.0.0.{n}" for n in range(21))]
+    )
+    def test_others_are_refused(self, client, networks):
+        assert "raw-key" not in generate(client, allowed_networks=networks).content.decode()
+        assert not ApiKey.objects.exists()
+
+
+class TestLastDay:
+    def test_it_works_to_its_end(self, client, time_machine):
+        time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
+        raw_key = shown_key(generate(client, expires_on="2026-05-03"))
+
+        time_machine.move_to(datetime(2026, 5, 3, 23, 59, 59, tzinfo=UTC), tick=False)
+        assert is_taken(raw_key)
+        time_machine.move_to(datetime(2026, 5, 4, tzinfo=UTC), tick=False)
+        assert post(key=raw_key, action="services").json() == {"error": "Invalid API key"}
+
+    def test_it_may_be_today_and_not_before(self, client, time_machine):
+        time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
+
+        assert "This day is over" in generate(client, expires_on="2026-04-30").content.decode()
+        assert is_taken(shown_key(generate(client, expires_on="2026-05-01")))
+        assert is_taken(shown_key(generate(client, expires_on="9999-12-31")))
+
+    @pytest.mark.parametrize("day", ["soon", "9999-99-99"])
+    def test_others_are_refused(self, client, day):
+        generate(client, expires_on=day)
+
+        assert not ApiKey.objects.exists()
+
+    def test_an_expired_key_is_among_those_that_ended(self, client, account):
+        create_api_key(account, "old", expires_at=timezone.now() - timedelta(days=1))
+
+        response = client.get("/dashboard/api/")
+
+        assert response.context["active"] == []
+        assert [key.name for key in response.context["ended"]] == ["old"]
+
+
+class TestRotate:
+    @pytest.fixture
+    def key(self, account):
+        return create_api_key(account, "shop", 7, allowed_networks=["127.0.0.1/32"])
+
+    def test_the_new_value_works_at_once_and_the_old_one_no_more(self, client, key):
+        api_key, old = key
+        assert is_taken(old)
+
+        new = shown_key(client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}))
+
+        assert new != old
+        assert is_taken(new)
+        assert post(key=old, action="services").json() == {"error": "Invalid API key"}
+
+    def test_it_stays_the_same_key(self, client, key):
+        api_key, _ = key
+
+        client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD})
+
+        rotated = ApiKey.objects.get()
+        assert (rotated.pk, rotated.name, rotated.limit_per_minute) == (api_key.pk, "shop", 7)
+        assert rotated.allowed_networks == ["127.0.0.1/32"]
+        assert rotated.prefix != api_key.prefix
+        assert timezone.now() - rotated.rotated_at < timedelta(minutes=1)
+
+    @pytest.mark.parametrize("password", ["", "wrong"])
+    def test_the_password_is_asked_again(self, client, key, password):
+        api_key, old = key
+
+        client.post(f"/dashboard/api/{api_key.pk}/", {"password": password})
+
+        assert is_taken(old)
+
+    def test_what_ended_is_not_rotated(self, client, key):
+        api_key, _ = key
+        api_key.revoke(timezone.now())
+
+        assert client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}).status_code == 404
+
+    def test_anothers_key_is_not_there(self, client, customer):
+        path = f"/dashboard/api/{customer.api_key.pk}/"
+
+        assert client.get(path).status_code == 404
+        assert client.post(path, {"password": PASSWORD}).status_code == 404
+        assert is_taken(customer.raw_key)
+
+
+class TestChange:
+    @pytest.fixture
+    def key(self, account):
+        return create_api_key(account, "shop", allowed_networks=["10.0.0.0/8"], expires_at=end_of(date(2036, 5, 1)))
+
+    def change(self, client, key, **fields):
+        return client.post(f"/dashboard/api/{key[0].pk}/change/", {"name": "till", "password": PASSWORD, **fields})
+
+    def test_the_form_holds_what_is(self, client, key):
+        page = client.get(f"/dashboard/api/{key[0].pk}/change/").content.decode()
+
+        assert 'value="shop"' in page
+        assert "10.0.0.0/8</textarea>" in page
+        assert 'value="2036-05-01"' in page
+
+    def test_the_same_key_works_elsewhere_from_then_on(self, client, key):
+        assert not is_taken(key[1])
+
+        assert self.change(client, key, allowed_networks="127.0.0.1")["Location"] == "/dashboard/api/"
+
+        assert is_taken(key[1])
+        assert not is_taken(key[1], REMOTE_ADDR="10.0.0.1")
+        changed = ApiKey.objects.get()
+        assert (changed.name, changed.expires_at) == ("till", None)
+
+    @pytest.mark.parametrize("fields", [{"password": "wrong"}, {"allowed_networks": "there"}, {"name": ""}])
+    def test_a_form_with_a_mistake_changes_nothing(self, client, key, fields):
+        assert self.change(client, key, **fields).status_code == 200
+        assert ApiKey.objects.get().allowed_networks == ["10.0.0.0/8"]
+
+    def test_anothers_key_is_not_there(self, client, customer):
+        assert self.change(client, (customer.api_key, "")).status_code == 404
+
+
+class TestRevoke:
+    def test_it_is_refused_from_then_on(self, client, account):
+        api_key, raw_key = create_api_key(account)
+
+        client.post(f"/dashboard/api/{api_key.pk}/revoke/")
+
+        assert not is_taken(raw_key)
+        assert client.get("/dashboard/api/").context["active"] == []
+
+    def test_it_is_no_link(self, client, account):
+        api_key, raw_key = create_api_key(account)
+
+        assert client.get(f"/dashboard/api/{api_key.pk}/revoke/").status_code == 405
+        assert is_taken(raw_key)
+
+    def test_anothers_key_is_not_there(self, client, customer):
+        assert client.post(f"/dashboard/api/{customer.api_key.pk}/revoke/").status_code == 404
+        assert is_taken(customer.raw_key)
+
+
+def test_the_list_says_what_there_is_to_know(client, account):
+    create_api_key(account, "shop", 7)
+    create_api_key(account, "test")
+
+    page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/dashboard/api/").content.decode()).split())
+
+    assert re.search(r"shop np_\S{8}… \d{4}-\S+ \S+ never 7 everywhere never", page)
+    assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ never 100 everywhere never", page)
+
+
+def test_digests_are_on_no_page(client, account):
+    api_key, _ = create_api_key(account)
+
+    for path in ("/dashboard/api/", f"/dashboard/api/{api_key.pk}/", "/dashboard/"):
+        assert api_key.digest not in client.get(path).content.decode()

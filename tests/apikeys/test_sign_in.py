@@ -1,0 +1,183 @@
+"""Signing in and out, passwords, and the limits of attempts."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core import mail
+
+from apikeys.models import Account
+from tests import factories
+
+NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+PASSWORD = "correct-horse-7"
+
+
+@pytest.fixture
+def account(db):
+    account = factories.Account(username="anna", email="anna@example.com")
+    account.set_password(PASSWORD)
+    account.save()
+    return account
+
+
+def sign_in(client, username="anna", password=PASSWORD, path="/dashboard/sign-in/", **headers):
+    return client.post(path, {"username": username, "password": password}, **headers)
+
+
+def text(response):
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
+def test_sign_in_and_out(client, account):
+    assert sign_in(client)["Location"] == "/"
+    assert client.get("/dashboard/").status_code == 200
+
+    assert client.get("/dashboard/sign-out/").status_code == 405  # a link elsewhere signs nobody out
+    client.post("/dashboard/sign-out/")
+
+    assert client.get("/dashboard/")["Location"] == "/dashboard/sign-in/?next=/dashboard/"
+
+
+def test_it_goes_on_to_where_one_wanted_to_be_but_not_to_another_site(client, account):
+    response = client.post("/dashboard/sign-in/", {"username": "anna", "password": PASSWORD, "next": "/dashboard/api/"})
+    assert response["Location"] == "/dashboard/api/"
+    client.logout()
+    response = client.post("/dashboard/sign-in/", {"username": "anna", "password": PASSWORD, "next": "//evil.example/"})
+    assert response["Location"] == "/"
+
+
+@pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
+def test_unknown_suspended_and_wrong_are_told_the_same(client, account, path):
+    suspended = factories.Account(username="bert", is_active=False)
+    suspended.set_password(PASSWORD)
+    suspended.save()
+
+    answers = {
+        text(sign_in(client, username, password, path)).replace(username, "NAME")
+        for username, password in [("anna", "wrong"), ("nobody", PASSWORD), ("bert", PASSWORD)]
+    }
+
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
+class TestLimits:
+    @pytest.fixture(autouse=True)
+    def _few(self, settings, time_machine):
+        settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 5, 3
+        time_machine.move_to(NOON, tick=False)
+
+    def test_of_one_name_from_everywhere(self, client, account, path):
+        for number in range(3):
+            assert sign_in(client, password="wrong", path=path, REMOTE_ADDR=f"198.51.100.{number}").status_code == 200
+
+        response = sign_in(client, path=path, REMOTE_ADDR="198.51.100.9")
+
+        assert response.status_code == 429
+        assert 0 < int(response["Retry-After"]) <= 900
+        assert "Too many attempts" in text(response)
+        assert "_auth_user_id" not in client.session
+
+    def test_however_the_name_is_written(self, client, account, path):
+        for name in ("anna", "ANNA", " Anna "):
+            sign_in(client, name, "wrong", path)
+
+        assert sign_in(client, path=path).status_code == 429
+
+    def test_of_one_address_whatever_the_name(self, client, account, path):
+        for number in range(5):
+            assert sign_in(client, f"name{number}", path=path).status_code == 200
+
+        assert sign_in(client, path=path).status_code == 429
+        assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code in (200, 302)
+
+    def test_a_name_without_an_account_is_limited_as_one_that_has_one(self, client, account, path):
+        for _ in range(3):
+            sign_in(client, "nobody", path=path)
+
+        assert sign_in(client, "nobody", path=path).status_code == 429
+
+    def test_they_end_when_the_answer_said_and_no_sooner(self, client, account, path, time_machine):
+        for _ in range(3):
+            sign_in(client, password="wrong", path=path)
+        wait = int(sign_in(client, path=path)["Retry-After"])
+
+        time_machine.move_to(NOON + timedelta(seconds=wait - 1), tick=False)
+        assert sign_in(client, path=path).status_code == 429
+        time_machine.move_to(NOON + timedelta(seconds=wait), tick=False)
+        assert sign_in(client, path=path).status_code != 429
+
+
+def test_looking_at_the_form_is_no_attempt(client, account, settings):
+    settings.ATTEMPTS_PER_NAME = settings.ATTEMPTS_PER_ADDRESS = 1
+    for _ in range(3):
+        client.get("/dashboard/sign-in/")
+
+    assert sign_in(client).status_code == 302
+
+
+def test_change_the_password(client, account):
+    client.force_login(account)
+
+    response = client.post(
+        "/dashboard/password/",
+        {"old_password": PASSWORD, "new_password1": "another-horse-8", "new_password2": "another-horse-8"},
+    )
+
+    assert response["Location"] == "/dashboard/password/changed/"
+    assert client.get("/dashboard/password/changed/").status_code == 200
+    assert Account.objects.get().check_password("another-horse-8")
+
+
+def test_guesses_of_the_old_password_are_limited(client, account, settings):
+    settings.ATTEMPTS_PER_NAME = 2
+    client.force_login(account)
+
+    answers = [client.post("/dashboard/password/", {"old_password": "x"}).status_code for _ in range(3)]
+
+    assert answers == [200, 200, 429]
+
+
+class TestReset:
+    def ask(self, client, email="anna@example.com"):
+        response = client.post("/dashboard/password/reset/", {"email": email})
+        assert response["Location"] == "/dashboard/password/reset/sent/"
+        return client.get(response["Location"]).content
+
+    def test_by_the_link_in_a_mail_that_works_once(self, client, account, mailoutbox):
+        self.ask(client)
+        [message] = mailoutbox
+        assert message.to == ["anna@example.com"]
+        [link] = re.findall(r"http://testserver(/\S+)", message.body)
+
+        form = client.get(link, follow=True)
+        path = form.redirect_chain[-1][0]
+        new = {"new_password1": "another-horse-8", "new_password2": "another-horse-8"}
+        assert client.post(path, new)["Location"] == "/dashboard/password/set/"
+
+        assert client.get("/dashboard/password/set/").status_code == 200
+        assert Account.objects.get().check_password("another-horse-8")
+        assert "used before" in text(client.get(link, follow=True))
+
+    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
+        self.ask(client)
+        [(path, token)] = re.findall(r"http://testserver(/\S+/(\S+)/)", mailoutbox[0].body)
+
+        with caplog.at_level("INFO"):
+            client.get(path)
+
+        assert "GET /dashboard/password/reset/" in caplog.text
+        assert token not in caplog.text
+
+    def test_it_does_not_tell_who_has_an_account(self, client, account):
+        assert self.ask(client) == self.ask(client, "nobody@example.com")
+        assert len(mail.outbox) == 1
+
+    def test_it_is_limited(self, client, account, settings):
+        settings.ATTEMPTS_PER_NAME = 2
+        self.ask(client)
+        self.ask(client)
+
+        assert client.post("/dashboard/password/reset/", {"email": "anna@example.com"}).status_code == 429
+        assert len(mail.outbox) == 2
