@@ -42,6 +42,16 @@ def parse(prefix: str, text: str) -> str | int | None:
         return None
 
 
+def to_uuid(identifier: str) -> uuid.UUID:
+    """Return what stands in the database for an id."""
+    return ULID.from_str(identifier.rpartition("_")[2]).to_uuid()
+
+
+def from_uuid(prefix: str, value: uuid.UUID) -> str:
+    """Return the id that stands in the database as ``value``."""
+    return f"{prefix}_{ULID.from_bytes(value.bytes)}"
+
+
 class PublicIdField(models.UUIDField):
     """A ULID with a prefix: text such as ``ord_01HG…`` in Python, a uuid in the database."""
 
@@ -64,7 +74,7 @@ class PublicIdField(models.UUIDField):
         return name, path, args, {**kwargs, "prefix": self.prefix}
 
     def from_db_value(self, value: uuid.UUID | None, expression: Any, connection: Any) -> str | None:
-        return None if value is None else f"{self.prefix}_{ULID.from_bytes(value.bytes)}"
+        return None if value is None else from_uuid(self.prefix, value)
 
     def to_python(self, value: Any) -> str | None:
         if value is None:
@@ -79,17 +89,14 @@ class PublicIdField(models.UUIDField):
     def get_prep_value(self, value: Any) -> uuid.UUID | None:
         if value is None or isinstance(value, uuid.UUID):
             return value
-        return self.to_uuid(self.to_python(value))
+        identifier = self.to_python(value)
+        return None if identifier is None else to_uuid(identifier)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         return value if prepared else self.get_prep_value(value)
 
     def value_to_string(self, obj: models.Model) -> str:
         return str(self.value_from_object(obj))
-
-    @staticmethod
-    def to_uuid(identifier: str | None) -> uuid.UUID | None:
-        return None if identifier is None else ULID.from_str(identifier.rpartition("_")[2]).to_uuid()
 
 
 class PublicIdQuerySet(models.QuerySet[Any]):
