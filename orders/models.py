@@ -72,7 +72,7 @@ class Order(models.Model):
 
     id = PublicIdField(primary_key=True, prefix="ord")
     number = models.PositiveBigIntegerField(unique=True)
-    account = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="orders")
+    account = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="orders", db_index=False)
     service = models.ForeignKey(Service, models.PROTECT, related_name="orders")
     link = models.CharField(max_length=2048)
     quantity = models.PositiveBigIntegerField()
@@ -91,6 +91,8 @@ class Order(models.Model):
             # Exact only: a link may be longer than a B-tree takes.
             HashIndex(fields=["link"], name="order_by_link"),
             models.Index(fields=["completed_at"], name="order_by_completion"),
+            # The customer's list.
+            models.Index(fields=["account", "created_at", "id"], name="order_by_account"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(number__gte=1), name="order_number_is_positive"),

@@ -113,6 +113,13 @@ class Refill(models.Model):
         indexes = [
             # The queue: what is in flight, oldest first.
             models.Index(fields=["created_at", "id"], condition=Q(status__in=IN_FLIGHT), name="refill_queue"),
+            # The customer's overview: what is in flight, and what was settled last.
+            models.Index(
+                fields=["account", "created_at", "id"], condition=Q(status__in=IN_FLIGHT), name="refill_in_flight"
+            ),
+            models.Index(
+                fields=["account", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_last"
+            ),
             # The history of an order.
             models.Index(fields=["order", "created_at"], name="refill_history"),
             # The staff's lists, each by its filter.

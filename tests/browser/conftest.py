@@ -1,3 +1,4 @@
+import contextlib
 import importlib
 import os
 import shutil
@@ -49,20 +50,31 @@ def agent(transactional_db) -> Any:
 
 @pytest.fixture
 def page(browser, agent, tmp_path) -> Iterator[Page]:
-    """A page of an agent who has logged in. What the browser complains of fails the test."""
+    """A page of an agent who has logged in."""
     # A server of its own: one that outlives a test remembers content types that the test after it has anew.
     server = Server(tmp_path)
-    context = browser.new_context(base_url=server.url, viewport={"width": 1280, "height": 900})
-    client = Client()
-    client.force_login(agent)
-    session = client.cookies[settings.SESSION_COOKIE_NAME]
-    context.add_cookies([{"name": session.key, "value": session.value, "url": server.url}])
+    with browsing(browser, server.url, agent) as page:
+        yield page
+    server.stop()
+
+
+@contextlib.contextmanager
+def browsing(browser: Browser, url: str, account: Any = None, **options: Any) -> Iterator[Page]:
+    """A page of ``account``, signed in, or of a visitor. What the browser complains of fails the test."""
+    context = browser.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 900}} | options)
+    if account:
+        client = Client()
+        client.force_login(account)
+        session = client.cookies[settings.SESSION_COOKIE_NAME]
+        context.add_cookies([{"name": session.key, "value": session.value, "url": url}])
     page = context.new_page()
     page.set_default_timeout(10_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("response", lambda response: complaints.append(response.url) if response.status >= 400 else None)
-    yield page
-    context.close()
-    server.stop()
+    try:
+        yield page
+    finally:
+        context.close()
     assert complaints == []

@@ -1,0 +1,28 @@
+"""The site's front door, and what is shown when something went wrong."""
+
+import sys
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.views.decorators.cache import never_cache
+
+from notpanel.api.errors import as_api_error
+
+
+@never_cache
+def start(request: HttpRequest) -> HttpResponse:
+    """Send staff to their desk, customers to their dashboard, and whoever is new to the API's pages."""
+    user = request.user
+    if user.is_authenticated:
+        return redirect("admin:index" if user.is_staff else "dashboard:overview")
+    return redirect("developers:index")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for an exception that escaped a page: a 503 if PostgreSQL or Redis was not to be had, else a 500."""
+    exception = sys.exc_info()[1]
+    error = as_api_error(exception) if isinstance(exception, Exception) else None
+    if error is None or error.status != 503:
+        return HttpResponse(render_to_string("500.html"), status=500)
+    return HttpResponse(render_to_string("503.html"), status=503, headers=error.headers)

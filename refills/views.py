@@ -1,0 +1,123 @@
+"""The customer's pages of orders and refills: parse, call, show."""
+
+import re
+from typing import cast
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from apikeys.models import Account
+from notpanel import public_id
+from notpanel.api.actions import LARGEST_BATCH
+from notpanel.api.errors import ApiError, TooMany
+from notpanel.slices import slice_of
+from orders.models import Status as OrderStatus
+from refills import dashboard
+from refills.models import Status
+from refills.requests import request_refills
+
+
+@login_required
+@never_cache
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    found = dashboard.overview(_account_id(request), timezone.now())
+    return render(request, "dashboard/overview.html", {"overview": found})
+
+
+@login_required
+@never_cache
+@require_safe
+def orders(request: HttpRequest) -> HttpResponse:
+    """List the orders with a button for each that may be refilled."""
+    status, search = _choice(request, OrderStatus.values), _search(request)
+    found = slice_of(
+        dashboard.orders_of(_account_id(request), status=status, search=search),
+        before=request.GET.get("before", ""),
+        after=request.GET.get("after", ""),
+    )
+    now = timezone.now()
+    context = {
+        "rows": dashboard.order_rows(found.rows, now),
+        "now": now,
+        "slice": found,
+        "statuses": OrderStatus,
+        "status": status,
+        "search": search,
+    }
+    return render(request, "dashboard/orders.html", context)
+
+
+@login_required
+@require_POST
+def refill(request: HttpRequest) -> HttpResponse:
+    """Request a refill of one order, and go back to the list."""
+    order = request.POST.get("order", "")[: public_id.LONGEST]
+    [outcome] = request_refills(_account_id(request), [order])
+    if isinstance(outcome, ApiError):
+        messages.error(request, f"{order}: {outcome.text}.")
+    else:
+        messages.success(request, f"Requested {outcome} for {order}.")
+    back = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+        back = reverse("dashboard:orders")
+    return redirect(back)
+
+
+@login_required
+@never_cache
+def refill_list(request: HttpRequest) -> HttpResponse:
+    """Request refills of a pasted list of orders, and show a row of result for each."""
+    text = request.POST.get("orders", "")
+    ids = re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []
+    context: dict[str, object] = {"text": text, "largest_batch": LARGEST_BATCH}
+    if request.method != "POST":
+        return render(request, "dashboard/refill_list.html", context)
+    if not ids or len(ids) > LARGEST_BATCH:
+        too_many = TooMany(many="orders", limit=LARGEST_BATCH).text
+        context["error"] = f"{too_many}: these are {len(ids)}." if ids else "There is no order in the list."
+        return render(request, "dashboard/refill_list.html", context, status=400)
+    outcomes = request_refills(_account_id(request), ids)
+    context["results"] = [
+        {"order": order, "error": outcome.text}
+        if isinstance(outcome, ApiError)
+        else {"order": order, "refill": outcome}
+        for order, outcome in zip(ids, outcomes, strict=True)
+    ]
+    context["requested"] = sum(not isinstance(outcome, ApiError) for outcome in outcomes)
+    return render(request, "dashboard/refill_list.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def refills(request: HttpRequest) -> HttpResponse:
+    """List the refills, the latest first."""
+    status, search = _choice(request, Status.values), _search(request)
+    found = slice_of(
+        dashboard.refills_of(_account_id(request), status=status, search=search),
+        before=request.GET.get("before", ""),
+        after=request.GET.get("after", ""),
+    )
+    context = {"slice": found, "statuses": Status, "status": status, "search": search}
+    return render(request, "dashboard/refills.html", context)
+
+
+def _account_id(request: HttpRequest) -> int:
+    return cast(Account, request.user).pk
+
+
+def _choice(request: HttpRequest, choices: list[str]) -> str:
+    status = request.GET.get("status", "")
+    return status if status in choices else ""
+
+
+def _search(request: HttpRequest) -> str:
+    return request.GET.get("q", "").strip().replace("\0", "")

@@ -1,0 +1,251 @@
+"""A customer's day: keys, refills, and the pages that teach the API, in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from refills.models import Refill
+from tests import factories
+from tests.browser.conftest import browsing
+from tests.conftest import new_customer
+from tests.server import server  # noqa: F401
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("customer")]
+
+PASSWORD = "correct-horse-7"
+PAGES = [
+    "/dashboard/",
+    "/dashboard/orders/",
+    "/dashboard/orders/list/",
+    "/dashboard/refills/",
+    "/dashboard/api/",
+    "/dashboard/password/",
+    "/developers/",
+    "/developers/authentication/",
+    "/developers/refill/",
+    "/developers/services/",
+    "/developers/rate-limits/",
+    "/developers/errors/",
+    "/developers/reference/",
+    "/developers/changelog/",
+]
+OF_VISITORS = ["/dashboard/sign-in/", "/dashboard/password/reset/", "/dashboard/password/reset/sent/"]
+
+
+@pytest.fixture
+def customer(transactional_db, settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    customer = new_customer(username="anna")
+    customer.account.set_password(PASSWORD)
+    customer.account.save()
+    return customer
+
+
+@pytest.fixture
+def page(browser, customer, server):  # noqa: F811
+    with browsing(browser, server, customer.account) as page:
+        yield page
+
+
+def shell(program, **options):
+    """Run a program. Returns what it prints."""
+    run = subprocess.run(program, capture_output=True, text=True, check=False, **options)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_create_a_key_call_the_api_with_the_text_shown_rotate_it_and_see_the_old_one_refused(page, customer):
+    page.goto("/dashboard/api/")
+    page.get_by_label("Name").fill("shop")
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="Generate").click()
+    old = page.locator("#raw-key").inner_text()
+    line = page.locator("#curl").inner_text()
+    assert json.loads(shell(["bash", "-c", line])) == []
+
+    page.get_by_role("link", name="All keys").click()
+    page.get_by_role("row", name="shop").get_by_role("link").click()
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="Rotate").click()
+
+    new = page.locator("#raw-key").inner_text()
+    assert json.loads(shell(["bash", "-c", page.locator("#curl").inner_text()])) == []
+    assert json.loads(shell(["bash", "-c", line])) == {"error": "Invalid API key"}
+    assert new != old
+    page.goto("/dashboard/api/")
+    assert new not in page.content()
+
+
+def test_sign_in_by_keyboard(browser, customer, server):  # noqa: F811
+    with browsing(browser, server) as page:
+        page.goto("/dashboard/orders/")
+        expect(page.get_by_label("Username")).to_be_focused()
+        page.keyboard.type("anna")
+        page.keyboard.press("Tab")
+        page.keyboard.type(PASSWORD)
+        page.keyboard.press("Enter")
+
+        expect(page.get_by_role("heading", name="Orders")).to_be_visible()
+
+
+def test_request_a_refill_from_the_orders_and_see_it_in_the_history(page, customer):
+    order = factories.Order(account=customer.account)
+    page.goto("/dashboard/orders/")
+
+    page.get_by_role("button", name=f"Refill order {order.pk}").click()
+
+    refill = Refill.objects.get()
+    expect(page.get_by_role("status")).to_have_text(f"Requested {refill.pk} for {order.pk}.")
+    expect(page.get_by_role("button", name="Refill order")).to_have_count(0)
+    page.get_by_role("link", name="Refills", exact=True).click()
+    expect(page.get_by_role("row", name=refill.pk)).to_contain_text("pending")
+
+
+def test_refill_a_pasted_list(page, customer):
+    order = factories.Order(account=customer.account)
+    page.goto("/dashboard/orders/list/")
+
+    page.get_by_label("Ids or numbers of orders").fill(f"{order.number}\n999999")
+    page.get_by_role("button", name="Request refills").click()
+
+    expect(page.get_by_role("status")).to_have_text("Requested: 1 of 2.")
+    expect(page.get_by_role("row", name=str(order.number))).to_contain_text(Refill.objects.get().pk)
+    expect(page.get_by_role("row", name="999999")).to_contain_text("Order not found")
+
+
+def test_everything_but_copying_and_trying_works_without_javascript(browser, customer, server):  # noqa: F811
+    order = factories.Order(account=customer.account)
+    with browsing(browser, server, customer.account, java_script_enabled=False) as page:
+        page.goto("/dashboard/orders/")
+        page.get_by_role("button", name="Refill order").click()
+        expect(page.get_by_role("status")).to_contain_text(order.pk)
+
+        page.goto("/developers/refill/")
+        page.locator("summary", has_text="Python").first.click()
+        expect(page.locator("code[data-language=Python]").first).to_be_visible()
+        expect(page.locator("form[data-try-it]")).to_be_hidden()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def like(value):
+    """Return a value with ids that are new each time in place of what they are."""
+    return re.sub(r"ref_\w{26}", "ref_…", json.dumps(value))
+
+
+class TestExamples:
+    """Of the refill page, exactly as they stand there once one's key is typed into the page."""
+
+    RUN = {
+        "curl": ["bash", "-c"],
+        "JavaScript": ["node", "--input-type=module", "-e"],
+        "Python": [sys.executable, "-c"],
+    }
+
+    @pytest.mark.parametrize("language", RUN)
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_it_gets_the_response_that_is_printed_beside_it(self, page, customer, language, number):
+        if shutil.which(self.RUN[language][0]) is None:
+            pytest.skip(f"there is no {self.RUN[language][0]} on the PATH")
+        factories.Order(account=customer.account)
+        page.goto("/developers/refill/")
+        page.get_by_label("Key").fill(customer.raw_key)
+        example = page.locator("section.example").nth(number)
+        program = example.locator(f"code[data-language={language}]").text_content()
+        printed = json.loads(example.locator("code[data-response]").text_content())
+        assert customer.raw_key in program
+
+        answer = shell([*self.RUN[language], program])
+
+        if language != "curl":  # they print it as the language writes it
+            answer = answer.replace("'", '"')
+            answer = re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', answer)
+        assert like(json.loads(answer)) == like(printed)
+        assert Refill.objects.count() == 1
+
+
+class TestTryIt:
+    def test_it_sends_the_request_and_shows_the_answer(self, page, customer):
+        factories.Order(account=customer.account)
+        page.goto("/developers/refill/")
+
+        page.get_by_label("Key").fill(customer.raw_key)
+        page.get_by_role("button", name="Send the request").click()
+
+        expect(page.locator("[data-answer-status]")).to_have_text("200")
+        expect(page.locator("[data-answer-body]")).to_contain_text(Refill.objects.get().pk)
+        expect(page.locator("[data-answer-headers]")).to_contain_text("x-ratelimit-remaining: ")
+        expect(page.locator("[data-answer-headers]")).to_contain_text("x-request-id: ")
+
+    def test_the_key_is_gone_with_the_page(self, page, customer):
+        page.goto("/developers/services/")
+        page.get_by_label("Key").fill(customer.raw_key)
+
+        page.reload()
+
+        expect(page.get_by_label("Key")).to_have_value("")
+        assert customer.raw_key not in page.url
+        assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+
+
+def test_copy(page, customer):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/developers/services/")
+
+    page.get_by_role("button", name="Copy").first.click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    shown = page.locator("code[data-language=curl]").first.text_content()
+    assert page.evaluate("navigator.clipboard.readText()") == shown
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):  # noqa: F811
+    account = customer.account
+    refill = factories.Refill(order__account=account)
+    factories.Order(account=account, link="https://example.com/" + "a" * 300)
+    factories.Refill(order__account=account, status="completed")
+    factories.Order(account=account, status="processing", service__name="W" * 255)
+    key_page = f"/dashboard/api/{customer.api_key.pk}/"
+    of_this = [key_page, f"{key_page}change/", f"/dashboard/refills/?q={refill.pk}"]
+    with browsing(browser, server, account, color_scheme=scheme) as page:
+        found = {path: look(page, path) for path in [*PAGES, *of_this]}
+        page.context.clear_cookies()
+        found |= {path: look(page, path) for path in OF_VISITORS}
+    assert {path: faults for path, faults in found.items() if faults} == {}
+
+
+def look(page, path):
+    """Return what is wrong with a page."""
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(path)
+    violations = Axe().run(page).response["violations"]
+    faults = [
+        f"{each['id']}: {node['html']}"
+        for each in violations
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+    for width in (390, 768, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        if (needed := page.evaluate("document.documentElement.scrollWidth")) > width:
+            faults.append(f"it is {needed} wide at {width}")
+    return faults
+
+
+def test_the_error_of_a_form_is_told_to_all(page, customer):
+    page.goto("/dashboard/api/")
+    page.get_by_label("Name").fill("shop")
+    page.get_by_label("Your password").fill("wrong")
+    page.get_by_role("button", name="Generate").click()
+
+    password = page.get_by_label("Your password")
+    expect(password).to_have_attribute("aria-invalid", "true")
+    described = password.get_attribute("aria-describedby")
+    expect(page.locator(f"#{described.split()[-1]}")).to_have_text("This is not your password.")

@@ -1,0 +1,325 @@
+"""The customer's pages of orders and refills."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+
+from orders.models import Order
+from refills.models import Refill, Status
+from refills.settlement import settle
+from tests import factories
+from tests.orders.test_status import IMPOSSIBLE
+
+
+@pytest.fixture
+def client(customer):
+    client = Client()
+    client.force_login(customer.account)
+    return client
+
+
+@pytest.fixture
+def order(customer):
+    return lambda **fields: factories.Order(account=customer.account, **fields)
+
+
+@pytest.fixture
+def refill(customer):
+    return lambda **fields: factories.Refill(order__account=customer.account, **fields)
+
+
+def text(response):
+    return " ".join(re.sub(r"<[^>]*>", " ", response.content.decode()).split())
+
+
+def messages(response):
+    return [str(message) for message in response.context["messages"]]
+
+
+@pytest.mark.parametrize("path", ["", "orders/", "orders/list/", "refills/"])
+def test_the_pages_are_for_those_who_signed_in(db, path):
+    assert Client().get(f"/dashboard/{path}")["Location"] == f"/dashboard/sign-in/?next=/dashboard/{path}"
+    assert Client().post("/dashboard/orders/refill/").status_code == 302
+
+
+class TestOverview:
+    def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
+        approved, waiting, done = refill(status="approved"), refill(), refill()
+        Refill.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(hours=1))
+        settle([done.pk], Status.REJECTED, staff, reason=factories.RejectionReason(text="The account is private."))
+        factories.Refill()
+
+        response = client.get("/dashboard/")
+
+        overview = response.context["overview"]
+        assert overview.keys == [customer.api_key]
+        assert overview.in_flight == [waiting, approved]
+        assert overview.settled == [done]
+        assert "The account is private." in text(response)
+
+    def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
+        for _ in range(15):
+            refill()
+            refill(status="completed")
+
+        with django_assert_num_queries(5):  # the session, the account, and three lists
+            client.get("/dashboard/")
+
+
+class TestOrders:
+    def rows(self, client, **query):
+        return client.get("/dashboard/orders/", query).context["rows"]
+
+    def test_ones_own_the_latest_first(self, client, order):
+        now = timezone.now()
+        old, new = order(created_at=now - timedelta(days=20)), order(created_at=now - timedelta(days=10))
+        factories.Order()
+
+        assert [row.order for row in self.rows(client)] == [new, old]
+
+    def test_how_long_a_refill_may_be_requested(self, client, order):
+        at = timezone.now() - timedelta(days=10)
+        order(created_at=at, completed_at=at, service__refill_days=30)
+        order(created_at=at, completed_at=at, service__refill_days=3)
+        order(created_at=at, completed_at=at)
+        order(status="processing")
+
+        page = text(client.get("/dashboard/orders/"))
+
+        assert "2 weeks, 5 days left" in page
+        assert f"over since {at + timedelta(days=3):%Y-%m-%d %H:%M}" in page
+        assert "no end" in page
+
+    @pytest.mark.parametrize(
+        ("cap", "history", "left"), [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3)]
+    )
+    def test_how_often_it_still_may_be(self, client, order, cap, history, left):
+        bought = order(service__refill_limit=cap)
+        for status in history:
+            factories.Refill(order=bought, status=status)
+
+        assert [row.attempts_left for row in self.rows(client)] == [left]
+
+    def test_one_that_would_be_refused_has_the_reason_in_place_of_the_button(self, client, order):
+        order(status="processing")
+
+        page = client.get("/dashboard/orders/")
+
+        assert "Refill only available for completed or partial orders" in text(page)
+        assert 'name="order"' not in page.content.decode()
+
+    def test_filter_and_search(self, client, order):
+        one, other = order(status="partial", link="https://example.com/a?b=1"), order()
+        factories.Order(link=one.link)
+
+        for query in (
+            {"status": "partial"},
+            {"q": one.pk},
+            {"q": one.pk.lower()},
+            {"q": f" {one.number} "},
+            {"q": one.link},
+        ):
+            assert [row.order for row in self.rows(client, **query)] == [one], query
+        assert [row.order for row in self.rows(client, status="nonsense")] == [other, one]
+        assert self.rows(client, q=one.pk, status="completed") == []
+
+    @pytest.mark.parametrize("reference", IMPOSSIBLE)
+    def test_what_cannot_be_found_is_not_found(self, client, order, reference):
+        order()
+
+        assert client.get("/dashboard/orders/", {"q": reference, "before": reference}).status_code == 200
+
+    def test_anothers_order_is_not_found(self, client):
+        assert self.rows(client, q=factories.Order().pk) == []
+
+    def test_links_lead_through_all_of_a_long_list(self, client, order):
+        factories.Order.create_batch(120, account=order().account)
+        seen, path = [], "/dashboard/orders/?status=completed"
+        while path:
+            response = client.get(path)
+            seen += [row.order.pk for row in response.context["rows"]]
+            older = re.search(r'href="(\?[^"]*)" rel="next"', response.content.decode())
+            path = older and "/dashboard/orders/" + older[1].replace("&amp;", "&")
+
+        assert len(seen) == len(set(seen)) == 121
+        assert sorted(seen) == sorted(Order.objects.values_list("pk", flat=True))
+
+    def test_its_statements_do_not_grow(self, client, order, django_assert_num_queries):
+        for bought in [order() for _ in range(55)]:
+            factories.Refill(order=bought)
+
+        with django_assert_num_queries(4):  # the session, the account, the orders, the counts of their refills
+            client.get("/dashboard/orders/")
+
+
+class TestRefillButton:
+    def press(self, client, order, **fields):
+        return client.post("/dashboard/orders/refill/", {"order": order, **fields}, follow=True)
+
+    def test_it_requests_a_refill(self, client, order, customer):
+        bought = order()
+
+        response = self.press(client, bought.pk)
+
+        made = Refill.objects.get()
+        assert (made.order, made.account, made.status, made.api_key) == (bought, customer.account, "pending", None)
+        assert messages(response) == [f"Requested {made.pk} for {bought.pk}."]
+
+    def test_pressed_twice_it_requests_one(self, client, order):
+        bought = order()
+        self.press(client, bought.pk)
+
+        response = self.press(client, bought.pk)
+
+        assert messages(response) == [f"{bought.pk}: A refill request is already pending for this order."]
+        assert Refill.objects.count() == 1
+
+    def test_anothers_order_is_not_found(self, client):
+        others = factories.Order()
+
+        assert messages(self.press(client, others.pk)) == [f"{others.pk}: Order not found."]
+        assert not Refill.objects.exists()
+
+    @pytest.mark.parametrize("reference", IMPOSSIBLE)
+    def test_what_is_no_order_is_not_found(self, client, reference):
+        [message] = messages(self.press(client, reference))
+
+        assert message.endswith(": Order not found.")
+
+    @pytest.mark.parametrize(
+        ("back", "to"),
+        [
+            ("/dashboard/orders/?status=partial", "/dashboard/orders/?status=partial"),
+            ("https://evil.example/", "/dashboard/orders/"),
+            ("//evil.example/", "/dashboard/orders/"),
+            ("", "/dashboard/orders/"),
+        ],
+    )
+    def test_it_goes_back_to_the_list_that_it_was_on(self, client, order, back, to):
+        response = client.post("/dashboard/orders/refill/", {"order": order().pk, "next": back})
+
+        assert response["Location"] == to
+
+    def test_it_is_no_link(self, client, order):
+        assert client.get("/dashboard/orders/refill/", {"order": order().pk}).status_code == 405
+
+    def test_nothing_is_written_when_the_database_is_not_to_be_had(self, client, order, monkeypatch):
+        def fail(*args):
+            raise OperationalError("lock timeout")
+
+        monkeypatch.setattr("refills.requests.tally_refills", fail)
+        client.raise_request_exception = False
+
+        assert client.post("/dashboard/orders/refill/", {"order": order().pk}).status_code == 503
+        assert not Refill.objects.exists()
+
+
+class TestList:
+    def paste(self, client, text):
+        return client.post("/dashboard/orders/list/", {"orders": text})
+
+    def test_each_has_a_row_of_result_in_the_order_sent(self, client, order):
+        one, other, open_order = order(), order(), order(status="pending")
+
+        response = self.paste(client, f"{other.number}, {one.pk}\r\n{open_order.pk};ord_x {one.pk}\n")
+
+        made = {refill.order_id: refill.pk for refill in Refill.objects.all()}
+        assert response.context["results"] == [
+            {"order": str(other.number), "refill": made[other.pk]},
+            {"order": one.pk, "refill": made[one.pk]},
+            {"order": open_order.pk, "error": "Refill only available for completed or partial orders"},
+            {"order": "ord_x", "error": "Order not found"},
+            {"order": one.pk, "error": "A refill request is already pending for this order"},
+        ]
+        assert "Requested: 2 of 5." in text(response)
+
+    @pytest.mark.parametrize("pasted", ["", " \n , ;"])
+    def test_nothing_is_no_list(self, client, pasted):
+        response = self.paste(client, pasted)
+
+        assert response.status_code == 400
+        assert "There is no order in the list." in text(response)
+
+    def test_a_hundred_are_taken_and_more_are_not(self, client, order):
+        numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
+
+        refused = self.paste(client, "\n".join(numbers))
+        assert refused.status_code == 400
+        assert "Too many orders (100 at most): these are 101." in text(refused)
+        assert numbers[50] in refused.content.decode()  # what was pasted is not lost
+        assert not Refill.objects.exists()
+
+        assert self.paste(client, "\n".join(numbers[:100])).context["requested"] == 100
+
+    def test_what_was_pasted_is_shown_as_text(self, client):
+        page = self.paste(client, "<script>alert(1)</script>").content.decode()
+
+        assert "<script>alert" not in page
+
+    def test_it_takes_as_many_statements_as_the_api(self, client, order, django_assert_num_queries):
+        numbers = [str(order().number) for _ in range(20)]
+
+        with django_assert_num_queries(7):  # the session, the account; BEGIN, orders, counts, INSERT, COMMIT
+            self.paste(client, "\n".join(numbers))
+
+
+class TestRefills:
+    def rows(self, client, **query):
+        return client.get("/dashboard/refills/", query).context["slice"].rows
+
+    def test_ones_own_with_status_reason_and_dates(self, client, refill, staff):
+        old, new = refill(), refill()
+        Refill.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=2))
+        factories.Refill()
+        settle(
+            [new.pk],
+            Status.REJECTED,
+            staff,
+            "not for the customer",
+            reason=factories.RejectionReason(text="Nothing dropped."),
+        )
+
+        assert self.rows(client) == [new, old]
+        page = text(client.get("/dashboard/refills/"))
+        assert "rejected Nothing dropped." in page
+        assert "not for the customer" not in page
+        assert f"{timezone.now():%Y-%m-%d}" in page
+
+    def test_filter_and_search(self, client, refill):
+        one, other = refill(status="completed"), refill()
+        one.refresh_from_db()
+
+        for query in (
+            {"status": "completed"},
+            {"q": one.pk},
+            {"q": one.pk.lower()},
+            {"q": str(one.order.number)},
+            {"q": one.order_id},
+        ):
+            assert self.rows(client, **query) == [one], query
+        assert one in self.rows(client, q=str(one.number))
+        assert set(self.rows(client, status="nonsense")) == {one, other}
+        assert self.rows(client, q=one.pk, status="pending") == []
+
+    @pytest.mark.parametrize("reference", IMPOSSIBLE)
+    def test_what_cannot_be_found_is_not_found(self, client, refill, reference):
+        refill()
+
+        assert client.get("/dashboard/refills/", {"q": reference, "after": reference}).status_code == 200
+
+    def test_anothers_refill_is_not_found(self, client):
+        others = factories.Refill()
+
+        assert self.rows(client, q=others.pk) == []
+        assert self.rows(client, q=others.order_id) == []
+
+    def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
+        for _ in range(55):
+            refill()
+
+        with django_assert_num_queries(3):  # the session, the account, the refills with what they need
+            client.get("/dashboard/refills/")
