@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Parameter, Parameters
+from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
 from notpanel.api.errors import BothGiven, MissingParameter, TooMany
+from notpanel.api.examples import ORDER, UNKNOWN_ORDER
+from notpanel.api.schemas import ERROR, record
 from notpanel.public_id import parse
+from notpanel.replica import reads_may_lag
 from orders.errors import OrderNotFound
-from orders.models import Order, Service, money
+from orders.models import Order, Service, Status, money
 
 
+@reads_may_lag
 def status(caller: Caller, parameters: Parameters) -> Any:
     one, many = parameters.one_or_many("order", "orders")
     references = {text: parse("ord", text) for text in ([one] if one else many)}
@@ -29,6 +33,7 @@ def status(caller: Caller, parameters: Parameters) -> Any:
     return {text: rows.get(reference, not_found) for text, reference in references.items()}
 
 
+@reads_may_lag
 def services(caller: Caller, parameters: Parameters) -> Any:
     return [
         {
@@ -50,6 +55,21 @@ def _text(count: int | None) -> str | None:
     return None if count is None else str(count)
 
 
+IN_PROGRESS = {"status": "in_progress", "charge": "0.50", "start_count": "1234", "remains": "650", "currency": "USD"}
+
+AMOUNT = {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2,5}$"}
+COUNT = {"type": "string", "pattern": "^[0-9]+$"}
+COUNT_OR_NOT_KNOWN = {"type": ["string", "null"], "pattern": "^[0-9]+$"}
+STATE = record(
+    {
+        "status": {"type": "string", "enum": Status.values},
+        "charge": AMOUNT,
+        "start_count": COUNT_OR_NOT_KNOWN,
+        "remains": COUNT_OR_NOT_KNOWN,
+        "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    }
+)
+
 ACTIONS = (
     Action(
         name="status",
@@ -64,14 +84,15 @@ ACTIONS = (
             ),
         ),
         errors=(OrderNotFound, MissingParameter, BothGiven, TooMany),
-        example={"order": "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"},
-        response={
-            "status": "in_progress",
-            "charge": "0.50",
-            "start_count": "1234",
-            "remains": "650",
-            "currency": "USD",
-        },
+        examples=(
+            Example("One order", {"order": ORDER}, IN_PROGRESS),
+            Example(
+                "Several orders",
+                {"orders": f"{ORDER},{UNKNOWN_ORDER}"},
+                {ORDER: IN_PROGRESS, UNKNOWN_ORDER: {"error": OrderNotFound.message}},
+            ),
+        ),
+        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, ERROR]}}]},
         handler=status,
     ),
     Action(
@@ -80,20 +101,41 @@ ACTIONS = (
         summary="Lists the services that can be ordered. The rate is the price of 1000 units.",
         parameters=(),
         errors=(),
-        example={},
-        response=[
-            {
-                "service": 1,
-                "name": "Followers, refilled for 30 days",
-                "type": "Default",
-                "category": "Followers",
-                "rate": "0.90",
-                "min": "50",
-                "max": "10000",
-                "refill": True,
-                "cancel": False,
-            }
-        ],
+        examples=(
+            Example(
+                "All services",
+                {},
+                [
+                    {
+                        "service": 1,
+                        "name": "Followers, refilled for 30 days",
+                        "type": "Default",
+                        "category": "Followers",
+                        "rate": "0.90",
+                        "min": "50",
+                        "max": "10000",
+                        "refill": True,
+                        "cancel": False,
+                    }
+                ],
+            ),
+        ),
+        schema={
+            "type": "array",
+            "items": record(
+                {
+                    "service": {"type": "integer"},
+                    "name": {"type": "string"},
+                    "type": {"type": "string"},
+                    "category": {"type": "string"},
+                    "rate": AMOUNT,
+                    "min": COUNT,
+                    "max": COUNT,
+                    "refill": {"type": "boolean"},
+                    "cancel": {"type": "boolean"},
+                }
+            ),
+        },
         handler=services,
     ),
 )

@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Parameter, Parameters
+from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
 from notpanel.api.errors import ApiError, BothGiven, MissingParameter, TooMany
+from notpanel.api.examples import NEW_REFILL, ORDER, REFILL, UNKNOWN_ORDER, UNKNOWN_REFILL
+from notpanel.api.schemas import ERROR, record, row
 from notpanel.public_id import parse
+from orders.errors import OrderNotFound
 from refills.errors import REFUSALS, RefillNotFound
-from refills.models import Refill
+from refills.models import Refill, Status
 from refills.requests import request_refills
 
 
@@ -21,8 +24,8 @@ def refill(caller: Caller, parameters: Parameters) -> Any:
     return _shape(outcome)
 
 
-def _shape(outcome: Refill | ApiError) -> dict[str, str]:
-    return {"error": outcome.text} if isinstance(outcome, ApiError) else {"refill": outcome.id}
+def _shape(outcome: str | ApiError) -> dict[str, str]:
+    return {"error": outcome.text} if isinstance(outcome, ApiError) else {"refill": outcome}
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
@@ -39,6 +42,9 @@ def refill_status(caller: Caller, parameters: Parameters) -> Any:
     not_found = {"error": RefillNotFound.message}
     return [{"refill": text} | rows.get(reference, not_found) for text, reference in zip(many, references, strict=True)]
 
+
+MADE = record({"refill": {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}})
+STATE = record({"status": {"type": "string", "enum": Status.values}}, {"reason": {"type": "string"}})
 
 ACTIONS = (
     Action(
@@ -58,8 +64,15 @@ ACTIONS = (
             ),
         ),
         errors=(*REFUSALS, MissingParameter, BothGiven, TooMany),
-        example={"order": "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"},
-        response={"refill": "ref_01HG9XAZQM7C2V4K8R5T1W9YDE"},
+        examples=(
+            Example("One order", {"order": ORDER}, {"refill": NEW_REFILL}),
+            Example(
+                "Several orders",
+                {"orders": f"{ORDER},{UNKNOWN_ORDER}"},
+                [{"order": ORDER, "refill": NEW_REFILL}, {"order": UNKNOWN_ORDER, "error": OrderNotFound.message}],
+            ),
+        ),
+        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", ERROR)]}}]},
         handler=refill,
     ),
     Action(
@@ -79,8 +92,15 @@ ACTIONS = (
             ),
         ),
         errors=(RefillNotFound, MissingParameter, BothGiven, TooMany),
-        example={"refill": "ref_01HG9XAZQM7C2V4K8R5T1W9YDE"},
-        response={"status": "pending"},
+        examples=(
+            Example("One refill", {"refill": REFILL}, {"status": "pending"}),
+            Example(
+                "Several refills",
+                {"refills": f"{REFILL},{UNKNOWN_REFILL}"},
+                [{"refill": REFILL, "status": "pending"}, {"refill": UNKNOWN_REFILL, "error": RefillNotFound.message}],
+            ),
+        ),
+        schema={"oneOf": [STATE, {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", ERROR)]}}]},
         handler=refill_status,
     ),
 )

@@ -74,15 +74,24 @@ class Parameter:
     name: str
     type: str  # as the documentation names it: "string", "string (CSV)"
     description: str
-    required: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """A request of an action, and what it gets: ``parameters`` are sent beside key and action."""
+
+    title: str
+    parameters: Mapping[str, str]
+    response: Any
 
 
 @dataclass(frozen=True)
 class Action:
     """One action of ``POST /api/v2``.
 
-    ``handler(caller, parameters)`` returns what is rendered as JSON, or raises one of ``errors``. ``example`` is
-    what a request sends beside key and action, ``response`` what it gets.
+    ``handler(caller, parameters)`` returns what is rendered as JSON, or raises one of ``errors``. ``schema`` is the
+    JSON Schema of what it returns. An action either takes no parameters, or one id or a list of ids: one of the two
+    ``parameters``, the first for one and the second for many.
     """
 
     name: str
@@ -90,6 +99,6 @@ class Action:
     summary: str
     parameters: tuple[Parameter, ...]
     errors: tuple[type[ApiError], ...]
-    example: Mapping[str, str]
-    response: Any
+    examples: tuple[Example, ...]
+    schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]

@@ -29,11 +29,17 @@ class ApiError(Exception):
     message: ClassVar[str]
     cause: ClassVar[str]
     example: ClassVar[dict[str, object]] = {}
+    do_not_call_in_templates: ClassVar[bool] = True  # the developers' pages list the classes
 
     def __init__(self, *, headers: dict[str, str] | None = None, **figures: object) -> None:
         self.text = self.message.format(**figures)
         self.headers = headers or {}
         super().__init__(self.text)
+
+    @classmethod
+    def example_text(cls) -> str:
+        """Return the text as the documentation shows it."""
+        return cls.message.format(**cls.example)
 
 
 class RateLimitExceeded(ApiError):
@@ -45,7 +51,7 @@ class RateLimitExceeded(ApiError):
 class InvalidApiKey(ApiError):
     status = 401
     message = "Invalid API key"
-    cause = "The key is missing, unknown or revoked."
+    cause = "The key is missing, unknown, revoked or expired, or may not be used from your address."
 
 
 class AccountSuspended(ApiError):

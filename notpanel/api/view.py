@@ -1,9 +1,10 @@
 """``POST /api/v2``: limit, authenticate, dispatch, render. It knows no action and no rule of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
@@ -15,8 +16,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from notpanel import requestlog
+from notpanel.addresses import Address, client_address
 from notpanel.api.actions import Action, Caller, Parameters
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
+from notpanel.api.openapi import describe
 from notpanel.api.ratelimits import RateLimits
 
 LARGEST_BODY = 64 * 1024  # bytes
@@ -45,7 +48,7 @@ class JsonView(APIView):
     content_negotiation_class = JsonWhateverIsAccepted
 
 
-def _no_authentication(raw_key: str) -> Caller:
+def _no_authentication(raw_key: str, address: Address | None) -> Caller:
     raise NotImplementedError
 
 
@@ -53,13 +56,13 @@ def _no_authentication(raw_key: str) -> Caller:
 class ApiView(JsonView):
     """The v2 API. ``actions`` and ``authenticate`` are given by urls.py, which alone knows the apps.
 
-    ``authenticate(raw_key)`` returns the Caller, or raises InvalidApiKey or AccountSuspended.
+    ``authenticate(raw_key, address)`` returns the Caller, or raises InvalidApiKey or AccountSuspended.
     """
 
     http_method_names = ["post"]
 
     actions: Mapping[str, Action] = {}
-    authenticate: Callable[[str], Caller] = staticmethod(_no_authentication)
+    authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -73,7 +76,7 @@ class ApiView(JsonView):
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         body = self.parse(request)
         key = body.get("key")
-        caller = self.authenticate(key if isinstance(key, str) else "")
+        caller = self.authenticate(key if isinstance(key, str) else "", client_address(request))
         requestlog.add(account=caller.account_id, key=caller.api_key_prefix)
         self.rate_limits.count_caller(caller)
         parameters = Parameters(body)
@@ -104,6 +107,17 @@ class ApiView(JsonView):
             response[name] = value
         response["Cache-Control"] = "no-store"
         return response
+
+
+class OpenApiView(JsonView):
+    """``GET /api/openapi.json``: the API described in OpenAPI. ``actions`` is given by urls.py."""
+
+    actions: Sequence[Action] = ()
+
+    def get(self, request: Request) -> Response:
+        url = request.build_absolute_uri(reverse("api-v2"))
+        # Whoever reads it from another site, as tools in a browser do, may.
+        return Response(describe(self.actions, url), headers={"Access-Control-Allow-Origin": "*"})
 
 
 class NotFoundView(JsonView):

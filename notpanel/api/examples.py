@@ -1,0 +1,78 @@
+"""The examples of the developers' pages: one request, written in the languages that clients are written in."""
+
+import json
+from collections.abc import Callable, Mapping
+from urllib.parse import quote
+
+YOUR_API_KEY = "YOUR_API_KEY"
+# To whoever is signed in ids of their own are shown instead of the first two.
+ORDER, REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC", "ref_01HG9XAZQM7C2V4K8R5T1W9YDE"
+UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
+NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
+FORM = "application/x-www-form-urlencoded"
+
+
+def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the program that POSTs ``parameters`` to ``url``, by the name of its language."""
+    return {language: write(url, parameters) for language, write in LANGUAGES.items()}
+
+
+def curl(url: str, parameters: Mapping[str, str]) -> str:
+    body = "&".join(f"{name}={quote(value, safe=',')}" for name, value in parameters.items())
+    return f'curl -X POST {url} \\\n  -H "Content-Type: {FORM}" \\\n  -d "{body}"'
+
+
+def javascript(url: str, parameters: Mapping[str, str]) -> str:
+    return f"""const res = await fetch({json.dumps(url)}, {{
+  method: "POST",
+  headers: {{ "Content-Type": "{FORM}" }},
+  body: new URLSearchParams({{
+{_members(parameters, "    {name}: {value},", json.dumps)}
+  }}),
+}});
+const data = await res.json();
+console.log(data);"""
+
+
+def python(url: str, parameters: Mapping[str, str]) -> str:
+    return f"""import requests
+
+res = requests.post(
+    {json.dumps(url)},
+    data={{
+{_members(parameters, '        "{name}": {value},', json.dumps)}
+    }},
+)
+print(res.json())"""
+
+
+def php(url: str, parameters: Mapping[str, str]) -> str:
+    return f"""<?php
+$body = http_build_query([
+{_members(parameters, "    '{name}' => {value},", _php_string)}
+]);
+$response = file_get_contents({_php_string(url)}, false, stream_context_create([
+    'http' => [
+        'method' => 'POST',
+        'header' => "Content-Type: {FORM}\\r\\n",
+        'content' => $body,
+        'ignore_errors' => true,
+    ],
+]));
+print_r(json_decode($response, true));"""
+
+
+LANGUAGES: dict[str, Callable[[str, Mapping[str, str]], str]] = {
+    "curl": curl,
+    "JavaScript": javascript,
+    "Python": python,
+    "PHP": php,
+}
+
+
+def _members(parameters: Mapping[str, str], line: str, write: Callable[[str], str]) -> str:
+    return "\n".join(line.format(name=name, value=write(value)) for name, value in parameters.items())
+
+
+def _php_string(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

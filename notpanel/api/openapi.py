@@ -1,0 +1,199 @@
+"""The API described in OpenAPI 3.1, from the registry of actions and the classes of errors."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from notpanel.api import errors
+from notpanel.api.actions import LARGEST_BATCH, Action, Example
+from notpanel.api.errors import ApiError
+from notpanel.api.examples import YOUR_API_KEY
+from notpanel.api.schemas import ERROR, Schema
+
+VERSION = "2.0.0"  # of the API, not of this program
+MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
+
+# The errors that every action shares, in the order in which they are judged (contract.md).
+SHARED_ERRORS: tuple[type[ApiError], ...] = (
+    errors.RateLimitExceeded,
+    errors.InvalidApiKey,
+    errors.AccountSuspended,
+    errors.MissingParameter,
+    errors.UnknownAction,
+    errors.BothGiven,
+    errors.TooMany,
+    errors.MalformedBody,
+    errors.MethodNotAllowed,
+    errors.BodyTooLarge,
+    errors.UnsupportedMediaType,
+    errors.ServiceUnavailable,
+    errors.InternalServerError,
+)
+
+# Scalars are read as text; blank ones count as missing.
+_ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": r"\S"}
+_IDS: Schema = {
+    "anyOf": [
+        {"type": ["string", "integer", "number", "boolean"], "pattern": r"[^\s,]"},
+        {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}},
+    ]
+}
+_NO_ID: Schema = {"type": ["string", "null"], "pattern": r"^\s*$"}
+_NO_IDS: Schema = {"type": ["string", "null"], "pattern": r"^[\s,]*$"}
+
+_RATE_LIMIT_HEADERS = {
+    "X-RateLimit-Limit": ("Requests a minute of the limit with the least left.", "integer"),
+    "X-RateLimit-Remaining": ("What is left of it.", "integer"),
+    "X-RateLimit-Reset": ("When it begins anew, in Unix seconds.", "integer"),
+    "X-RateLimit-Tier-Remaining": ("What is left of the limit of the account.", "integer"),
+}
+_HEADERS_OF_429 = {
+    "X-RateLimit-DeniedBy": ("The limit that is spent: ip, key or tier.", "string"),
+    "Retry-After": ("Seconds to wait.", "integer"),
+}
+
+
+def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the API whose address is ``url`` (``https://panel.example/api/v2``)."""
+    actions = list(actions)
+    server, path = url.removesuffix("/api/v2"), "/api/v2"
+    requests = {action.name: request_name(action) for action in actions}
+    body = {
+        "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in requests.values()],
+        "discriminator": {
+            "propertyName": "action",
+            "mapping": {action: f"#/components/schemas/{name}" for action, name in requests.items()},
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "NotPanel API",
+            "version": VERSION,
+            "summary": "Orders, services and refills, for the programs of resellers.",
+            "description": (
+                "One address takes every request: what is wanted is in the parameter action, and who asks in the "
+                "parameter key, both in the body. Every answer is JSON, and every error is an object with the one "
+                "member error."
+            ),
+        },
+        "servers": [{"url": server}],
+        "paths": {
+            path: {
+                "post": {
+                    "operationId": "request",
+                    "summary": "Do what action says.",
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            media_type: {"schema": body, "examples": _examples(actions, _request)}
+                            for media_type in MEDIA_TYPES
+                        },
+                    },
+                    "responses": _responses(actions),
+                }
+            }
+        },
+        "components": {
+            "schemas": {
+                **{request_name(action): request_schema(action) for action in actions},
+                **{answer_name(action): dict(action.schema) for action in actions},
+                "Error": ERROR,
+            }
+        },
+    }
+
+
+def request_schema(action: Action) -> dict[str, Any]:
+    """Return the JSON Schema of a request's body."""
+    key = {"type": "string", "description": "Your API key."}
+    name = {"type": "string", "const": action.name, "description": f"Must be the literal string “{action.name}”."}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "title": action.title,
+        "description": action.summary,
+        "properties": {"key": key, "action": name},
+        "required": ["key", "action"],
+    }
+    if action.parameters:
+        one, many = action.parameters
+        described = {one.name: {"description": one.description}, many.name: {"description": many.description}}
+        schema["properties"] |= described
+        schema["oneOf"] = [
+            {
+                "title": f"One: {one.name}",
+                "properties": {one.name: _ID, many.name: _NO_IDS},
+                "required": [one.name],
+            },
+            {
+                "title": f"Up to {LARGEST_BATCH}: {many.name}",
+                "properties": {one.name: _NO_ID, many.name: _IDS},
+                "required": [many.name],
+            },
+        ]
+    return schema
+
+
+def errors_of(action: Action) -> list[type[ApiError]]:
+    """Return all that an action may answer with instead: its own errors, then the shared ones that it did not list."""
+    own = list(action.errors)
+    return own + [error for error in SHARED_ERRORS if error not in own]
+
+
+def _responses(actions: list[Action]) -> dict[str, Any]:
+    by_status: dict[int, list[type[ApiError]]] = {}
+    for error in dict.fromkeys(error for action in actions for error in errors_of(action)):
+        by_status.setdefault(error.status, []).append(error)
+    answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in actions]
+    return {
+        "200": _response(
+            "It was done. Rows of a batch may still hold errors of their own.",
+            {"anyOf": answers},
+            _examples(actions, lambda action, example: example.response),
+        ),
+        **{
+            str(status): _response(
+                found[0].cause if len(found) == 1 else "It was refused: error says why.",
+                {"$ref": "#/components/schemas/Error"},
+                {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
+                _HEADERS_OF_429 if status == 429 else {},
+            )
+            for status, found in sorted(by_status.items())
+        },
+    }
+
+
+def _response(
+    description: str, schema: Schema, shown: Schema, headers: Mapping[str, tuple[str, str]] | None = None
+) -> dict[str, Any]:
+    required = {"X-Request-ID": ("The id of this request in our log: yours, if you sent one.", "string")}
+    required |= headers or {}
+    return {
+        "description": description,
+        "headers": {
+            name: {"description": meaning, "required": name in required, "schema": {"type": kind}}
+            for name, (meaning, kind) in (required | _RATE_LIMIT_HEADERS).items()
+        },
+        "content": {"application/json": {"schema": schema, "examples": shown}},
+    }
+
+
+def _examples(actions: list[Action], value: Callable[[Action, Example], Any]) -> dict[str, Any]:
+    return {
+        f"{action.name}-{number}": {"summary": f"{action.title}: {example.title}", "value": value(action, example)}
+        for action in actions
+        for number, example in enumerate(action.examples, 1)
+    }
+
+
+def _request(action: Action, example: Example) -> dict[str, str]:
+    return {"key": YOUR_API_KEY, "action": action.name, **example.parameters}
+
+
+def request_name(action: Action) -> str:
+    """Return the name of the schema of the action's requests."""
+    return action.name.title().replace("_", "") + "Request"
+
+
+def answer_name(action: Action) -> str:
+    """Return the name of the schema of what the action answers."""
+    return action.name.title().replace("_", "") + "Answer"

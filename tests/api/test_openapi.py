@@ -1,0 +1,122 @@
+"""GET /api/openapi.json: true to the registry of actions, and true of the running API."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from django.test import Client
+from openapi_spec_validator import validate
+
+from notpanel.urls import ACTIONS
+from tests import factories
+from tests.conftest import new_customer
+from tests.server import pytestmark, server  # noqa: F401
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def document(db):
+    return Client().get("/api/openapi.json").json()
+
+
+def schema(document, name):
+    return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+
+
+def test_it_is_valid(document):
+    validate(document)
+
+    assert document["openapi"].startswith("3.1")
+    assert document["servers"] == [{"url": "http://testserver"}]
+
+
+def test_it_has_one_path_whose_bodies_are_told_apart_by_the_action(document):
+    [(path, methods)] = document["paths"].items()
+    assert (path, list(methods)) == ("/api/v2", ["post"])
+    content = methods["post"]["requestBody"]["content"]
+    assert set(content) == {"application/x-www-form-urlencoded", "multipart/form-data", "application/json"}
+    for body in content.values():
+        assert body["schema"]["discriminator"]["propertyName"] == "action"
+        assert set(body["schema"]["discriminator"]["mapping"]) == {action.name for action in ACTIONS}
+        assert len(body["schema"]["oneOf"]) == len(ACTIONS)
+
+
+def test_every_error_of_every_action_is_in_it_under_its_status(document):
+    responses = document["paths"]["/api/v2"]["post"]["responses"]
+
+    for error in {error for action in ACTIONS for error in action.errors}:
+        example = responses[str(error.status)]["content"]["application/json"]["examples"][error.__name__]
+        assert example["value"] == {"error": error.example_text()}
+
+
+def test_its_examples_follow_its_schemas(document):
+    operation = document["paths"]["/api/v2"]["post"]
+    names = dict(zip([action.name for action in ACTIONS], document["components"]["schemas"], strict=False))
+
+    for body in operation["requestBody"]["content"].values():
+        for example in body["examples"].values():
+            jsonschema.validate(example["value"], schema(document, names[example["value"]["action"]]))
+    for name, example in operation["responses"]["200"]["content"]["application/json"]["examples"].items():
+        answer = names[name.rpartition("-")[0]].replace("Request", "Answer")
+        jsonschema.validate(example["value"], schema(document, answer))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"order": "1", "orders": "2"},
+        {},
+        {"order": ""},
+        {"orders": " , "},
+        {"order": {}},
+        {"order": None},
+        {"orders": [{}]},
+    ],
+)
+def test_what_the_api_refuses_does_not_follow_the_schema(document, customer, body):
+    body = {"key": customer.raw_key, "action": "refill", **body}
+
+    assert Client().post("/api/v2", json.dumps(body), content_type="application/json").status_code == 400
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body, schema(document, "RefillRequest"))
+
+
+def test_other_sites_may_read_it(db):
+    response = Client().get("/api/openapi.json")
+
+    assert response["Access-Control-Allow-Origin"] == "*"
+    assert response["Content-Type"] == "application/json"
+
+
+def test_it_is_read_only(db):
+    response = Client().post("/api/openapi.json")
+
+    assert (response.status_code, response.json()) == (405, {"error": "Method not allowed"})
+
+
+def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):  # noqa: F811
+    customer = new_customer()
+    for number in range(1, 4):
+        factories.Order(account=customer.account, number=number)
+    command = [Path(sys.executable).parent / "schemathesis", "--config-file", HERE / "schemathesis.toml", "run"]
+    command += [f"{server}/api/openapi.json", "--checks", "all", "--max-examples", "100", "--no-color"]
+    environment = {"API_KEY": customer.raw_key, "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"}
+    root = str(HERE.parent.parent)
+
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,  # it keeps what it found in the directory where it runs
+        env=os.environ | environment | {"PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(re.search(r"(\d+) generated", run.stdout)[1]) > 200

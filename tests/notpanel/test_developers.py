@@ -1,0 +1,192 @@
+"""The developers' pages: made from the registry, and true to the customer's page of the refill."""
+
+import html
+import re
+
+import pytest
+
+from notpanel.urls import ACTIONS
+from refills.models import Refill
+from tests import factories
+
+PAGES = [
+    "",
+    "authentication/",
+    "rate-limits/",
+    "errors/",
+    "changelog/",
+    "reference/",
+    *(f"{action.name}/" for action in ACTIONS),
+]
+
+
+def text(response):
+    """Return a page as it reads."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", response.content.decode())).split())
+
+
+def programs(response):
+    """Return the examples of a page: the language and the program of each."""
+    found = re.findall(r'<code data-language="(\w+)">(.*?)</code>', response.content.decode(), re.DOTALL)
+    return [(language, html.unescape(program)) for language, program in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_everybody_may_read_them(client, db, page):
+    assert client.get(f"/developers/{page}").status_code == 200
+
+
+def test_there_is_no_page_of_an_action_that_there_is_not(client, db):
+    assert client.get("/developers/nonsense/").status_code == 404
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+class TestAction:
+    def test_its_parameters_are_listed(self, client, db, action):
+        page = text(client.get(f"/developers/{action.name}/"))
+
+        assert "key Required string Your API key." in page
+        assert f'action Required string Must be the literal string "{action.name}".' in page
+        for parameter in action.parameters:
+            assert f"{parameter.name} {parameter.type} {parameter.description}" in page
+
+    def test_its_errors_are_listed_with_status_and_cause_in_their_order(self, client, db, action):
+        page = text(client.get(f"/developers/{action.name}/"))
+
+        rows = [f'{e.status} {{"error":"{e.example_text()}"}} {e.cause}' for e in action.errors]
+        assert all(row in page for row in rows)
+        assert sorted(rows, key=page.index) == rows
+
+    def test_it_has_examples_in_four_languages_and_what_they_get(self, client, db, action):
+        response = client.get(f"/developers/{action.name}/")
+
+        languages = [language for language, _ in programs(response)]
+        assert languages == ["curl", "JavaScript", "Python", "PHP"] * len(action.examples)
+        for _, program in programs(response):
+            assert "http://testserver/api/v2" in program
+            assert "YOUR_API_KEY" in program
+            assert action.name in program
+        assert response.content.decode().count("data-response") == len(action.examples)
+
+
+class TestRefill:
+    """request-refill.txt is the model: everything on it is on our page."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "Request refill",
+            (
+                "Creates a refill request against a completed or partial order. Refills are subject to a per-order cap "
+                "(3 by default) and a single in-flight constraint — only one pending refill per order at a time."
+            ),
+            "POST http://testserver/api/v2 action=refill",
+            "API key required",
+            "Rate limited (per-key + per-tier + per-IP)",
+            "Body: application/x-www-form-urlencoded",
+            "key Required string Your API key.",
+            'action Required string Must be the literal string "refill".',
+            "order string Single-order ID. Either order or orders is required, not both.",
+            (
+                "orders string (CSV) Up to 100 comma-separated order IDs for batch refill. Returns an array — each row "
+                "carries either a refill ID or a per-order error."
+            ),
+            "Replace YOUR_API_KEY with the key generated under your dashboard’s API page .",
+            (
+                'curl -X POST http://testserver/api/v2 \\ -H "Content-Type: application/x-www-form-urlencoded" \\ '
+                '-d "key=YOUR_API_KEY&action=refill&order=ord_01HG9X7KJP4N'
+            ),
+            (
+                'const res = await fetch("http://testserver/api/v2", { method: "POST", headers: { "Content-Type": '
+                '"application/x-www-form-urlencoded" }, body: new URLSearchParams({ key: "YOUR_API_KEY", '
+                'action: "refill", order: "ord_01HG9X7KJP4N'
+            ),
+            "const data = await res.json(); console.log(data);",
+            (
+                'import requests res = requests.post( "http://testserver/api/v2", data={ "key": "YOUR_API_KEY", '
+                '"action": "refill", "order": "ord_01HG9X7KJP4N'
+            ),
+            (
+                "<?php $body = http_build_query([ 'key' => 'YOUR_API_KEY', 'action' => 'refill', 'order' => "
+                "'ord_01HG9X7KJP4N"
+            ),
+            "'ignore_errors' => true, ], ])); print_r(json_decode($response, true));",
+            '{ "refill": "ref_01HG9X',
+            "Common errors",
+            "Status Body Cause",
+            '400 {"error":"Order not found"} Order ID doesn\'t exist or doesn\'t belong to your account.',
+            (
+                '400 {"error":"Refill only available for completed or partial orders"} The order is still pending, '
+                "processing, in_progress, cancelled, or refunded."
+            ),
+            (
+                '400 {"error":"Service does not support refills"} The underlying service has refill=false. Check the '
+                "services catalog before submitting refill requests."
+            ),
+            (
+                '400 {"error":"A refill request is already pending for this order"} Wait for the previous refill to '
+                "settle before creating another."
+            ),
+            '400 {"error":"Refill limit reached (3 per order)"} Per-order cap exhausted.',
+        ],
+    )
+    def test_it_says(self, client, db, words):
+        assert words in text(client.get("/developers/refill/"))
+
+
+class TestSignedIn:
+    @pytest.fixture
+    def page(self, client, customer):
+        client.force_login(customer.account)
+        return lambda name: client.get(f"/developers/{name}/")
+
+    def test_the_examples_hold_an_order_of_ones_own_that_may_be_refilled(self, page, customer):
+        wanted = factories.Order(account=customer.account)
+        busy = factories.Order(account=customer.account, created_at=wanted.created_at)
+        factories.Refill(order=busy)
+        factories.Order()
+
+        shown = programs(page("refill"))
+
+        assert all(wanted.pk in program for _, program in shown)
+        assert page("refill").content.decode().count(f"{wanted.pk}&quot;,\n    &quot;refill&quot;") == 1
+
+    def test_the_examples_hold_a_refill_of_ones_own(self, page, customer):
+        refill = factories.Refill(order__account=customer.account)
+        factories.Refill()
+
+        assert all(refill.pk in program for _, program in programs(page("refill_status")))
+
+    def test_whoever_has_no_order_sees_the_general_example(self, page):
+        assert all("ord_01HG9X7KJP4N" in program for _, program in programs(page("refill")))
+
+    def test_a_page_takes_few_statements(self, page, customer, django_assert_max_num_queries):
+        for order in factories.Order.create_batch(30, account=customer.account):
+            factories.Refill(order=order, status="completed")
+        assert Refill.objects.count() == 30
+
+        with django_assert_max_num_queries(5):  # the session, the account, the orders, their refills, a refill
+            page("refill")
+
+    def test_there_is_a_box_to_try_it(self, page, client):
+        assert "data-try-it" in page("refill").content.decode()
+        client.logout()
+        assert "data-try-it" not in page("refill").content.decode()
+
+
+def test_the_limits_are_those_that_are_set(client, db, settings):
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 321, 123
+    settings.RATE_LIMIT_TIERS = {"standard": 11, "reseller": 22, "agency": 33}
+
+    page = text(client.get("/developers/rate-limits/"))
+
+    assert "ip 321 " in page
+    assert "key 123 " in page
+    assert "tier : reseller 22 " in page
+
+
+def test_the_errors_of_every_request_are_listed(client, db):
+    page = text(client.get("/developers/errors/"))
+
+    for words in ("Invalid API key", "Unknown action", "Service temporarily unavailable", "Request body too large"):
+        assert f'{{"error":"{words}"}}' in page
