@@ -5,10 +5,12 @@ from typing import Any
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
+
+from notpanel import replica
 
 COUNTED = 2_000
 SHOWN_REFILLS = 50
@@ -25,13 +27,19 @@ class BoundedPaginator(Paginator):
 
 
 class LargeTableAdmin(ModelAdmin):
-    """For tables of millions of rows: no full counts, bounded pages."""
+    """For tables of millions of rows: no full counts, bounded pages, lists from the replica if there is one."""
 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
     list_per_page = 50
     list_max_show_all = 200
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        view = super().changelist_view
+        if request.method == "GET":
+            view = replica.reads_may_lag(view, not_before=request.COOKIES.get(replica.COOKIE, ""))
+        return view(request, extra_context)
 
 
 class ShowsRefills:

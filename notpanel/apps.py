@@ -1,6 +1,9 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
@@ -9,8 +12,10 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
-        pre_migrate.connect(lift_statement_timeout, sender=self)
-        post_migrate.connect(restore_statement_timeout, sender=self)
+        checks.register(check_time_limits, checks.Tags.database)
+        if not settings.DATABASE_PGBOUNCER:  # whose connections would keep it, for whoever gets them next
+            pre_migrate.connect(lift_statement_timeout, sender=self)
+            post_migrate.connect(restore_statement_timeout, sender=self)
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:
@@ -22,3 +27,23 @@ def lift_statement_timeout(using: str, **kwargs: Any) -> None:
 def restore_statement_timeout(using: str, **kwargs: Any) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute("RESET statement_timeout")
+
+
+def check_time_limits(databases: Sequence[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Warn of a database where nothing ends a wait: behind PgBouncer the limits are not ours to set."""
+    missing: list[checks.CheckMessage] = []
+    for alias in databases or ():
+        with connections[alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT name FROM pg_settings"
+                " WHERE name IN ('lock_timeout', 'statement_timeout') AND setting = '0' ORDER BY name"
+            )
+            missing += [
+                checks.Warning(
+                    f"The database “{alias}” has no {name}.",
+                    hint=f"ALTER ROLE … SET {name} = …: see docs/scaling.md, PgBouncer.",
+                    id="notpanel.W001",
+                )
+                for [name] in cursor.fetchall()
+            ]
+    return missing

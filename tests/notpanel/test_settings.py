@@ -53,6 +53,30 @@ def test_the_database_has_its_time_limits():
     assert "-c lock_timeout=70 -c statement_timeout=10000" in found
 
 
+def test_behind_pgbouncer_a_connection_keeps_nothing():
+    found = settings(
+        "[(d['DISABLE_SERVER_SIDE_CURSORS'], d['OPTIONS']['prepare_threshold'], d['OPTIONS'].get('options'))"
+        " for d in s.DATABASES.values()]",
+        SECRET_KEY="x",
+        DATABASE_URL="postgresql://u:p@db/n",
+        DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
+        DATABASE_PGBOUNCER="on",
+    )
+
+    assert found == "[(True, None, None), (True, None, None)]"
+
+
+def test_a_replica_has_a_router_and_its_time_limits():
+    found = settings(
+        "s.DATABASE_ROUTERS, s.DATABASES['replica']['HOST'], s.DATABASES['replica']['OPTIONS']['options']",
+        SECRET_KEY="x",
+        DATABASE_URL="postgresql://u:p@db/n",
+        DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
+    )
+
+    assert found == "['notpanel.replica.Router'] replica -c lock_timeout=3000 -c statement_timeout=10000"
+
+
 @pytest.mark.parametrize(
     ("environment", "workers"),
     [({}, "1"), ({"REDIS_URL": "redis://x"}, str(os.cpu_count())), ({"WEB_CONCURRENCY": "7"}, "7")],
@@ -67,7 +91,7 @@ def test_proxies_that_are_no_networks_stop():
 
 def test_env_example_lists_every_setting_with_its_default():
     source = (BASE_DIR / "notpanel" / "settings.py").read_text()
-    read = set(re.findall(r'env\.\w+\("(\w+)"', source))
+    read = set(re.findall(r'(?:env\.\w+|positive)\("(\w+)"', source))
     listed = dict(re.findall(r"^(\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
 
     assert read == set(listed)
@@ -76,6 +100,7 @@ def test_env_example_lists_every_setting_with_its_default():
     )
     names += " DATABASE_STATEMENT_TIMEOUT DATABASE_POOL_SIZE REDIS_URL HOST PORT WEB_CONCURRENCY WEB_THREADS LOG_LEVEL"
     names += " SECURE_HSTS_SECONDS ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DATABASES REDIS_TIMEOUT DATABASE_CONNECT_TIMEOUT"
+    names += " DATABASE_ROUTERS DATABASE_PGBOUNCER"
     everything = f"[getattr(s, name) for name in {names.split()!r}]"
     assert settings(everything, **listed | {"SECRET_KEY": "x"}) == settings(everything, SECRET_KEY="x")
 
@@ -90,3 +115,17 @@ def test_nothing_else_reads_the_environment():
 
     # The embedded server has to know before the settings are read whether it is wanted.
     assert readers == {"notpanel/settings.py", "notpanel/embedded.py"}
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT_KEY", "SLA_HOURS", "REFILL_LIMIT", "ATTEMPTS_PER_NAME"])
+def test_a_figure_that_would_stop_everything_stops_the_start(name):
+    assert f"ImproperlyConfigured: {name} is 0: it must be 1 at least." in settings("1", SECRET_KEY="x", **{name: "0"})
+
+
+def test_mail_is_sent_by_smtp_if_the_environment_says_so():
+    expression = "s.EMAIL_BACKEND.split('.')[-2], s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_USE_TLS, s.EMAIL_HOST_USER"
+
+    assert settings(expression, SECRET_KEY="x", EMAIL_URL="smtp+tls://us:pw@mail.example:587") == (
+        "smtp mail.example 587 True us"
+    )
+    assert settings("s.EMAIL_BACKEND.split('.')[-2]", SECRET_KEY="x") == "console"

@@ -1,0 +1,272 @@
+"""What is read from a replica, and what from the primary, with a replica that lags and one that is gone."""
+
+import re
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apikeys.models import Account
+from notpanel import replica
+from orders.models import Order, Service
+from refills.models import Refill, Status
+from refills.settlement import settle
+from tests import factories
+from tests.conftest import new_customer
+from tests.server import free_port
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LISTS = "admin:refills_refill_changelist", "admin:orders_order_changelist"
+
+
+@pytest.fixture
+def add_replica(settings, monkeypatch):
+    """Add a replica to the settings: the tests' own database, with ``changes`` to how it is reached. Returns it."""
+
+    def add(**changes):
+        options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
+        connections.settings[replica.ALIAS] = connection.settings_dict | {"OPTIONS": options} | changes
+        settings.DATABASE_ROUTERS = ["notpanel.replica.Router"]
+        monkeypatch.setattr(replica, "_left_alone_until", 0.0)
+        return connections[replica.ALIAS]
+
+    yield add
+    if replica.ALIAS in connections:
+        connections[replica.ALIAS].close()
+        del connections[replica.ALIAS]
+        del connections.settings[replica.ALIAS]
+
+
+@pytest.fixture
+def connected(add_replica):
+    added = add_replica()
+    added.connect()  # Django's tests keep others from doing so
+    return added
+
+
+@pytest.fixture
+def stand_still(connected):
+    """Return what stops the replica: from then on it shows what there was when that was called."""
+
+    def stop():
+        with connected.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute("SELECT 1 FROM orders_order")
+
+    return stop
+
+
+def tables_read_from(alias, call):
+    """Return the tables that ``call`` reads first in each statement from the database ``alias``, and its result."""
+    with CaptureQueriesContext(connections[alias]) as queries:
+        result = call()
+    return {match[1] for query in queries if (match := re.search(r' FROM "?(\w+)', query["sql"]))}, result
+
+
+@pytest.fixture
+def customer():
+    return new_customer()
+
+
+@pytest.fixture
+def agent():
+    """The browser of somebody of the staff."""
+    client = Client()
+    client.force_login(factories.Account(username="agent", is_staff=True, is_superuser=True))
+    return client
+
+
+def test_status_and_services_are_read_from_the_replica(customer, connected):
+    order = factories.Order(account=customer.account)
+
+    assert tables_read_from("replica", lambda: customer.post("status", order=order.pk))[0] == {"orders_order"}
+    assert tables_read_from("replica", lambda: customer.post("services"))[0] == {"orders_service"}
+    assert tables_read_from("default", lambda: customer.post("status", order=order.pk))[0] == {"apikeys_apikey"}
+    assert tables_read_from("default", lambda: customer.post("services"))[0] == {"apikeys_apikey"}
+
+
+def test_they_may_be_old(customer, stand_still):
+    order = factories.Order(account=customer.account, status="partial")
+    stand_still()
+    Order.objects.update(status="completed")
+    Service.objects.update(active=False)
+
+    assert customer.post("status", order=order.pk).json()["status"] == "partial"
+    assert len(customer.post("services").json()) == 1
+
+
+def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
+    """Who has requested a refill is told of it at once, and a refill is judged by what is true now."""
+    stand_still()
+    order = factories.Order(account=customer.account)
+
+    refill = customer.refill(order)["refill"]
+
+    assert customer.post("refill_status", refill=refill).json() == {"status": "pending"}
+    settle([refill], Status.COMPLETED, factories.Account())
+    assert customer.post("refill_status", refill=refill).json() == {"status": "completed"}
+    assert tables_read_from("replica", lambda: customer.post("refill_status", refill=refill))[0] == set()
+    assert tables_read_from("replica", lambda: customer.refill(order))[0] == set()
+
+
+def test_a_key_and_its_account_are_of_the_primary(customer, stand_still):
+    stand_still()
+    Account.objects.filter(pk=customer.account.pk).update(is_active=False)
+    assert customer.post("services").status_code == 403
+
+    call_command("revokeapikey", customer.api_key.prefix, verbosity=0)
+    assert customer.post("services").status_code == 401
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_lists_of_the_staff_are_read_from_the_replica(agent, connected, name):
+    factories.Refill()
+    of_the_replica = {"refills_refill", "orders_order", "orders_service"}
+
+    tables, response = tables_read_from("replica", lambda: agent.get(reverse(name)))
+
+    assert response.status_code == 200
+    assert tables
+    assert tables <= of_the_replica
+    others, _ = tables_read_from("default", lambda: agent.get(reverse(name)))
+    assert {"django_session", "apikeys_account"} <= others
+    assert not others & tables
+
+
+def test_a_refills_page_is_of_the_primary(agent, connected):
+    refill = factories.Refill()
+
+    tables, response = tables_read_from("replica", lambda: agent.get(f"/admin/refills/refill/{refill.pk}/change/"))
+
+    assert (response.status_code, tables) == (200, set())
+
+
+def queue(agent):
+    """Return the ids of the refills that the list shows as waiting."""
+    return [refill.pk for refill in agent.get("/admin/refills/refill/").context["cl"].result_list]
+
+
+def test_who_has_settled_a_refill_sees_it_settled_and_others_soon(agent, stand_still):
+    refill, other = factories.Refill.create_batch(2)
+    stand_still()
+    colleague = Client()
+    colleague.force_login(factories.Account(is_staff=True, is_superuser=True))
+    assert queue(agent) == [refill.pk, other.pk]
+
+    agent.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "completed"})
+
+    assert queue(agent) == [other.pk]
+    assert queue(colleague) == [refill.pk, other.pk]
+    # Nobody settles it twice for that: who tries is told who did it.
+    colleague.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "rejected", "note": "no"})
+    assert Refill.objects.get(pk=refill.pk).status == "completed"
+    assert queue(colleague) == [other.pk]
+
+
+@pytest.mark.parametrize("cookie", ["", "0/0", "FFFFFFFF/FFFFFFFF", "'; SELECT 1; --", "0/0 "])
+def test_a_cookie_that_was_made_up_shows_nothing_but_the_list(agent, stand_still, cookie):
+    refill = factories.Refill()
+    stand_still()
+    agent.cookies[replica.COOKIE] = cookie
+
+    assert queue(agent) == [refill.pk]
+
+
+def test_what_a_transaction_reads_is_of_the_primary(stand_still):
+    @replica.reads_may_lag
+    def names():
+        return list(Service.objects.values_list("name", flat=True))
+
+    factories.Service(name="old")
+    stand_still()
+    Service.objects.update(name="new")
+
+    assert names() == ["old"]
+    with transaction.atomic():
+        assert names() == ["new"]
+    assert list(Service.objects.values_list("name", flat=True)) == ["new"]
+
+
+def test_writes_are_of_the_primary_wherever_the_row_was_read(stand_still):
+    @replica.reads_may_lag
+    def read():
+        return Service.objects.get()
+
+    factories.Service(name="old")
+    service = read()
+    service.name = "new"
+    service.save()
+
+    assert service._state.db == "default"
+    assert Service.objects.get().name == "new"
+
+
+def test_a_replica_that_is_gone_is_left_alone_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
+    gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
+    order = factories.Order(account=customer.account)
+    attempts = []
+
+    monkeypatch.setattr(gone, "ensure_connection", lambda: (attempts.append(1), _refuse(gone)))
+
+    answers = [customer.post("status", order=order.pk), customer.post("services"), agent.get(reverse(LISTS[0]))]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len(attempts) == 1
+    assert caplog.text.count("The replica did not answer") == 1
+
+    monkeypatch.setattr(replica, "_left_alone_until", 1.0)  # long ago
+
+    assert customer.post("status", order=order.pk).status_code == 200
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("query", ["", "?category=Followers", "?q=1", "?q=x", "?account=x&status=pending"])
+def test_a_list_is_whole_when_its_replica_is_gone(agent, add_replica, monkeypatch, query):
+    gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
+    refill = factories.Refill(number=1, order__link="x", order__account__username="x")
+    monkeypatch.setattr(gone, "ensure_connection", lambda: _refuse(gone))
+
+    response = agent.get(reverse(LISTS[0]) + query)
+
+    assert [shown.pk for shown in response.context["cl"].result_list] == [refill.pk]
+
+
+def _refuse(gone):
+    with gone.wrap_database_errors:
+        gone.connect()
+
+
+def test_a_replica_that_is_back_is_used(customer, connected, monkeypatch):
+    monkeypatch.setattr(replica, "_left_alone_until", 1.0)
+
+    assert tables_read_from("replica", lambda: customer.post("services"))[0] == {"orders_service"}
+    assert replica._left_alone_until == 0
+
+
+def test_what_takes_too_long_is_not_asked_again(connected):
+    calls = []
+
+    @replica.reads_may_lag
+    def slow():
+        calls.append(1)
+        with connections[replica.ALIAS].cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SET LOCAL statement_timeout = 1")
+            cursor.execute("SELECT pg_sleep(5)")
+
+    with pytest.raises(Exception, match="statement timeout"):
+        slow()
+    assert len(calls) == 1
+
+
+def test_without_a_replica_nothing_is_different(customer, agent, settings):
+    refill = factories.Refill()
+    response = agent.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "completed"})
+
+    assert settings.DATABASE_ROUTERS == []
+    assert list(connections) == ["default"]
+    assert replica.COOKIE not in response.cookies
