@@ -16,6 +16,15 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")  # what the environment already says wins
 
+
+def positive(name: str, default: int) -> int:
+    """Return a figure for which 0 would be a mistake."""
+    figure: int = env.int(name, default=default)
+    if figure < 1:
+        raise ImproperlyConfigured(f"{name} is {figure}: it must be 1 at least.")
+    return figure
+
+
 # ---- Safety
 
 # on: pages of errors with the source, for development only.
@@ -48,22 +57,27 @@ if TRUSTED_PROXIES:
 # ---- The rules of the panel
 
 # Refills an order may have, rejected ones not counted, where its service says nothing else.
-REFILL_LIMIT = env.int("REFILL_LIMIT", default=3)
+REFILL_LIMIT = positive("REFILL_LIMIT", default=3)
 
 # Hours in which a refill should be settled; past three quarters of them it is shown as due soon, past all as late.
-SLA_HOURS = env.int("SLA_HOURS", default=24)
+SLA_HOURS = positive("SLA_HOURS", default=24)
 
 # Minutes for which a refill that one of the staff has taken is theirs.
-CLAIM_MINUTES = env.int("CLAIM_MINUTES", default=15)
+CLAIM_MINUTES = positive("CLAIM_MINUTES", default=15)
 
 # Requests per minute: from one address, by one key (where it has no limit of its own), by all keys of an account.
-RATE_LIMIT_IP = env.int("RATE_LIMIT_IP", default=300)
-RATE_LIMIT_KEY = env.int("RATE_LIMIT_KEY", default=100)
+RATE_LIMIT_IP = positive("RATE_LIMIT_IP", default=300)
+RATE_LIMIT_KEY = positive("RATE_LIMIT_KEY", default=100)
 RATE_LIMIT_TIERS = {
-    "standard": env.int("RATE_LIMIT_TIER_STANDARD", default=200),
-    "reseller": env.int("RATE_LIMIT_TIER_RESELLER", default=1000),
-    "agency": env.int("RATE_LIMIT_TIER_AGENCY", default=5000),
+    "standard": positive("RATE_LIMIT_TIER_STANDARD", default=200),
+    "reseller": positive("RATE_LIMIT_TIER_RESELLER", default=1000),
+    "agency": positive("RATE_LIMIT_TIER_AGENCY", default=5000),
 }
+
+# Attempts in a quarter of an hour to sign in, to prove a password again or to have it reset: from one address, and
+# in one name.
+ATTEMPTS_PER_ADDRESS = positive("ATTEMPTS_PER_ADDRESS", default=50)
+ATTEMPTS_PER_NAME = positive("ATTEMPTS_PER_NAME", default=10)
 
 # ---- The database: PostgreSQL 15 or newer
 
@@ -73,17 +87,33 @@ DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=3000)
 DATABASE_STATEMENT_TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=10_000)
 # Connections that one process holds at most, and the seconds that a request waits for one (or for the server).
-DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=10)
+DATABASE_POOL_SIZE = positive("DATABASE_POOL_SIZE", default=10)
 DATABASE_CONNECT_TIMEOUT = env.int("DATABASE_CONNECT_TIMEOUT", default=5)
 
+# on: it is PgBouncer in transaction mode that answers at these addresses. docs/scaling.md says who then sets the two
+# time limits.
+DATABASE_PGBOUNCER = env.bool("DATABASE_PGBOUNCER", default=False)
+# A read replica, for what may be some seconds old: the actions status and services, and the admin's lists.
+DATABASE_REPLICA_URL = env.str("DATABASE_REPLICA_URL", default="")
+
 DATABASES = {}
-if DATABASE_URL:
-    DATABASES["default"] = env.db_url_config(DATABASE_URL)
-    DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
+DATABASE_ROUTERS = []
+for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL)):
+    if not url:
+        continue
+    DATABASES[alias] = env.db_url_config(url)
+    DATABASES[alias]["OPTIONS"] = DATABASES[alias].get("OPTIONS", {}) | {
         "connect_timeout": DATABASE_CONNECT_TIMEOUT,
-        "options": f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT}",
         "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": DATABASE_CONNECT_TIMEOUT},
     }
+    if DATABASE_PGBOUNCER:  # two transactions may run on two connections: a connection can keep nothing between them
+        DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
+        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = None
+    else:
+        time_limits = f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT}"
+        DATABASES[alias]["OPTIONS"]["options"] = time_limits
+if DATABASE_REPLICA_URL:
+    DATABASE_ROUTERS = ["notpanel.replica.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ---- The counters of the rate limits
@@ -93,22 +123,26 @@ REDIS_URL = env.str("REDIS_URL", default="")
 # Seconds that a request waits for Redis. Past it the API answers 503.
 REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", default=1.0)
 if REDIS_URL:
+    _REDIS = {
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "notpanel",
+        "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
+    }
     CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": REDIS_URL,
-            "KEY_PREFIX": "notpanel",
-            "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
-        }
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **_REDIS},
+        "counters": {"BACKEND": "notpanel.api.counters.RedisCounters", **_REDIS},
     }
 else:
     CACHES = {
-        "default": {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "counters": {
             "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": "counters",
             # With Django's default of 300 the counters of a busy minute would be thrown away.
             "OPTIONS": {"MAX_ENTRIES": 100_000},
-        }
+        },
     }
+RATELIMIT_USE_CACHE = "counters"
 
 # ---- The application server (manage.py serve)
 
@@ -118,7 +152,15 @@ PORT = env.int("PORT", default=8000)
 # Processes (0: one per core with REDIS_URL, else one), and threads in each. More than one process needs REDIS_URL,
 # so that they count together.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=0) or ((os.cpu_count() or 1) if REDIS_URL else 1)
-WEB_THREADS = env.int("WEB_THREADS", default=4)
+WEB_THREADS = positive("WEB_THREADS", default=4)
+
+# ---- Mail, which resets passwords
+
+# smtp+tls://user:password@host:587; consolemail:// writes it to standard output.
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="notpanel@localhost")
+# Seconds that sending one may take.
+EMAIL_TIMEOUT = 10
 
 # ---- Logs, on standard error
 
@@ -161,6 +203,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.staticfiles",
+    "csp",
     "rest_framework",
     "notpanel",
     "apikeys",
@@ -170,7 +213,9 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "notpanel.requestlog.middleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "notpanel.replica.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -192,6 +237,22 @@ TEMPLATES = [
         },
     },
 ]
+LOGIN_URL = "dashboard:sign-in"
+LOGIN_REDIRECT_URL = "start"
+# The admin's pages need inline scripts, and eval; the API has no pages.
+CONTENT_SECURITY_POLICY = {
+    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/"],
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

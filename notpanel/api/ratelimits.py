@@ -3,7 +3,6 @@
 A layer is a fixed window of a minute; the first one spent answers. Figures are requests per minute.
 """
 
-import ipaddress
 import time
 from dataclasses import dataclass, field
 
@@ -11,10 +10,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
+from notpanel.addresses import counted_address
 from notpanel.api.actions import Caller
 from notpanel.api.errors import RateLimitExceeded, ServiceUnavailable
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class RateLimits:
 
     def count_address(self) -> None:
         """Count the request on its address. Raises RateLimitExceeded."""
-        self._deny_if_spent(self._usage("ip", client_address(self.request), settings.RATE_LIMIT_IP))
+        self._deny_if_spent(self._usage("ip", counted_address(self.request), settings.RATE_LIMIT_IP))
 
     def count_caller(self, caller: Caller) -> None:
         """Count the request on its key, then on the account of the key. Raises RateLimitExceeded."""
@@ -88,32 +86,3 @@ class RateLimits:
         if usage.spent:
             wait = max(usage.reset - int(time.time()), 1)
             raise RateLimitExceeded(headers={"X-RateLimit-DeniedBy": usage.layer, "Retry-After": str(wait)})
-
-
-def client_address(request: HttpRequest) -> str:
-    """Return the address that the request is counted on; for IPv6 the first address of its /64.
-
-    X-Forwarded-For is read from its right end, and only as long as the address it was told by is one of
-    ``TRUSTED_PROXIES``: what stands further left was written by the client, who may write anything.
-    """
-    peer = _parse(request.META.get("REMOTE_ADDR", ""))
-    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while hops and _is_trusted(peer) and (hop := _parse(hops.pop())):
-        peer = hop
-    if isinstance(peer, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Address(int(peer) >> 64 << 64))
-    return str(peer)
-
-
-def _parse(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text.strip())
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _is_trusted(peer: Address | None) -> bool:
-    if peer is None:  # a Unix socket has no address: what speaks there is a proxy on this machine
-        return bool(settings.TRUSTED_PROXIES)
-    return any(peer in network for network in settings.TRUSTED_PROXIES)

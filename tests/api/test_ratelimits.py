@@ -1,34 +1,38 @@
 """Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
 
+import socket
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.core.cache import caches
+import redis
 from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
-from notpanel.api.ratelimits import client_address
+from notpanel.addresses import counted_address
 from tests.conftest import FORM, Customer, post
 from tests.redis_server import redis_url  # noqa: F401
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
 
+def count_in(settings, url, **options):
+    settings.CACHES = settings.CACHES | {
+        "counters": {
+            "BACKEND": "notpanel.api.counters.RedisCounters",
+            "LOCATION": url,
+            "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
+            "OPTIONS": options,
+        }
+    }
+
+
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def counters(request, settings):
     """Every test here runs twice: counted in memory, and in a real Redis."""
     if request.param == "redis":
-        settings.CACHES = {
-            "default": {
-                "BACKEND": "django.core.cache.backends.redis.RedisCache",
-                "LOCATION": request.getfixturevalue("redis_url"),
-                "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
-            }
-        }
-    yield
-    caches.close_all()
+        count_in(settings, request.getfixturevalue("redis_url"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,16 @@ def test_headers_tell_of_the_layer_with_the_least_left(customer, settings):
     settings.RATE_LIMIT_IP = 3
 
     assert send(customer)["X-RateLimit-Limit"] == "3"
+
+
+def test_it_is_not_always_the_lowest_limit_that_has_the_least_left(customer, settings):
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 9
+    for _ in range(5):
+        send(customer)
+
+    response = send(Customer(customer.account, *create_api_key(customer.account)))
+
+    assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("10", "4")
 
 
 def test_the_key_limit(customer, settings):
@@ -160,12 +174,25 @@ def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, set
     assert send(customer).status_code == 200
 
 
+def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  # noqa: F811
+    """One key and one expiry per layer and window, as django-ratelimit names them."""
+    count_in(settings, redis_url)
+    prefix = settings.CACHES["counters"]["KEY_PREFIX"]
+    send(customer)
+    send(customer)
+
+    with redis.Redis.from_url(redis_url) as client:
+        keys = client.keys(f"{prefix}:1:rl:*")
+        assert [client.get(key) for key in keys] == [b"2"] * 3
+        assert all(60 <= client.ttl(key) <= 65 for key in keys)
+
+
 # ---- Whose address it is
 
 
 def address(peer, forwarded=None):
     extra = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    return client_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra))
+    return counted_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra))
 
 
 @pytest.fixture
@@ -235,13 +262,7 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, pr
 
 
 def test_a_redis_that_is_down_is_a_503(customer, settings):
-    settings.CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": "redis://127.0.0.1:1/0",
-            "OPTIONS": {"socket_connect_timeout": 1},
-        }
-    }
+    count_in(settings, "redis://127.0.0.1:1/0", socket_connect_timeout=1)
 
     response = send(customer)
 
@@ -249,8 +270,15 @@ def test_a_redis_that_is_down_is_a_503(customer, settings):
     assert response["Retry-After"]
 
 
+def test_a_redis_that_does_not_answer_in_time_is_a_503(customer, settings):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        count_in(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", socket_timeout=0.1)
+
+        assert send(customer).status_code == 503
+
+
 def test_a_counter_that_is_lost_between_two_steps_is_a_503(customer, monkeypatch):
-    monkeypatch.setattr("django_ratelimit.core.caches", {"default": LostCounter()})
+    monkeypatch.setattr("django_ratelimit.core.caches", {"counters": LostCounter()})
 
     assert send(customer).status_code == 503
 

@@ -316,3 +316,8 @@ def test_without_tls_no_address_of_the_api_redirects(db, settings):
     settings.SECURE_SSL_REDIRECT = True
 
     assert [Client().get(path).status_code for path in ("/api", "/api/", "/api/v2")] == [404, 404, 405]
+
+
+@pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])
+def test_nothing_on_the_way_keeps_an_answer(customer, action):
+    assert customer.post(action)["Cache-Control"] == "no-store"
