@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Count, Q
+from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
 from notpanel.api.errors import ApiError, ServiceUnavailable
-from notpanel.public_id import parse
+from notpanel.public_id import from_uuid, generate, parse, to_uuid
+from notpanel.sql import execute, fetch
 from orders.errors import OrderNotFound
 from orders.models import DELIVERED, Order
 from refills.errors import (
@@ -20,9 +21,34 @@ from refills.errors import (
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.models import IN_FLIGHT, Refill, Status
+from refills.models import Refill
 
 ATTEMPTS = 3  # at a batch that the constraint refused
+
+# Locks orders in the order of their ids, here and wherever else orders are locked, so that two batches that overlap
+# wait for each other instead of dying of a deadlock. The account is no reason to choose an index: "+ 0" keeps a plan
+# that is made for every account from reading all the orders of a large one.
+LOCK_ORDERS = """
+    SELECT "order".id, "order".number, "order".service_id, "order".status, "order".completed_at,
+        service.refill, service.refill_days, service.refill_limit
+    FROM orders_order AS "order" JOIN orders_service AS service ON service.id = "order".service_id
+    WHERE "order".account_id + 0 = %(account)s
+        AND ("order".id = ANY(%(ids)s::uuid[]) OR "order".number = ANY(%(numbers)s::bigint[]))
+    ORDER BY "order".id
+    FOR UPDATE OF "order"
+"""
+TALLY_REFILLS = """
+    SELECT order_id,
+        count(*) FILTER (WHERE status IN ('pending', 'approved')), count(*) FILTER (WHERE status <> 'rejected')
+    FROM refills_refill
+    WHERE order_id = ANY(%(orders)s::uuid[])
+    GROUP BY order_id
+"""
+INSERT_REFILLS = """
+    INSERT INTO refills_refill (id, order_id, service_id, account_id, api_key_id, status, created_at, note)
+    SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, 'pending', %(now)s, ''
+    FROM unnest(%(ids)s::uuid[], %(orders)s::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
+"""
 
 
 @dataclass
@@ -33,11 +59,30 @@ class Tally:
     used: int = 0  # of the cap: all but the rejected
 
 
-def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | None = None) -> list[Refill | ApiError]:
+class Terms(NamedTuple):
+    """What a service promises, as its model does."""
+
+    refill: bool
+    refill_days: int | None
+    refill_limit: int | None
+
+
+class LockedOrder(NamedTuple):
+    """What is judged of an order, as its model has it."""
+
+    id: str
+    number: int
+    service_id: int
+    status: str
+    completed_at: datetime | None
+    service: Terms
+
+
+def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | None = None) -> list[str | ApiError]:
     """Request a refill of each order in ``ids`` (ids or numbers, as a client sent them).
 
-    Returns, for each in the order given, the new refill or why it was refused: OrderNotFound, OrderNotFinished,
-    ServiceNotRefillable, RefillPeriodExpired, RefillAlreadyPending or RefillLimitReached. Raises
+    Returns, for each in the order given, the id of the new refill or why it was refused: OrderNotFound,
+    OrderNotFinished, ServiceNotRefillable, RefillPeriodExpired, RefillAlreadyPending or RefillLimitReached. Raises
     ServiceUnavailable if requests that know nothing of the locks keep getting in between.
     """
     references = [parse("ord", text) for text in ids]
@@ -53,11 +98,12 @@ def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | No
 
 def _judge_and_insert(
     account_id: int, references: Sequence[str | int | None], api_key_id: int | None, now: datetime
-) -> list[Refill | ApiError]:
+) -> list[str | ApiError]:
     with transaction.atomic():
         orders = lock_orders(account_id, references)
-        tallies = tally_refills(order.id for order in set(orders.values()))
-        outcomes: list[Refill | ApiError] = []
+        tallies = tally_refills({order.id for order in orders.values()})
+        outcomes: list[str | ApiError] = []
+        made: dict[str, LockedOrder] = {}
         for reference in references:
             order = orders.get(reference)
             if order is None:
@@ -67,54 +113,43 @@ def _judge_and_insert(
             if refusal := judge(order, tally, now):
                 outcomes.append(refusal)
                 continue
-            outcomes.append(
-                Refill(
-                    order=order,
-                    account_id=order.account_id,
-                    service_id=order.service_id,
-                    api_key_id=api_key_id,
-                    status=Status.PENDING,
-                    created_at=now,
-                )
-            )
+            refill_id = generate("ref")
+            made[refill_id] = order
+            outcomes.append(refill_id)
             # The same order may come again in this batch.
             tally.in_flight += 1
-        Refill.objects.bulk_create([outcome for outcome in outcomes if isinstance(outcome, Refill)])
+        if made:
+            insert = {
+                "ids": [to_uuid(refill_id) for refill_id in made],
+                "orders": [to_uuid(order.id) for order in made.values()],
+                "services": [order.service_id for order in made.values()],
+            }
+            execute(INSERT_REFILLS, insert | {"account": account_id, "api_key": api_key_id, "now": now})
     return outcomes
 
 
-def lock_orders(account_id: int, references: Iterable[str | int | None]) -> dict[str | int | None, Order]:
-    """Lock the orders of the account that ``references`` name, and return each under its id and its number.
-
-    They are locked in the order of their ids, here and wherever else orders are locked, so that two batches
-    that overlap wait for each other instead of dying of a deadlock.
-    """
-    orders: dict[str | int | None, Order] = {}
-    for order in (
-        Order.objects.filter(account=account_id)
-        .named(references)
-        .select_related("service")
-        .select_for_update(of=("self",))
-        .order_by("id")
+def lock_orders(account_id: int, references: Iterable[str | int | None]) -> dict[str | int | None, LockedOrder]:
+    """Lock the orders of the account that ``references`` name, and return each under its id and its number."""
+    names = set(references)
+    ids = [to_uuid(name) for name in names if isinstance(name, str)]
+    numbers = [name for name in names if isinstance(name, int)]
+    orders: dict[str | int | None, LockedOrder] = {}
+    for pk, number, service_id, status, completed_at, *terms in fetch(
+        LOCK_ORDERS, {"account": account_id, "ids": ids, "numbers": numbers}
     ):
-        orders[order.id] = orders[order.number] = order
+        order = LockedOrder(from_uuid("ord", pk), number, service_id, status, completed_at, Terms(*terms))
+        orders[order.id] = orders[number] = order
     return orders
 
 
 def tally_refills(order_ids: Iterable[str]) -> dict[str, Tally]:
     """Count the refills of each order that has any."""
-    rows = (
-        Refill.objects.filter(order__in=list(order_ids))
-        .values_list("order_id")
-        .annotate(
-            in_flight=Count("id", filter=Q(status__in=IN_FLIGHT)), used=Count("id", filter=~Q(status=Status.REJECTED))
-        )
-        .order_by()
-    )
-    return {order_id: Tally(in_flight, used) for order_id, in_flight, used in rows}
+    ids = [to_uuid(order_id) for order_id in order_ids]
+    rows = fetch(TALLY_REFILLS, {"orders": ids}, using=router.db_for_read(Refill))  # the staff's lists: the replica
+    return {from_uuid("ord", order_id): Tally(in_flight, used) for order_id, in_flight, used in rows}
 
 
-def cap_of(order: Order) -> int:
+def cap_of(order: Order | LockedOrder) -> int:
     """Return how many refills the order may have, rejected ones not counted."""
     return order.service.refill_limit or settings.REFILL_LIMIT
 
@@ -122,26 +157,26 @@ def cap_of(order: Order) -> int:
 # ---- The rules, each with the one error that it refuses with. A rule returns None for an order that it lets pass.
 
 
-def order_is_finished(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def order_is_finished(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     return None if order.status in DELIVERED else OrderNotFinished()
 
 
-def service_is_refillable(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def service_is_refillable(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     return None if order.service.refill else ServiceNotRefillable()
 
 
-def period_has_not_expired(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def period_has_not_expired(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     days = order.service.refill_days
     if days is None or order.completed_at is None or now - order.completed_at <= timedelta(days=days):
         return None
     return RefillPeriodExpired(days=days)
 
 
-def none_is_in_flight(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def none_is_in_flight(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     return RefillAlreadyPending() if tally.in_flight else None
 
 
-def cap_is_not_reached(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def cap_is_not_reached(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     cap = cap_of(order)
     return RefillLimitReached(limit=cap) if tally.used >= cap else None
 
@@ -149,6 +184,6 @@ def cap_is_not_reached(order: Order, tally: Tally, now: datetime) -> ApiError | 
 RULES = (order_is_finished, service_is_refillable, period_has_not_expired, none_is_in_flight, cap_is_not_reached)
 
 
-def judge(order: Order, tally: Tally, now: datetime) -> ApiError | None:
+def judge(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
     """Return the first refusal of the rules (contract.md, "action=refill"), or None: the order may be refilled."""
     return next((refusal for rule in RULES if (refusal := rule(order, tally, now))), None)

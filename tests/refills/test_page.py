@@ -90,7 +90,7 @@ class TestOneLook:
         look = page(admin, refill).context["look"]
 
         assert [(step.what, step.by, step.via, step.note) for step in look.history] == [
-            ("Requested", str(refill.account), "API key –", ""),
+            ("Requested", str(refill.account), "dashboard", ""),
             ("Pending → Approved", "agent", "admin", "looked at it"),
             ("Approved → Completed", "agent", "admin", ""),
         ]

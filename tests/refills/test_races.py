@@ -53,7 +53,7 @@ def test_fifty_requests_with_the_cap_one_away_never_pass_it():
 
     outcomes = race([complete, *[request] * 50])[1:]
 
-    assert sum(isinstance(outcome, Refill) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
     assert Refill.objects.filter(order=order).exclude(status="rejected").count() == 3
 
 
@@ -284,7 +284,7 @@ def test_a_statement_that_takes_too_long_is_a_503(monkeypatch):
 def test_outcomes_are_refills_or_refusals():
     order = factories.Order()
 
-    assert isinstance(request_refills(order.account_id, [order.pk])[0], Refill)
+    assert isinstance(request_refills(order.account_id, [order.pk])[0], str)
     assert isinstance(request_refills(order.account_id, [order.pk])[0], ApiError)
 
 

@@ -1,6 +1,6 @@
 """action=refill (request-refill.txt, and contract.md)."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -94,6 +94,15 @@ def test_the_last_minute_of_the_period_is_in_time(customer, order):
     assert "refill" in customer.refill(
         order(service__refill_days=30, **completed(timedelta(days=30) - timedelta(minutes=1)))
     )
+
+
+def test_the_period_includes_its_last_moment(customer, order, time_machine):
+    completed_at = datetime(2026, 4, 1, tzinfo=UTC)
+    time_machine.move_to(completed_at + timedelta(days=30), tick=False)
+
+    bought = order(service__refill_days=30, created_at=completed_at, completed_at=completed_at)
+
+    assert "refill" in customer.refill(bought)
 
 
 def test_a_service_without_a_period_never_expires(customer, order):
@@ -322,7 +331,7 @@ def test_a_database_that_fails_half_way_leaves_nothing(customer, order, monkeypa
     def fail(*args, **kwargs):
         raise OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr("refills.requests.Refill.objects.bulk_create", fail)
+    monkeypatch.setattr("refills.requests.execute", fail)
 
     response = customer.post("refill", order=order().pk)
 

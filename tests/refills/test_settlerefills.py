@@ -119,3 +119,19 @@ def test_a_refill_that_comes_twice_is_refused_the_second_time(run):
 
     assert out == "Settled: 1. Refused: 1.\n"
     assert complaints.startswith(f"line 3: {refill.pk}: completed by agent")
+
+
+def test_what_the_file_says_of_one_refill_is_done_in_its_order(run):
+    refill, other = factories.Refill(), factories.Refill()
+
+    out, complaints, _ = run(
+        [other.pk, "completed", ""],
+        [refill.pk, "approved", ""],
+        [refill.pk, "completed", ""],
+        [refill.pk, "completed", ""],
+    )
+
+    assert out == "Settled: 3. Refused: 1.\n"
+    assert complaints.startswith(f"line 5: {refill.pk}: completed by ")
+    steps = Transition.objects.filter(refill=refill).values_list("from_status", "to_status")
+    assert list(steps) == [("pending", "approved"), ("approved", "completed")]

@@ -88,6 +88,8 @@ class Command(BaseCommand):
 The demo is at {base_url}
 
 Admin      {base_url}/admin/   user {variables["STAFF_USER"]}   password {variables["STAFF_PASSWORD"]}
+Customer   {base_url}/dashboard/   user {variables["CUSTOMER_USER"]}   password {variables["CUSTOMER_PASSWORD"]}
+API pages  {base_url}/developers/
 API key    {variables["API_KEY"]}
 
 Request a refill (the second time it is refused: one is pending):
@@ -134,9 +136,14 @@ def _roles() -> dict[str, _Role]:
 
 def _load(earlier: dict[str, str]) -> dict[str, str]:
     now = timezone.now()
-    staff, password = _staff(earlier.get("STAFF_PASSWORD", ""))
+    staff, _ = Account.objects.update_or_create(
+        username="demo-staff", defaults={"is_staff": True, "is_superuser": True, "is_active": True}
+    )
     reseller, standard, agency, suspended = (
-        Account.objects.update_or_create(username=f"demo-{name}", defaults={"tier": tier, "is_active": active})[0]
+        Account.objects.update_or_create(
+            username=f"demo-{name}",
+            defaults={"tier": tier, "is_active": active, "email": f"demo-{name}@example.com"},
+        )[0]
         for name, tier, active in (
             ("reseller", Account.Tier.RESELLER, True),
             ("standard", Account.Tier.STANDARD, True),
@@ -178,7 +185,9 @@ def _load(earlier: dict[str, str]) -> dict[str, str]:
         "SUSPENDED_API_KEY": _key(suspended, earlier.get("SUSPENDED_API_KEY", "")),
         **{name: ",".join(ids[number] for number in theirs) for name, theirs in numbers.items()},
         "STAFF_USER": staff.username,
-        "STAFF_PASSWORD": password,
+        "STAFF_PASSWORD": _password(staff, earlier.get("STAFF_PASSWORD", "")),
+        "CUSTOMER_USER": reseller.username,
+        "CUSTOMER_PASSWORD": _password(reseller, earlier.get("CUSTOMER_PASSWORD", "")),
     }
 
 
@@ -196,15 +205,13 @@ def _usable(account: Account, named: list[str], roles: list[_Role], now: datetim
     return numbers
 
 
-def _staff(password: str) -> tuple[Account, str]:
-    staff, _ = Account.objects.update_or_create(
-        username="demo-staff", defaults={"is_staff": True, "is_superuser": True, "is_active": True}
-    )
-    if not staff.check_password(password):
+def _password(account: Account, password: str) -> str:
+    """Return ``password`` if it still is the account's, and else a new one."""
+    if not account.check_password(password):
         password = secrets.token_urlsafe(12)
-        staff.set_password(password)
-        staff.save()
-    return staff, password
+        account.set_password(password)
+        account.save()
+    return password
 
 
 def _key(account: Account, raw_key: str) -> str:
@@ -291,17 +298,18 @@ class _Draft:
             wanted = {
                 orders[number]: history[turn] for number, history in self.histories.items() if len(history) > turn
             }
+            wishes = {order.id: wish for order, wish in wanted.items()}
             made = {}
             for account_id in {order.account_id for order in wanted}:
                 theirs = [order.id for order in wanted if order.account_id == account_id]
-                for refill in request_refills(account_id, theirs):
-                    assert isinstance(refill, Refill), refill
-                    made[refill] = wanted[refill.order]
+                for order_id, refill_id in zip(theirs, request_refills(account_id, theirs), strict=True):
+                    assert isinstance(refill_id, str), refill_id
+                    made[refill_id] = wishes[order_id]
             for status in (Status.APPROVED, Status.COMPLETED, Status.REJECTED):
                 reason = None
                 if status == Status.REJECTED:
                     reason = self.dice.choice(RejectionReason.objects.filter(text__in=REASONS))
-                settle([refill.id for refill, wish in made.items() if wish == status], status, staff, reason=reason)
+                settle([refill_id for refill_id, wish in made.items() if wish == status], status, staff, reason=reason)
         refills = list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))
         for refill in refills:
             in_flight = refill.settled_at is None

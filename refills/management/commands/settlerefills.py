@@ -100,15 +100,23 @@ def _settle(rows: list[Row], staff: Account) -> tuple[int, list[tuple[int, str]]
     ids: dict[str | int, str] = {}
     for pk, number in Refill.objects.named(row[1] for row in rows).values_list("id", "number"):
         ids[pk] = ids[number] = pk
-    alike: dict[tuple[Status, str], dict[str, int]] = defaultdict(dict)
+    # Rows of the same status and note are settled together. A refill that comes again waits for the next pass: what
+    # the file says of it is done in the file's order.
+    passes: list[dict[tuple[Status, str], dict[str, int]]] = [defaultdict(dict)]
+    seen: set[str] = set()
     refused = []
     for line, reference, status, note in rows:
-        if reference not in ids:
+        refill_id = ids.get(reference)
+        if refill_id is None:
             refused.append((line, f"{reference}: there is no such refill"))
-        else:
-            alike[status, note].setdefault(ids[reference], line)
+            continue
+        if refill_id in seen:
+            passes.append(defaultdict(dict))
+            seen.clear()
+        seen.add(refill_id)
+        passes[-1][status, note][refill_id] = line
     settled = 0
-    for (status, note), lines in alike.items():
+    for (status, note), lines in (group for each in passes for group in each.items()):
         outcome = settle(lines, status, staff, note, via=Transition.Via.COMMAND)
         settled += len(outcome.done)
         refused += [(lines[refill_id], f"{refill_id}: {why}") for refill_id, why in outcome.refused.items()]
