@@ -64,7 +64,7 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
                 "%s %s %d %.1fms%s",
                 # A method or a path may hold anything, a line break too.
                 request.method if request.method in http.HTTPMethod.__members__ else "-",
-                escape_uri_path(request.path),
+                _path(request),
                 response.status_code,
                 milliseconds,
                 "".join(f" {name}={value}" for name, value in fields.items() if name != "request_id"),
@@ -74,6 +74,13 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
             _fields.reset(token)
 
     return respond
+
+
+def _path(request: HttpRequest) -> str:
+    """Return the path without the token of a link that resets a password."""
+    path = escape_uri_path(request.path)
+    token = request.resolver_match.kwargs.get("token") if request.resolver_match else None
+    return path.replace(escape_uri_path(token), "…") if token else path
 
 
 def _is_for_api(path: str) -> bool:

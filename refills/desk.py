@@ -110,7 +110,8 @@ def verdicts(order: Order, tally: Tally, now: datetime) -> list[Verdict]:
 
 def history(refill: Refill) -> list[Step]:
     """Return every step in the life of a refill, oldest first; the first is its request."""
-    requested = Step(refill.created_at, "Requested", str(refill.account), f"API key {refill.api_key or '–'}", "")
+    by_way_of = f"API key {refill.api_key}" if refill.api_key else "dashboard"
+    requested = Step(refill.created_at, "Requested", str(refill.account), by_way_of, "")
     return [
         requested,
         *(
