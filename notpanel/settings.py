@@ -108,8 +108,9 @@ for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
     }
     if DATABASE_PGBOUNCER:  # two transactions may run on two connections: a connection can keep nothing between them
         DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
-        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = None
     else:
+        # What notpanel.sql runs for the fifth time on a connection, PostgreSQL plans for the last time.
+        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 5
         time_limits = f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT}"
         DATABASES[alias]["OPTIONS"]["options"] = time_limits
 if DATABASE_REPLICA_URL:

@@ -3,17 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.utils import CursorWrapper
 
 
 def fetch(statement: str, parameters: Mapping[str, Any], using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
     """Return the rows of a statement, which names its parameters ``%(name)s``."""
-    with connections[using].cursor() as cursor:
+    with _cursor(using) as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall()
 
 
 def execute(statement: str, parameters: Mapping[str, Any]) -> None:
     """Run a statement that returns no rows."""
-    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+    with _cursor(DEFAULT_DB_ALIAS) as cursor:
         cursor.execute(statement, parameters)
+
+
+def _cursor(using: str) -> CursorWrapper:
+    # Not Django's own, which writes the parameters into the text: psycopg prepares what a connection runs often, and
+    # PostgreSQL plans it once. But where statements are logged, to be read, they shall hold them.
+    connection = connections[using]
+    if connection.queries_logged:
+        return connection.cursor()
+    connection.ensure_connection()
+    return CursorWrapper(psycopg.Cursor(connection.connection), connection)
