@@ -42,11 +42,14 @@ def parse(prefix: str, text: str) -> str | int | None:
         return None
 
 
+# The ids of a batch are turned into what stands in the database and back several times: both are kept in mind.
+@functools.lru_cache(2048)
 def to_uuid(identifier: str) -> uuid.UUID:
     """Return what stands in the database for an id."""
     return ULID.from_str(identifier.rpartition("_")[2]).to_uuid()
 
 
+@functools.lru_cache(2048)
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """Return the id that stands in the database as ``value``."""
     return f"{prefix}_{ULID.from_bytes(value.bytes)}"
