@@ -56,7 +56,7 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
         started = time.perf_counter()
         try:
             response = get_response(request)
-            if _is_for_api(request.path) and not _is_json(response):
+            if _is_for_api(request.path) and not _is_of_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
             milliseconds = (time.perf_counter() - started) * 1000
@@ -87,8 +87,8 @@ def _is_for_api(path: str) -> bool:
     return path == "/api" or path.startswith("/api/")
 
 
-def _is_json(response: HttpResponse) -> bool:
-    return response.headers.get("Content-Type", "").startswith("application/json")
+def _is_of_api(response: HttpResponse) -> bool:
+    return response.status_code == 304 or response.headers.get("Content-Type", "").startswith("application/json")
 
 
 def _as_json(response: HttpResponse) -> HttpResponse:

@@ -1,15 +1,17 @@
 """The actions status and services: parse, read, shape."""
 
 from typing import Any
+from uuid import UUID
 
 from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
 from notpanel.api.errors import BothGiven, MissingParameter, TooMany
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
+from notpanel.api.prepared import Prepared, prepare
 from notpanel.api.schemas import ERROR, record
 from notpanel.public_id import parse
 from notpanel.replica import reads_may_lag
 from orders.errors import OrderNotFound
-from orders.models import Order, Service, Status, money
+from orders.models import Catalogue, Order, Service, Status, money
 
 
 @reads_may_lag
@@ -33,8 +35,23 @@ def status(caller: Caller, parameters: Parameters) -> Any:
     return {text: rows.get(reference, not_found) for text, reference in references.items()}
 
 
+_last: tuple[UUID, Prepared] | None = None  # the version of the catalogue that this process has last prepared
+
+
 @reads_may_lag
-def services(caller: Caller, parameters: Parameters) -> Any:
+def services(caller: Caller, parameters: Parameters) -> Prepared:
+    global _last
+    # The version first: what is read after it is of this version or a later one, never of an earlier.
+    version = Catalogue.objects.values_list("version", flat=True).first()
+    if _last and _last[0] == version:
+        return _last[1]
+    prepared = prepare(_active_services())
+    if version:
+        _last = version, prepared
+    return prepared
+
+
+def _active_services() -> list[dict[str, Any]]:
     return [
         {
             "service": service.id,
@@ -137,5 +154,6 @@ ACTIONS = (
             ),
         },
         handler=services,
+        prepared=True,
     ),
 )

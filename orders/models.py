@@ -51,6 +51,15 @@ class Service(models.Model):
         return f"{self.id} {self.name}"
 
 
+class Catalogue(models.Model):
+    """One row: which version of the services this is. A trigger changes it with them, in the same transaction."""
+
+    version = models.UUIDField(editable=False)
+
+    def __str__(self) -> str:
+        return str(self.version)
+
+
 class Status(models.TextChoices):
     """Where an order is (contract.md, "action=status")."""
 

@@ -89,8 +89,8 @@ class Example:
 class Action:
     """One action of ``POST /api/v2``.
 
-    ``handler(caller, parameters)`` returns what is rendered as JSON, or raises one of ``errors``. ``schema`` is the
-    JSON Schema of what it returns. An action either takes no parameters, or one id or a list of ids: one of the two
+    ``handler(caller, parameters)`` returns what is rendered as JSON or raises one of ``errors``. ``schema`` is the JSON
+    Schema of what it returns. An action either takes no parameters, or one id or a list of ids: one of the two
     ``parameters``, the first for one and the second for many.
     """
 
@@ -102,3 +102,4 @@ class Action:
     examples: tuple[Example, ...]
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
+    prepared: bool = False  # the handler returns Prepared: it may be compressed, and whoever has it already gets a 304

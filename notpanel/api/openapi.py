@@ -40,6 +40,10 @@ _IDS: Schema = {
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": r"^\s*$"}
 _NO_IDS: Schema = {"type": ["string", "null"], "pattern": r"^[\s,]*$"}
 
+Headers = Mapping[str, tuple[str, str]]  # what each says, and its type
+
+_NONE: Headers = {}
+_REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: yours, if you sent one.", "string")}
 _RATE_LIMIT_HEADERS = {
     "X-RateLimit-Limit": ("Requests a minute of the limit with the least left.", "integer"),
     "X-RateLimit-Remaining": ("What is left of it.", "integer"),
@@ -49,6 +53,17 @@ _RATE_LIMIT_HEADERS = {
 _HEADERS_OF_429 = {
     "X-RateLimit-DeniedBy": ("The limit that is spent: ip, key or tier.", "string"),
     "Retry-After": ("Seconds to wait.", "integer"),
+}
+# Of the actions that are prepared.
+_IF_NONE_MATCH: Schema = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag of an answer that you have kept.",
+    "schema": {"type": "string"},
+}
+_HEADERS_OF_PREPARED = {
+    "ETag": ("Names the answer. Only answers that may be kept have one.", "string"),
+    "Content-Encoding": ("gzip, if you take it and the answer has an ETag.", "string"),
 }
 
 
@@ -82,6 +97,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
                 "post": {
                     "operationId": "request",
                     "summary": "Do what action says.",
+                    "parameters": [_IF_NONE_MATCH],
                     "requestBody": {
                         "required": True,
                         "content": {
@@ -149,13 +165,18 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
             "It was done. Rows of a batch may still hold errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
+            optional=_HEADERS_OF_PREPARED,
         ),
+        "304": {
+            "description": "The answer is the one whose ETag you sent as If-None-Match. There is no body.",
+            "headers": _headers(_REQUEST_ID, _RATE_LIMIT_HEADERS | _HEADERS_OF_PREPARED),
+        },
         **{
             str(status): _response(
                 found[0].cause if len(found) == 1 else "It was refused: error says why.",
                 {"$ref": "#/components/schemas/Error"},
                 {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
-                _HEADERS_OF_429 if status == 429 else {},
+                _HEADERS_OF_429 if status == 429 else _NONE,
             )
             for status, found in sorted(by_status.items())
         },
@@ -163,17 +184,19 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
 
 
 def _response(
-    description: str, schema: Schema, shown: Schema, headers: Mapping[str, tuple[str, str]] | None = None
+    description: str, schema: Schema, shown: Schema, required: Headers = _NONE, optional: Headers = _NONE
 ) -> dict[str, Any]:
-    required = {"X-Request-ID": ("The id of this request in our log: yours, if you sent one.", "string")}
-    required |= headers or {}
     return {
         "description": description,
-        "headers": {
-            name: {"description": meaning, "required": name in required, "schema": {"type": kind}}
-            for name, (meaning, kind) in (required | _RATE_LIMIT_HEADERS).items()
-        },
+        "headers": _headers({**_REQUEST_ID, **required}, {**_RATE_LIMIT_HEADERS, **optional}),
         "content": {"application/json": {"schema": schema, "examples": shown}},
+    }
+
+
+def _headers(required: Headers, optional: Headers) -> dict[str, Any]:
+    return {
+        name: {"description": meaning, "required": name in required, "schema": {"type": kind}}
+        for name, (meaning, kind) in {**required, **optional}.items()
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
@@ -20,6 +20,7 @@ from notpanel.addresses import Address, client_address
 from notpanel.api.actions import Action, Caller, Parameters
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
 from notpanel.api.openapi import describe
+from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
 
 LARGEST_BODY = 64 * 1024  # bytes
@@ -73,7 +74,7 @@ class ApiView(JsonView):
         self.rate_limits.count_address()
         super().initial(request, *args, **kwargs)
 
-    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         body = self.parse(request)
         key = body.get("key")
         caller = self.authenticate(key if isinstance(key, str) else "", client_address(request))
@@ -84,7 +85,8 @@ class ApiView(JsonView):
         if action is None:
             raise UnknownAction
         requestlog.add(action=action.name)
-        return Response(action.handler(caller, parameters))
+        answer = action.handler(caller, parameters)
+        return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 
     def parse(self, request: Request) -> Mapping[str, Any]:
         """Return the parameters in the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
@@ -105,7 +107,7 @@ class ApiView(JsonView):
         response = super().finalize_response(request, response, *args, **kwargs)
         for name, value in self.rate_limits.headers().items():
             response[name] = value
-        response["Cache-Control"] = "no-store"
+        response.setdefault("Cache-Control", "no-store")
         return response
 
 

@@ -119,7 +119,7 @@ def test_the_use_of_a_key_is_noted_at_most_once_a_minute(customer, time_machine,
     time_machine.move_to(datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC), tick=False)
     customer.post("services")
     time_machine.move_to(datetime(2026, 5, 1, 12, 0, 59, tzinfo=UTC), tick=False)
-    with django_assert_num_queries(2):  # the key, the services
+    with django_assert_num_queries(2):  # the key, the version of the catalogue
         customer.post("services")
     assert ApiKey.objects.get().last_used_at == datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -256,7 +256,7 @@ def broken(monkeypatch):
         def raise_error(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr("orders.api.Service.objects.filter", raise_error)
+        monkeypatch.setattr("orders.api.Catalogue.objects.values_list", raise_error)
 
     return set_error
 
