@@ -104,6 +104,8 @@ class Order(models.Model):
             models.Index(fields=["account", "created_at", "id"], name="order_by_account"),
         ]
         constraints = [
+            # What a refill refers to: order, account and service in one foreign key.
+            models.UniqueConstraint(fields=["id", "account", "service"], name="order_with_account_and_service"),
             models.CheckConstraint(condition=Q(number__gte=1), name="order_number_is_positive"),
             models.CheckConstraint(condition=Q(quantity__gte=1), name="order_quantity_is_positive"),
             models.CheckConstraint(condition=Q(charge__gte=0), name="order_charge_is_not_negative"),

@@ -49,12 +49,20 @@ class Refill(models.Model):
     number = models.PositiveBigIntegerField(
         unique=True, editable=False, db_default=RawSQL("nextval('refills_refill_number')", ())
     )
-    order = models.ForeignKey(Order, models.PROTECT, related_name="refills", db_index=False)
-    # The order's own, which never change: so that the staff's lists are filtered by an index of one table.
+    # Account and service are the order's own, so that the staff's lists are filtered by an index of one table. One
+    # foreign key holds the three together (migration 0004); in the database they have none of their own.
+    order = models.ForeignKey(Order, models.PROTECT, related_name="refills", db_index=False, db_constraint=False)
     account = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.PROTECT, related_name="refills", db_index=False, editable=False
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="refills",
+        db_index=False,
+        db_constraint=False,
+        editable=False,
     )
-    service = models.ForeignKey(Service, models.PROTECT, related_name="refills", db_index=False, editable=False)
+    service = models.ForeignKey(
+        Service, models.PROTECT, related_name="refills", db_index=False, db_constraint=False, editable=False
+    )
     api_key = models.ForeignKey(
         ApiKey, models.PROTECT, null=True, db_index=False, editable=False, help_text="The key that it came by."
     )

@@ -6,6 +6,7 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from orders.models import Order
 from refills.models import Refill, Status
 from refills.requests import request_refills
 from tests import factories
@@ -280,6 +281,19 @@ def test_the_database_refuses_a_second_refill_in_flight(db):
 def test_the_database_refuses_a_refill_that_must_never_be(db, fields, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         factories.Refill(**fields)
+
+
+@pytest.mark.parametrize("factory", [factories.Account, factories.Service])
+def test_the_database_refuses_a_refill_of_another_account_or_service_than_its_orders(db, factory):
+    refill = factories.Refill()
+    theirs = factory()
+
+    with pytest.raises(IntegrityError, match="refill_is_of_its_orders_account_and_service"), transaction.atomic():
+        factories.Refill(**{factory.__name__.lower(): theirs})
+    with pytest.raises(IntegrityError, match="refill_is_of_its_orders_account_and_service"), transaction.atomic():
+        Order.objects.filter(pk=refill.order_id).update(**{factory.__name__.lower(): theirs})
+    with pytest.raises(IntegrityError, match="refill_is_of_its_orders_account_and_service"), transaction.atomic():
+        Order.objects.filter(pk=refill.order_id)._raw_delete(using="default")
 
 
 @pytest.fixture
