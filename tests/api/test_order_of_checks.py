@@ -8,6 +8,7 @@ from django.utils import timezone
 from apikeys.models import ApiKey
 from notpanel.api import errors
 from notpanel.urls import ACTIONS
+from tests import factories
 from tests.conftest import post, post_json
 
 
@@ -116,6 +117,7 @@ def test_the_key_limit_is_judged_before_the_action(customer):
 
 
 def test_the_use_of_a_key_is_noted_at_most_once_a_minute(customer, time_machine, django_assert_num_queries):
+    factories.Service()
     time_machine.move_to(datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC), tick=False)
     customer.post("services")
     time_machine.move_to(datetime(2026, 5, 1, 12, 0, 59, tzinfo=UTC), tick=False)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from orders.models import Order, Service
 from tests import factories, races
@@ -310,6 +310,25 @@ class TestRaces:
 
         imported.result()
         assert set(Order.objects.values_list("quantity", flat=True)) == {7}
+
+    @pytest.mark.parametrize(("many", "analyzed"), [(3, 1), (4, 0)])
+    def test_after_a_large_import_the_database_looks_at_the_table_anew(self, write, monkeypatch, many, analyzed):
+        """Else requests would stay with plans that were made for an empty one."""
+        monkeypatch.setattr("orders.imports._MANY", many)
+        factories.Account(username="shop")
+        factories.Service(id=1)
+
+        def times():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT analyze_count FROM pg_stat_user_tables WHERE relname = 'orders_order'")
+                return cursor.fetchone()[0]
+
+        before = times()
+        path = write(*[ORDER | {"number": str(number)} for number in range(1, 4)])
+        call_command("importorders", path, dry_run=True, verbosity=0)
+        call_command("importorders", path, verbosity=0)
+
+        assert times() - before == analyzed
 
     def test_an_import_locks_no_order_that_it_does_not_change(self, write):
         factories.Account(username="shop")
