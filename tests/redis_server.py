@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -31,3 +33,15 @@ def redis_url(tmp_path_factory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def count_in(settings: Any, url: str, **options: Any) -> None:
+    """Keep the counters of the rate limits in the Redis at ``url``."""
+    settings.CACHES = settings.CACHES | {
+        "counters": {
+            "BACKEND": "notpanel.api.counters.RedisCounters",
+            "LOCATION": url,
+            "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
+            "OPTIONS": options,
+        }
+    }

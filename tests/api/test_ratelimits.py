@@ -1,7 +1,6 @@
 """Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
 
 import socket
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,20 +11,9 @@ from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
 from notpanel.addresses import counted_address
 from tests.conftest import FORM, Customer, post
-from tests.redis_server import redis_url  # noqa: F401
+from tests.redis_server import count_in, redis_url  # noqa: F401
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
-
-
-def count_in(settings, url, **options):
-    settings.CACHES = settings.CACHES | {
-        "counters": {
-            "BACKEND": "notpanel.api.counters.RedisCounters",
-            "LOCATION": url,
-            "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
-            "OPTIONS": options,
-        }
-    }
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])

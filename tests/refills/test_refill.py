@@ -239,24 +239,6 @@ def test_a_batch_in_which_nothing_is_refilled_is_still_answered(customer):
     ]
 
 
-# ---- Constant work
-
-
-@pytest.mark.parametrize("count", [1, 100])
-@pytest.mark.django_db(transaction=True)
-def test_the_statements_do_not_grow_with_the_batch(customer, django_assert_num_queries, count):
-    orders = factories.Order.create_batch(count, account=customer.account, service=factories.Service())
-    for order in orders:
-        factories.Refill.create_batch(2, order=order, status="rejected", staff=customer.account)
-    customer.post("services")  # which notes the use of the key
-
-    # the key, BEGIN, the orders with their services, their refills, the insert, COMMIT
-    with django_assert_num_queries(6):
-        rows = customer.post("refill", orders=",".join(order.pk for order in orders)).json()
-
-    assert len([row for row in rows if "refill" in row]) == count
-
-
 # ---- What the database refuses, whatever code forgets
 
 
