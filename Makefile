@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 TESTS ?= tests
+ROUNDS ?= 3
 
-.PHONY: help install demo test lint format requirements clean
+.PHONY: help install demo test bench lint format requirements clean
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +23,10 @@ demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT
 test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	$(BIN)/pytest $(TESTS)
+
+bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
+	@$(MANAGE) collectstatic --noinput --verbosity 0
+	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
 
 lint: $(VENV)/installed-dev .env ## check style, types, imports, settings and migrations
 	$(BIN)/ruff format --check .
