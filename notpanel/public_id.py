@@ -17,6 +17,7 @@ from ulid import ULID
 LONGEST = 64  # characters of an id that is worth reading
 LARGEST_NUMBER = 2**63 - 1  # a PostgreSQL bigint
 _ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # 128 bits in Crockford's base 32
+_DIGITS = str.maketrans("0123456789ABCDEFGHJKMNPQRSTVWXYZ", "0123456789abcdefghijklmnopqrstuv")  # as int() reads them
 
 
 def generate(prefix: str) -> str:
@@ -41,14 +42,12 @@ def parse(prefix: str, text: str) -> str | int | None:
     return f"{prefix}_{tail.upper()}"
 
 
-# The ids of a batch are turned into what stands in the database and back several times: both are kept in mind.
-@functools.lru_cache(2048)
+@functools.lru_cache(2048)  # for the ids of a batch are needed several times
 def to_uuid(identifier: str) -> uuid.UUID:
-    """Return what stands in the database for an id."""
-    return ULID.from_str(identifier.rpartition("_")[2]).to_uuid()
+    """Return what stands in the database for an id, which ``parse`` or ``generate`` returned."""
+    return uuid.UUID(int=int(identifier.rpartition("_")[2].translate(_DIGITS), 32))
 
 
-@functools.lru_cache(2048)
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
     """Return the id that stands in the database as ``value``."""
     return f"{prefix}_{ULID.from_bytes(value.bytes)}"

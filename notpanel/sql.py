@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 
 
 def fetch(statement: str, parameters: Mapping[str, Any], using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement, which names its parameters ``%(name)s``."""
+    """Return the rows of a statement, which names its parameters ``%(name)s``, or ``%(name)b`` for a binary one."""
     with _cursor(using) as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall()
@@ -28,4 +28,6 @@ def _cursor(using: str) -> CursorWrapper:
     if connection.queries_logged:
         return connection.cursor()
     connection.ensure_connection()
-    return CursorWrapper(psycopg.Cursor(connection.connection), connection)
+    cursor = psycopg.Cursor(connection.connection)
+    cursor.format = psycopg.pq.Format.BINARY  # of the rows
+    return CursorWrapper(cursor, connection)

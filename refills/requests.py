@@ -33,7 +33,7 @@ LOCK_ORDERS = """
         service.refill, service.refill_days, service.refill_limit
     FROM orders_order AS "order" JOIN orders_service AS service ON service.id = "order".service_id
     WHERE "order".account_id + 0 = %(account)s
-        AND ("order".id = ANY(%(ids)s::uuid[]) OR "order".number = ANY(%(numbers)s::bigint[]))
+        AND ("order".id = ANY(%(ids)b::uuid[]) OR "order".number = ANY(%(numbers)s::bigint[]))
     ORDER BY "order".id
     FOR UPDATE OF "order"
 """
@@ -41,13 +41,13 @@ TALLY_REFILLS = """
     SELECT order_id,
         count(*) FILTER (WHERE status IN ('pending', 'approved')), count(*) FILTER (WHERE status <> 'rejected')
     FROM refills_refill
-    WHERE order_id = ANY(%(orders)s::uuid[])
+    WHERE order_id = ANY(%(orders)b::uuid[])
     GROUP BY order_id
 """
 INSERT_REFILLS = """
     INSERT INTO refills_refill (id, order_id, service_id, account_id, api_key_id, status, created_at, note)
     SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, 'pending', %(now)s, ''
-    FROM unnest(%(ids)s::uuid[], %(orders)s::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
+    FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
 """
 
 
@@ -131,22 +131,25 @@ def _judge_and_insert(
 def lock_orders(account_id: int, references: Iterable[str | int | None]) -> dict[str | int | None, LockedOrder]:
     """Lock the orders of the account that ``references`` name, and return each under its id and its number."""
     names = set(references)
-    ids = [to_uuid(name) for name in names if isinstance(name, str)]
+    ids = {to_uuid(name): name for name in names if isinstance(name, str)}
     numbers = [name for name in names if isinstance(name, int)]
     orders: dict[str | int | None, LockedOrder] = {}
     for pk, number, service_id, status, completed_at, *terms in fetch(
-        LOCK_ORDERS, {"account": account_id, "ids": ids, "numbers": numbers}
+        LOCK_ORDERS, {"account": account_id, "ids": list(ids), "numbers": numbers}
     ):
-        order = LockedOrder(from_uuid("ord", pk), number, service_id, status, completed_at, Terms(*terms))
+        order = LockedOrder(
+            ids.get(pk) or from_uuid("ord", pk), number, service_id, status, completed_at, Terms(*terms)
+        )
         orders[order.id] = orders[number] = order
     return orders
 
 
 def tally_refills(order_ids: Iterable[str]) -> dict[str, Tally]:
     """Count the refills of each order that has any."""
-    ids = [to_uuid(order_id) for order_id in order_ids]
-    rows = fetch(TALLY_REFILLS, {"orders": ids}, using=router.db_for_read(Refill))  # the staff's lists: the replica
-    return {from_uuid("ord", order_id): Tally(in_flight, used) for order_id, in_flight, used in rows}
+    ids = {to_uuid(order_id): order_id for order_id in order_ids}
+    using = router.db_for_read(Refill)  # the staff's lists: the replica
+    rows = fetch(TALLY_REFILLS, {"orders": list(ids)}, using)
+    return {ids[order_id]: Tally(in_flight, used) for order_id, in_flight, used in rows}
 
 
 def cap_of(order: Order | LockedOrder) -> int:
