@@ -1,10 +1,12 @@
 """manage.py serve: the application server itself, with what only a real connection shows."""
 
 import http.client
+import itertools
 import logging
 import os
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +18,7 @@ from notpanel.management.commands.serve import Worker
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
+from tests.redis_server import redis_url  # noqa: F401
 from tests.server import Server, pytestmark, server  # noqa: F401
 
 
@@ -68,6 +71,29 @@ def test_a_connection_is_used_again(server, customer):  # noqa: F811
         response = connection.getresponse()
         assert (response.status, response.read()) == (200, b"[]")
         assert connection.sock is not None
+
+
+@pytest.mark.parametrize(("processes", "sends_some_away"), [("1", False), ("2", True)])
+def test_a_process_with_too_many_clients_sends_some_away(
+    transactional_db,
+    tmp_path,
+    redis_url,  # noqa: F811
+    processes,
+    sends_some_away,
+):
+    crowded = Server(tmp_path, REDIS_URL=redis_url, WEB_CONCURRENCY=processes, WEB_THREADS="1")
+
+    def connections_after(requests_made):
+        with requests.Session() as session:
+            return [session.get(f"{crowded.url}/api", timeout=30).headers.get("Connection") for _ in requests_made]
+
+    with ThreadPoolExecutor(8) as clients:
+        answers = clients.map(connections_after, [range(100)] * 8)
+        connections = list(itertools.chain.from_iterable(answers))
+    crowded.stop()
+
+    assert ("close" in connections) is sends_some_away
+    assert connections.count("close") < len(connections) / 10
 
 
 def test_no_key_is_in_what_it_writes(customer, tmp_path):

@@ -8,12 +8,22 @@ from gunicorn.workers.gthread import ThreadWorker
 
 
 class Worker(ThreadWorker):
-    """Stops on Ctrl-C as on SIGTERM: it answers what it has begun.
+    """gunicorn's, but for two things that it does not do well."""
 
-    gunicorn's own handler takes a lock that the very thread it interrupts may hold, and then hangs until it is killed.
-    """
-
+    # Ctrl-C stops it as SIGTERM does: it answers what it has begun. gunicorn's own handler takes a lock that the very
+    # thread it interrupts may hold, and then hangs until it is killed.
     handle_quit = ThreadWorker.handle_exit
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request. Of more than there are threads for, have one client in fifty connect anew.
+
+        Clients keep their connections, and one process may have got most of them. A process that has a thread free
+        is the first to take a new one.
+        """
+        in_hand = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
+        if self.cfg.workers > 1 and in_hand > self.cfg.threads and self.nr % 50 == 0:
+            req.must_close = True
+        return super().handle_request(req, conn)
 
 
 class Server(BaseApplication):
