@@ -217,7 +217,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "notpanel.requestlog.middleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "notpanel.csp.PagesPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "notpanel.replica.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -243,9 +243,9 @@ TEMPLATES = [
 ]
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
-# The admin's pages need inline scripts, and eval; the API has no pages.
+# The admin's pages need inline scripts, and eval.
 CONTENT_SECURITY_POLICY = {
-    "EXCLUDE_URL_PREFIXES": ["/admin/", "/api/"],
+    "EXCLUDE_URL_PREFIXES": ["/admin/"],
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],

@@ -41,13 +41,13 @@ dashboard = [
 ]
 
 urlpatterns = [
+    path("api/v2", api_v2, name="api-v2"),
+    path("api/v2/", api_v2),
     path("", notpanel.views.start, name="start"),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", limit_attempts(posted("username"))(admin.site.login)),
     path("admin/", admin.site.urls),
-    path("api/v2", api_v2, name="api-v2"),
-    path("api/v2/", api_v2),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
     re_path(r"^api(?:/|$)", NotFoundView.as_view()),
 ]
