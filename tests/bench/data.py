@@ -1,8 +1,9 @@
 """Fill the empty database that DATABASE_URL names: ``python -m tests.bench.data ORDERS FILE``.
 
 Every order is completed and has one settled refill, so that each may be refilled once more. LOADED of them, spread
-evenly, are what the load asks for: their ids are written to FILE, a line each. Prints, as JSON, two raw keys of the
-customer whom all orders belong to: one whose limits are out of reach, and one that may make one request a minute.
+evenly, are what the load asks for: their ids are written to FILE, a line each, and those of the last LOADED to
+FILE.latest. Prints, as JSON, two raw keys of the customer whom all orders belong to: one whose limits are out of reach,
+and one that may make one request a minute.
 """
 
 import json
@@ -73,8 +74,13 @@ def main(count: int, file: Path) -> None:
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("CHECKPOINT")
     step = count // LOADED
-    loaded = Order.objects.filter(number__in=range(1, count + 1, step)).order_by("number")
-    file.write_text("".join(f"{pk}\n" for pk in loaded.values_list("pk", flat=True)[:LOADED]))
+    numbers = {
+        file: range(1, count + 1, step),
+        file.with_suffix(".latest"): range(count - LOADED + 1, count + 1),
+    }
+    for path, wanted in numbers.items():
+        ids = Order.objects.filter(number__in=wanted[:LOADED]).order_by("number").values_list("pk", flat=True)
+        path.write_text("".join(f"{pk}\n" for pk in ids))
     sys.stdout.write(json.dumps({"key": key, "limited_key": limited_key}))
 
 
