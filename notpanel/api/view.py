@@ -91,8 +91,11 @@ class ApiView(JsonView):
     def parse(self, request: Request) -> Mapping[str, Any]:
         """Return the parameters in the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
         try:
-            if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST_BODY:
+            length = int(request.META.get("CONTENT_LENGTH") or 0)
+            if length > LARGEST_BODY:
                 raise BodyTooLarge
+            if len(request.body) < length:  # it was cut off on its way, and so may its last id be
+                raise MalformedBody
             body = request.data
         except (UnsupportedMediaType, ParseError):
             raise

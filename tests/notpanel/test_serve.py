@@ -2,10 +2,12 @@
 
 import http.client
 import itertools
+import json
 import logging
 import os
 import re
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -62,6 +64,23 @@ def test_a_large_body_is_refused_in_json(server, db, chunked, size):  # noqa: F8
     )
 
     assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
+
+
+def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):  # noqa: F811
+    """What is left of the last id may be another order's number."""
+    order = factories.Order(account=customer.account)
+    body = f"key={customer.raw_key}&action=refill&orders={order.number}"
+    connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
+    connection.putrequest("POST", "/api/v2")
+    connection.putheader("Content-Type", "application/x-www-form-urlencoded")
+    connection.putheader("Content-Length", str(len(body) + 3))
+    connection.endheaders(body.encode())
+    connection.sock.shutdown(socket.SHUT_WR)
+
+    response = connection.getresponse()
+
+    assert (response.status, json.load(response)) == (400, {"error": "Malformed request body"})
+    assert not Refill.objects.exists()
 
 
 def test_a_connection_is_used_again(server, customer):  # noqa: F811
