@@ -56,7 +56,7 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
         started = time.perf_counter()
         try:
             response = get_response(request)
-            if _is_for_api(request.path) and not _is_of_api(response):
+            if is_for_api(request.path) and not _is_of_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
             milliseconds = (time.perf_counter() - started) * 1000
@@ -83,7 +83,8 @@ def _path(request: HttpRequest) -> str:
     return path.replace(escape_uri_path(token), "…") if token else path
 
 
-def _is_for_api(path: str) -> bool:
+def is_for_api(path: str) -> bool:
+    """Return whether a path is the API's, where every answer is JSON."""
     return path == "/api" or path.startswith("/api/")
 
 

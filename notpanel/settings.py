@@ -217,11 +217,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "notpanel.requestlog.middleware",
     "django.middleware.security.SecurityMiddleware",
-    "notpanel.csp.PagesPolicy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "notpanel.pages.spare_the_api",
+    # From here on it is about pages.
+    "csp.middleware.CSPMiddleware",
     "notpanel.replica.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -290,7 +290,7 @@ def test_a_middleware_that_fails_is_a_500_in_json(db, settings, monkeypatch, deb
     def fail(*args):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("django.contrib.sessions.middleware.SessionMiddleware.process_request", fail)
+    monkeypatch.setattr("django.middleware.common.CommonMiddleware.process_request", fail)
 
     response = Client(raise_request_exception=False).post("/api/v2", "key=x", content_type=FORM)
 
