@@ -2,9 +2,11 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.contrib.auth.forms import PasswordChangeForm
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from apikeys.attempts import TooManyAttempts, proving_the_password_of
 from apikeys.keys import end_of
 from apikeys.models import Account, ApiKey
 from notpanel.addresses import parse_network
@@ -12,7 +14,23 @@ from notpanel.addresses import parse_network
 MOST_NETWORKS = 20
 
 
-class PasswordAgainForm(forms.Form):
+class LimitedForm(forms.BaseForm):
+    """A form that looks at no password after too many wrong ones. What else was filled in is kept."""
+
+    @property
+    def wait(self) -> int:
+        """Seconds until a password is looked at again, 0 if this one was."""
+        errors = [error for errors in self.errors.as_data().values() for error in errors]
+        return max((error.wait for error in errors if isinstance(error, TooManyAttempts)), default=0)
+
+
+class ChangePasswordForm(LimitedForm, PasswordChangeForm):
+    def clean_old_password(self) -> str:
+        with proving_the_password_of(self.user):
+            return super().clean_old_password()
+
+
+class PasswordAgainForm(LimitedForm, forms.Form):
     """Asks whoever is signed in for their password, so that a browser left open gives no key away."""
 
     password = forms.CharField(
@@ -25,8 +43,9 @@ class PasswordAgainForm(forms.Form):
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        if not self.account.check_password(password):
-            raise ValidationError("This is not your password.")
+        with proving_the_password_of(self.account):
+            if not self.account.check_password(password):
+                raise ValidationError("This is not your password.")
         return password
 
 

@@ -1,6 +1,6 @@
 """The pages on which a customer proves who they are and keeps their API keys."""
 
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
@@ -15,25 +15,20 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from apikeys.attempts import limit_attempts, own_name, posted
-from apikeys.forms import ApiKeyForm, PasswordAgainForm
+from apikeys.attempts import limit_resets, limit_sign_in
+from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm
 from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
 from apikeys.models import Account, ApiKey
 from notpanel.api.examples import curl
 
 SHOWN = 50  # keys, the latest first: revoked ones stay on the list
 
-sign_in = limit_attempts(posted("username"))(
+sign_in = limit_sign_in(
     auth.LoginView.as_view(template_name="dashboard/sign_in.html", redirect_authenticated_user=True)
 )
 sign_out = auth.LogoutView.as_view(next_page=reverse_lazy("dashboard:sign-in"))
-change_password = limit_attempts(own_name)(
-    auth.PasswordChangeView.as_view(
-        template_name="dashboard/change_password.html", success_url=reverse_lazy("dashboard:password-changed")
-    )
-)
 password_changed = auth.PasswordChangeDoneView.as_view(template_name="dashboard/password_changed.html")
-reset_password = limit_attempts(posted("email"))(
+reset_password = limit_resets(
     auth.PasswordResetView.as_view(
         template_name="dashboard/reset_password.html",
         email_template_name="dashboard/reset_password.txt",
@@ -48,10 +43,18 @@ set_password = auth.PasswordResetConfirmView.as_view(
 password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/password_set.html")
 
 
+class ChangePassword(auth.PasswordChangeView):
+    form_class = ChangePasswordForm
+    template_name = "dashboard/change_password.html"
+    success_url = reverse_lazy("dashboard:password-changed")
+
+    def form_invalid(self, form: Any) -> HttpResponse:
+        return _with_wait(form, super().form_invalid(form))
+
+
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-@limit_attempts(own_name)
 def keys(request: HttpRequest) -> HttpResponse:
     """List the keys; POST creates one and shows it, this once."""
     account, now = cast(Account, request.user), timezone.now()
@@ -70,13 +73,12 @@ def keys(request: HttpRequest) -> HttpResponse:
         "most": LARGEST_NUMBER_OF_KEYS,
         "general_limit": settings.RATE_LIMIT_KEY,
     }
-    return render(request, "dashboard/keys.html", context)
+    return _with_wait(form, render(request, "dashboard/keys.html", context))
 
 
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-@limit_attempts(own_name)
 def key(request: HttpRequest, key_id: int) -> HttpResponse:
     """Show one key; POST rotates it and shows its new value, this once."""
     account = cast(Account, request.user)
@@ -88,13 +90,12 @@ def key(request: HttpRequest, key_id: int) -> HttpResponse:
         except ValidationError as error:
             form.add_error(None, error)
     context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}
-    return render(request, "dashboard/key.html", context)
+    return _with_wait(form, render(request, "dashboard/key.html", context))
 
 
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-@limit_attempts(own_name)
 def change_key(request: HttpRequest, key_id: int) -> HttpResponse:
     """Change what a key is called, from where it may be used, and until when."""
     account = cast(Account, request.user)
@@ -106,7 +107,7 @@ def change_key(request: HttpRequest, key_id: int) -> HttpResponse:
         api_key.save(update_fields=form.wishes)
         messages.success(request, f"{api_key} is changed.")
         return redirect("dashboard:keys")
-    return render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key})
+    return _with_wait(form, render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key}))
 
 
 @login_required
@@ -125,3 +126,11 @@ def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpRespo
     line = curl(request.build_absolute_uri(reverse("api-v2")), {"key": raw_key, "action": "services"})
     context = {"api_key": api_key, "raw_key": raw_key, "curl": line}
     return render(request, "dashboard/new_key.html", context)
+
+
+def _with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
+    """Make the page that shows a form a 429, if no password is looked at for a while."""
+    if form.wait:
+        response.status_code = 429
+        response["Retry-After"] = str(form.wait)
+    return response

@@ -74,8 +74,8 @@ RATE_LIMIT_TIERS = {
     "agency": positive("RATE_LIMIT_TIER_AGENCY", default=5000),
 }
 
-# Attempts in a quarter of an hour to sign in, to prove a password again or to have it reset: from one address, and
-# in one name.
+# Wrong attempts in a quarter of an hour to sign in or to prove a password again, and all to have it reset: from one
+# address, and in one name.
 ATTEMPTS_PER_ADDRESS = positive("ATTEMPTS_PER_ADDRESS", default=50)
 ATTEMPTS_PER_NAME = positive("ATTEMPTS_PER_NAME", default=10)
 

@@ -10,7 +10,7 @@ import orders.api
 import refills.api
 import refills.dashboard
 import refills.views
-from apikeys.attempts import limit_attempts, posted
+from apikeys.attempts import limit_sign_in
 from apikeys.keys import authenticate
 from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
@@ -32,7 +32,7 @@ dashboard = [
     path("api/<int:key_id>/revoke/", apikeys.views.revoke, name="revoke"),
     path("sign-in/", apikeys.views.sign_in, name="sign-in"),
     path("sign-out/", apikeys.views.sign_out, name="sign-out"),
-    path("password/", apikeys.views.change_password, name="change-password"),
+    path("password/", apikeys.views.ChangePassword.as_view(), name="change-password"),
     path("password/changed/", apikeys.views.password_changed, name="password-changed"),
     path("password/reset/", apikeys.views.reset_password, name="reset-password"),
     path("password/reset/sent/", apikeys.views.reset_sent, name="reset-sent"),
@@ -46,7 +46,7 @@ urlpatterns = [
     path("", notpanel.views.start, name="start"),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
-    path("admin/login/", limit_attempts(posted("username"))(admin.site.login)),
+    path("admin/login/", limit_sign_in(admin.site.login)),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
     re_path(r"^api(?:/|$)", NotFoundView.as_view()),

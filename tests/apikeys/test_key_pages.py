@@ -86,8 +86,17 @@ class TestGenerate:
         generate(client, password="wrong")
         generate(client, password="wrong")
 
-        assert generate(client).status_code == 429
+        response = generate(client)
+
+        assert response.status_code == 429
+        assert 0 < int(response["Retry-After"]) <= 900
         assert not ApiKey.objects.exists()
+        assert 'value="shop"' in response.content.decode()  # what was filled in is not lost
+
+    def test_right_passwords_are_not_limited(self, client, settings):
+        settings.ATTEMPTS_PER_NAME = 2
+
+        assert [shown_key(generate(client)) for _ in range(LARGEST_NUMBER_OF_KEYS)]
 
     def test_the_password_is_never_sent_back(self, client):
         assert "secret-guess" not in generate(client, password="secret-guess").content.decode()

@@ -1,13 +1,17 @@
 """Signing in and out, passwords, and the limits of attempts."""
 
+import contextlib
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core import mail
+from django.test import Client
 
+from apikeys.forms import PasswordAgainForm
 from apikeys.models import Account
-from tests import factories
+from tests import factories, races
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 PASSWORD = "correct-horse-7"
@@ -98,6 +102,16 @@ class TestLimits:
 
         assert sign_in(client, "nobody", path=path).status_code == 429
 
+    def test_right_ones_are_not_counted(self, client, account, path):
+        account.is_staff = True
+        account.save()
+        answers = []
+        for password in ("wrong", PASSWORD, PASSWORD, "wrong", PASSWORD, PASSWORD, "wrong", "wrong"):
+            answers.append(sign_in(client, password=password, path=path).status_code)
+            client.logout()
+
+        assert answers == [200, 302, 302, 200, 302, 302, 200, 429]
+
     def test_they_end_when_the_answer_said_and_no_sooner(self, client, account, path, time_machine):
         for _ in range(3):
             sign_in(client, password="wrong", path=path)
@@ -107,6 +121,34 @@ class TestLimits:
         assert sign_in(client, path=path).status_code == 429
         time_machine.move_to(NOON + timedelta(seconds=wait), tick=False)
         assert sign_in(client, path=path).status_code != 429
+
+
+def test_a_wrong_attempt_of_whoever_is_signed_in_is_no_right_one(client, account, settings):
+    settings.ATTEMPTS_PER_NAME = 2
+    client.force_login(factories.Account())
+
+    answers = [sign_in(client, password="wrong", path="/admin/login/").status_code for _ in range(3)]
+
+    assert answers == [200, 200, 429]
+
+
+@pytest.mark.xdist_group("races")
+def test_of_attempts_at_once_no_more_passwords_are_looked_at(settings, monkeypatch):
+    settings.ATTEMPTS_PER_NAME, attempts = 3, 20
+    looked_at = threading.Barrier(attempts)
+
+    def is_wrong(*args):
+        # Held until all would have been looked at, had nothing been counted before.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looked_at.wait(0.5)
+        return False
+
+    monkeypatch.setattr(Account, "check_password", is_wrong)
+    account = Account(pk=1, username="anna")
+
+    forms = races.race([lambda: PasswordAgainForm(account, {"password": "guess"}).wait] * attempts)
+
+    assert forms.count(0) == 3
 
 
 def test_looking_at_the_form_is_no_attempt(client, account, settings):
@@ -134,9 +176,21 @@ def test_guesses_of_the_old_password_are_limited(client, account, settings):
     settings.ATTEMPTS_PER_NAME = 2
     client.force_login(account)
 
-    answers = [client.post("/dashboard/password/", {"old_password": "x"}).status_code for _ in range(3)]
+    answers = [client.post("/dashboard/password/", {"old_password": "x"}) for _ in range(3)]
 
-    assert answers == [200, 200, 429]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 0 < int(answers[-1]["Retry-After"]) <= 900
+    assert "Too many wrong passwords. Try it again in " in text(answers[-1])
+
+
+def test_guesses_at_the_sign_in_keep_nobody_who_is_signed_in_from_anything(client, account, settings):
+    settings.ATTEMPTS_PER_NAME = 1
+    for _ in range(2):
+        sign_in(Client(), password="wrong")
+    client.force_login(account)
+
+    new = {"new_password1": "another-horse-8", "new_password2": "another-horse-8"}
+    assert client.post("/dashboard/password/", {"old_password": PASSWORD, **new}).status_code == 302
 
 
 class TestReset:
