@@ -47,15 +47,19 @@ def create_api_key(
     *,
     allowed_networks: Sequence[str] = (),
     expires_at: datetime | None = None,
+    latest: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key of ``account``. Returns it with the raw key, which is stored nowhere.
 
-    Raises ValidationError if the account has ten active keys already.
+    Raises ValidationError if the account has ten active keys already, or if ``latest`` is given and is not, or no more,
+    what ``latest_prefix`` returns: a form that is sent twice creates one key.
     """
     raw_key, value = _new_value()
     with transaction.atomic():
         # Whoever creates a key of this account waits here, so that no two of them count nine.
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        if latest is not None and latest != latest_prefix(account):
+            raise ValidationError("Your keys have changed in the meantime. Send this again if you want one more.")
         if ApiKey.objects.active(timezone.now()).filter(account=account).count() >= LARGEST_NUMBER_OF_KEYS:
             raise ValidationError(f"An account has {LARGEST_NUMBER_OF_KEYS} active API keys at most.")
         api_key = ApiKey.objects.create(
@@ -69,15 +73,23 @@ def create_api_key(
     return api_key, raw_key
 
 
-def rotate(api_key: ApiKey) -> str:
+def latest_prefix(account: Account) -> str:
+    """Return the prefix of the key that the account created last, "" if it has none."""
+    return ApiKey.objects.filter(account=account).order_by("-pk").values_list("prefix", flat=True).first() or ""
+
+
+def rotate(api_key: ApiKey, prefix: str) -> str:
     """Give the key a new value: the old one is refused from the next request on. Returns the new raw key.
 
-    Name, limits and what was counted on it stay. Raises ValidationError for a key that is not active.
+    Name, limits and what was counted on it stay. Raises ValidationError for a key that is not active, or whose prefix
+    is not, or no more, ``prefix``: a form that is sent twice rotates once.
     """
     raw_key, value = _new_value()
     now = timezone.now()
-    if not ApiKey.objects.active(now).filter(pk=api_key.pk).update(rotated_at=now, last_used_at=None, **value):
-        raise ValidationError("This key is revoked or has expired.")
+    active = ApiKey.objects.active(now).filter(pk=api_key.pk)
+    if not active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value):
+        ended = "This key is revoked or has expired."
+        raise ValidationError("This key was rotated in the meantime." if active.exists() else ended)
     api_key.refresh_from_db()
     return raw_key
 

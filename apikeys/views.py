@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 
 from apikeys.attempts import limit_resets, limit_sign_in
 from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, latest_prefix, rotate
 from apikeys.models import Account, ApiKey
 from notpanel.api.examples import curl
 
@@ -61,7 +61,8 @@ def keys(request: HttpRequest) -> HttpResponse:
     form = ApiKeyForm(account, request.POST or None)
     if form.is_valid():
         try:
-            return _show_once(request, *create_api_key(account, **form.wishes))
+            created = create_api_key(account, **form.wishes, latest=request.POST.get("latest", ""))
+            return _show_once(request, *created)
         except ValidationError as error:
             form.add_error(None, error)
     active = ApiKey.objects.active(now).filter(account=account).order_by("-created_at")
@@ -70,6 +71,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         "form": form,
         "active": list(active),
         "ended": list(ended),
+        "latest": latest_prefix(account),
         "most": LARGEST_NUMBER_OF_KEYS,
         "general_limit": settings.RATE_LIMIT_KEY,
     }
@@ -86,7 +88,7 @@ def key(request: HttpRequest, key_id: int) -> HttpResponse:
     form = PasswordAgainForm(account, request.POST or None)
     if form.is_valid():
         try:
-            return _show_once(request, api_key, rotate(api_key))
+            return _show_once(request, api_key, rotate(api_key, request.POST.get("prefix", "")))
         except ValidationError as error:
             form.add_error(None, error)
     context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}

@@ -36,8 +36,19 @@ def shown_key(response):
     return html.unescape(re.search(r'id="raw-key">(.*?)<', response.content.decode())[1])
 
 
+def hidden(page, name):
+    """Return what the page's form sends of itself."""
+    return re.search(f'<input type="hidden" name="{name}" value="(.*?)">', page.content.decode())[1]
+
+
 def generate(client, **fields):
-    return client.post("/dashboard/api/", {"name": "shop", "password": PASSWORD, **fields})
+    latest = client.get("/dashboard/api/").context["latest"]
+    return client.post("/dashboard/api/", {"name": "shop", "password": PASSWORD, "latest": latest, **fields})
+
+
+def rotate(client, api_key, **fields):
+    path = f"/dashboard/api/{api_key.pk}/"
+    return client.post(path, {"password": PASSWORD, "prefix": hidden(client.get(path), "prefix"), **fields})
 
 
 def is_taken(raw_key, **headers):
@@ -103,6 +114,16 @@ class TestGenerate:
 
     def test_it_has_a_name(self, client):
         assert "This field is required" in generate(client, name=" ").content.decode()
+
+    def test_a_form_that_is_sent_again_makes_no_second_one(self, client):
+        sent = {"latest": hidden(client.get("/dashboard/api/"), "latest")}
+        assert is_taken(shown_key(generate(client, **sent)))
+
+        again = generate(client, **sent)
+
+        assert "Your keys have changed in the meantime." in again.content.decode()
+        assert ApiKey.objects.count() == 1
+        assert is_taken(shown_key(generate(client, latest=hidden(again, "latest"))))
 
     def test_ten_active_ones_at_most(self, client, account):
         for _ in range(LARGEST_NUMBER_OF_KEYS):
@@ -188,7 +209,7 @@ class TestRotate:
         api_key, old = key
         assert is_taken(old)
 
-        new = shown_key(client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}))
+        new = shown_key(rotate(client, api_key))
 
         assert new != old
         assert is_taken(new)
@@ -197,7 +218,7 @@ class TestRotate:
     def test_it_stays_the_same_key(self, client, key):
         api_key, _ = key
 
-        client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD})
+        rotate(client, api_key)
 
         rotated = ApiKey.objects.get()
         assert (rotated.pk, rotated.name, rotated.limit_per_minute) == (api_key.pk, "shop", 7)
@@ -209,9 +230,19 @@ class TestRotate:
     def test_the_password_is_asked_again(self, client, key, password):
         api_key, old = key
 
-        client.post(f"/dashboard/api/{api_key.pk}/", {"password": password})
+        rotate(client, api_key, password=password)
 
         assert is_taken(old)
+
+    def test_a_form_that_is_sent_again_does_not_rotate_it_again(self, client, key):
+        api_key, _ = key
+        new = shown_key(rotate(client, api_key, prefix=api_key.prefix))
+
+        again = rotate(client, api_key, prefix=api_key.prefix)
+
+        assert "This key was rotated in the meantime." in again.content.decode()
+        assert is_taken(new)
+        assert is_taken(shown_key(rotate(client, api_key, prefix=hidden(again, "prefix"))))
 
     def test_what_ended_is_not_rotated(self, client, key):
         api_key, _ = key
