@@ -13,7 +13,6 @@ from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_POST
 
 from apikeys.attempts import limit_resets, limit_sign_in
 from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm
@@ -26,7 +25,6 @@ SHOWN = 50  # keys, the latest first: revoked ones stay on the list
 sign_in = limit_sign_in(
     auth.LoginView.as_view(template_name="dashboard/sign_in.html", redirect_authenticated_user=True)
 )
-sign_out = auth.LogoutView.as_view(next_page=reverse_lazy("dashboard:sign-in"))
 password_changed = auth.PasswordChangeDoneView.as_view(template_name="dashboard/password_changed.html")
 reset_password = limit_resets(
     auth.PasswordResetView.as_view(
@@ -41,6 +39,12 @@ set_password = auth.PasswordResetConfirmView.as_view(
     template_name="dashboard/set_password.html", success_url=reverse_lazy("dashboard:password-set")
 )
 password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/password_set.html")
+
+
+def sign_out(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":  # a link elsewhere signs nobody out
+        return redirect("dashboard:overview")
+    return auth.LogoutView.as_view(next_page=reverse_lazy("dashboard:sign-in"))(request)
 
 
 class ChangePassword(auth.PasswordChangeView):
@@ -113,9 +117,10 @@ def change_key(request: HttpRequest, key_id: int) -> HttpResponse:
 
 
 @login_required
-@require_POST
 def revoke(request: HttpRequest, key_id: int) -> HttpResponse:
     """Revoke a key for good."""
+    if request.method != "POST":  # whoever had to sign in first gets here by a link
+        return redirect("dashboard:keys")
     api_key = get_object_or_404(ApiKey, pk=key_id, account=cast(Account, request.user))
     if api_key.revoke(timezone.now()):
         messages.success(request, f"{api_key} is revoked: requests with it are refused from now on.")

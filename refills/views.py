@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from apikeys.models import Account
 from notpanel import public_id
@@ -56,9 +56,10 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_POST
 def refill(request: HttpRequest) -> HttpResponse:
     """Request a refill of one order, and go back to the list."""
+    if request.method != "POST":  # whoever had to sign in first gets here by a link
+        return redirect("dashboard:orders")
     order = request.POST.get("order", "")[: public_id.LONGEST]
     [outcome] = request_refills(_account_id(request), [order])
     if isinstance(outcome, ApiError):

@@ -204,8 +204,11 @@ class TestRefillButton:
 
         assert response["Location"] == to
 
-    def test_it_is_no_link(self, client, order):
-        assert client.get("/dashboard/orders/refill/", {"order": order().pk}).status_code == 405
+    def test_a_link_requests_nothing_and_leads_to_the_list(self, client, order):
+        response = client.get("/dashboard/orders/refill/", {"order": order().pk})
+
+        assert response["Location"] == "/dashboard/orders/"
+        assert not Refill.objects.exists()
 
     def test_nothing_is_written_when_the_database_is_not_to_be_had(self, client, order, monkeypatch):
         def fail(*args):
