@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
 from apikeys.attempts import limit_resets, limit_sign_in
-from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm
+from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm, ResetPasswordForm
 from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, latest_prefix, rotate
 from apikeys.models import Account, ApiKey
 from notpanel.api.examples import curl
@@ -28,6 +28,7 @@ sign_in = limit_sign_in(
 password_changed = auth.PasswordChangeDoneView.as_view(template_name="dashboard/password_changed.html")
 reset_password = limit_resets(
     auth.PasswordResetView.as_view(
+        form_class=ResetPasswordForm,
         template_name="dashboard/reset_password.html",
         email_template_name="dashboard/reset_password.txt",
         subject_template_name="dashboard/reset_password_subject.txt",

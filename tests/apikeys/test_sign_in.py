@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
 from django.test import Client
 
 from apikeys.forms import PasswordAgainForm
@@ -194,9 +195,20 @@ def test_guesses_at_the_sign_in_keep_nobody_who_is_signed_in_from_anything(clien
     assert client.post("/dashboard/password/", {"old_password": PASSWORD, **new}).status_code == 302
 
 
+def wait_for_mail():
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
 class TestReset:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch):
+        monkeypatch.setattr("apikeys.forms.MAIL_AFTER", 0)
+
     def ask(self, client, email="anna@example.com"):
         response = client.post("/dashboard/password/reset/", {"email": email})
+        wait_for_mail()
         assert response["Location"] == "/dashboard/password/reset/sent/"
         return client.get(response["Location"]).content
 
@@ -228,6 +240,29 @@ class TestReset:
     def test_it_does_not_tell_who_has_an_account(self, client, account):
         assert self.ask(client) == self.ask(client, "nobody@example.com")
         assert len(mail.outbox) == 1
+
+    def test_the_answer_does_not_wait_for_the_mail(self, client, account, monkeypatch):
+        answered, sent_after_it = threading.Event(), []
+        monkeypatch.setattr(EmailMessage, "send", lambda message: sent_after_it.append(answered.wait(5)))
+
+        client.post("/dashboard/password/reset/", {"email": "anna@example.com"})
+        answered.set()
+        wait_for_mail()
+
+        assert sent_after_it == [True]
+
+    def test_a_mail_that_cannot_be_sent_is_in_the_log_with_the_request(self, client, account, monkeypatch, caplog):
+        def fail(message):
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(EmailMessage, "send", fail)
+
+        client.post("/dashboard/password/reset/", {"email": "anna@example.com"}, headers={"X-Request-ID": "lost-mail"})
+        wait_for_mail()
+
+        [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert record.message.startswith("Failed to send password reset email")
+        assert record.request_id == "lost-mail"
 
     def test_it_is_limited(self, client, account, settings):
         settings.ATTEMPTS_PER_NAME = 2
