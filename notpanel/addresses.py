@@ -42,11 +42,21 @@ def is_within(address: Address | None, networks: Iterable[str]) -> bool:
 
 
 def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Read an address or a network such as ``203.0.113.0/24``, of which host bits are dropped; None if it is none."""
+    """Read an address or a network such as ``203.0.113.0/24``, of which host bits are dropped; None if it is none.
+
+    What is IPv4 within IPv6 becomes IPv4, as the address of a client does. The scope of an address (``%eth0``) means
+    something on its own machine only: such a one is none.
+    """
     try:
-        return ipaddress.ip_network(text.strip(), strict=False)
+        network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
         return None
+    if isinstance(network, ipaddress.IPv6Network):
+        if network.network_address.scope_id is not None:
+            return None
+        if network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
 
 
 def _parse(text: str) -> Address | None:

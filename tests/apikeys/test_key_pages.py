@@ -161,7 +161,34 @@ class TestAllowedAddresses:
         assert "203.0.113.0/24" in client.get("/dashboard/api/").content.decode()
 
     @pytest.mark.parametrize(
-        "networks", ["somewhere", "203.0.113.0/33", "1.2.3.4 x", " ".join(f"10.0.0.{n}" for n in range(21))]
+        ("written", "network"),
+        [
+            ("::ffff:127.0.0.1", "127.0.0.1/32"),
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ],
+    )
+    def test_ipv4_within_ipv6_is_ipv4(self, client, written, network):
+        raw_key = shown_key(generate(client, allowed_networks=written))
+
+        assert ApiKey.objects.get().allowed_networks == [network]
+        assert is_taken(raw_key)
+
+    @pytest.mark.parametrize("written", ["::/0", "::ffff:127.0.0.1/95"])
+    def test_ipv6_that_holds_more_than_that_stays_ipv6(self, client, written):
+        assert not is_taken(shown_key(generate(client, allowed_networks=written)))
+
+    @pytest.mark.parametrize(
+        "networks",
+        [
+            "somewhere",
+            "203.0.113.0/33",
+            "1.2.3.4 x",
+            "fe80::1%eth0",
+            "fe80::%1/64",
+            "fe80::1%<script>",
+            " ".join(f"10.0.0.{n}" for n in range(21)),
+        ],
     )
     def test_others_are_refused(self, client, networks):
         assert "raw-key" not in generate(client, allowed_networks=networks).content.decode()
