@@ -51,4 +51,5 @@ urlpatterns = [
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
     re_path(r"^api(?:/|$)", NotFoundView.as_view()),
 ]
+handler400 = "notpanel.views.bad_request"
 handler500 = "notpanel.views.server_error"

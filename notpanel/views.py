@@ -3,7 +3,7 @@
 import sys
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 
@@ -17,6 +17,11 @@ def start(request: HttpRequest) -> HttpResponse:
     if user.is_authenticated:
         return redirect("admin:index" if user.is_staff else "dashboard:overview")
     return redirect("developers:index")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for what Django refuses to read: a form that is too large, most of all."""
+    return render(request, "400.html", status=400)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -63,6 +63,23 @@ def test_what_is_not_there_is_a_404_with_a_way_on(db, client):
     assert 'href="/"' in response.content.decode()
 
 
+def test_what_is_too_large_is_a_400_with_a_way_on(client, customer):
+    client.force_login(customer.account)
+
+    response = client.post("/dashboard/orders/list/", {"orders": "1" * 3_000_000})
+
+    assert response.status_code == 400
+    assert "What was sent is too large" in response.content.decode()
+    assert "Sign out" in response.content.decode()  # as on every page
+
+
+def test_a_host_that_is_not_ours_is_a_400(db):
+    response = Client().get("/developers/", headers={"Host": "evil.example"})
+
+    assert response.status_code == 400
+    assert "evil.example" not in response.content.decode()
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(OperationalError("no server"), 503), (redis.ConnectionError(), 503), (ValueError(), 500)]
 )

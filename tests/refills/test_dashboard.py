@@ -2,11 +2,13 @@
 
 import re
 from datetime import timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
+from gunicorn.config import Config
 
 from orders.models import Order
 from refills.models import Refill, Status
@@ -132,6 +134,12 @@ class TestOrders:
         order()
 
         assert client.get("/dashboard/orders/", {"q": reference, "before": reference}).status_code == 200
+
+    def test_a_link_that_fits_the_field_fits_the_line_of_a_request(self, client):
+        longest = int(re.search(r'name="q".* maxlength="(\d+)"', client.get("/dashboard/orders/").content.decode())[1])
+        query = {"status": "in_progress", "q": "/" * longest, "before": "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"}
+
+        assert len(f"GET /dashboard/orders/?{urlencode(query)} HTTP/1.1") <= Config().limit_request_line
 
     def test_anothers_order_is_not_found(self, client):
         assert self.rows(client, q=factories.Order().pk) == []
