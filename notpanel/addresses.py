@@ -2,10 +2,11 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.core.exceptions import MiddlewareNotUsed
+from django.http import HttpRequest, HttpResponse
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -24,6 +25,19 @@ def client_address(request: HttpRequest) -> Address | None:
     while hops and _is_trusted(peer) and (hop := _parse(hops.pop())):
         peer = hop
     return peer
+
+
+def believe_proxies_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """The middleware that takes X-Forwarded-Proto from all but ``TRUSTED_PROXIES``: Django believes it of anybody."""
+    if not settings.TRUSTED_PROXIES:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not _is_trusted(_parse(request.META.get("REMOTE_ADDR", ""))):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
+        return get_response(request)
+
+    return respond
 
 
 def counted_address(request: HttpRequest) -> str:

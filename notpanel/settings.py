@@ -216,6 +216,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "notpanel.requestlog.middleware",
+    "notpanel.addresses.believe_proxies_only",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -1,5 +1,7 @@
 """The front door, the pages of what went wrong, and what every page is sent with."""
 
+import ipaddress
+
 import pytest
 import redis
 from django.db import OperationalError
@@ -109,3 +111,14 @@ def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
     factories.Account._meta.model.objects.update(is_active=False)
 
     assert client.get("/dashboard/")["Location"].startswith("/dashboard/sign-in/")
+
+
+@pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.7", 301)])
+def test_only_a_trusted_proxy_is_believed_that_a_page_came_by_tls(db, settings, peer, status):
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.SECURE_SSL_REDIRECT = True
+
+    response = Client(REMOTE_ADDR=peer).get("/developers/", headers={"X-Forwarded-Proto": "https"})
+
+    assert response.status_code == status
