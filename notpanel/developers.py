@@ -1,7 +1,7 @@
 """The API's public pages, made from the registry of actions: they know no app but through what urls.py hands them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from notpanel.api import errors, examples, openapi
 from notpanel.api.actions import LARGEST_BATCH, Action
+from notpanel.api.errors import ApiError
 from notpanel.api.view import LARGEST_BODY
 
 # Given an account's id: its own ids, by the id of the examples that each is shown instead of.
@@ -59,7 +60,12 @@ class Developers:
         return self._render(
             request,
             "action",
-            {"action": action, "examples": shown, "shared_errors": openapi.errors_of(action)[len(action.errors) :]},
+            {
+                "action": action,
+                "examples": shown,
+                "errors": _rows(action.errors, action),
+                "shared_errors": _rows(openapi.errors_of(action)[len(action.errors) :], action),
+            },
         )
 
     def reference(self, request: HttpRequest) -> HttpResponse:
@@ -94,12 +100,12 @@ class Developers:
                 "key": settings.RATE_LIMIT_KEY,
                 "tiers": settings.RATE_LIMIT_TIERS,
             },
-            "refill_limit": settings.REFILL_LIMIT,
             "largest_batch": LARGEST_BATCH,
             "largest_body": LARGEST_BODY // 1024,
-            "all_errors": openapi.SHARED_ERRORS,
-            "errors_of_keys": (errors.InvalidApiKey, errors.AccountSuspended),
-            "errors_of_limits": (errors.RateLimitExceeded,),
+            "all_errors": _rows(openapi.SHARED_ERRORS),
+            "errors_of_keys": _rows((errors.InvalidApiKey, errors.AccountSuspended)),
+            "errors_of_limits": _rows((errors.RateLimitExceeded,)),
+            "limit_headers": {**openapi.RATE_LIMIT_HEADERS, **openapi.HEADERS_OF[429]},
         }
         return render(request, f"developers/{name}.html", shared | context)
 
@@ -107,6 +113,18 @@ class Developers:
 def api_url(request: HttpRequest) -> str:
     """Return the address of the API as this visitor would write it."""
     return request.build_absolute_uri(reverse("api-v2"))
+
+
+def _rows(found: Iterable[type[ApiError]], action: Action | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a table of errors, those of an action with the names of its parameters."""
+    return [
+        {
+            "status": error.status,
+            "text": action.text_of(error) if action else error.example_text(),
+            "cause": error.cause,
+        }
+        for error in found
+    ]
 
 
 def _with_own_ids(text: str, own: Mapping[str, str]) -> str:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.conf import settings
+
 from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
 from notpanel.api.errors import ApiError, BothGiven, MissingParameter, TooMany
 from notpanel.api.examples import NEW_REFILL, ORDER, REFILL, UNKNOWN_ORDER, UNKNOWN_REFILL
@@ -52,7 +54,8 @@ ACTIONS = (
         title="Request refill",
         summary=(
             "Creates a refill request against a completed or partial order. Refills are subject to a per-order cap "
-            "(3 by default) and a single in-flight constraint — only one pending refill per order at a time."
+            f"({settings.REFILL_LIMIT} by default) and a single in-flight constraint — only one pending refill per "
+            "order at a time."
         ),
         parameters=(
             Parameter("order", "string", "Single-order ID. Either order or orders is required, not both."),

@@ -1,5 +1,7 @@
 """The refusals of a refill, in the order in which they are judged (request-refill.txt, "Common errors")."""
 
+from django.conf import settings
+
 from notpanel.api.errors import ApiError
 from orders.errors import OrderNotFound
 
@@ -28,7 +30,7 @@ class RefillAlreadyPending(ApiError):
 class RefillLimitReached(ApiError):
     message = "Refill limit reached ({limit} per order)"
     cause = "Per-order cap exhausted."
-    example = {"limit": 3}
+    example = {"limit": settings.REFILL_LIMIT}
 
 
 REFUSALS = (

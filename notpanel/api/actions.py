@@ -103,3 +103,18 @@ class Action:
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
     prepared: bool = False  # the handler returns Prepared: it may be compressed, and whoever has it already gets a 304
+
+    @property
+    def required(self) -> tuple[Parameter, Parameter]:
+        """What every request of the action has, beside ``parameters``."""
+        return (
+            Parameter("key", "string", "Your API key."),
+            Parameter("action", "string", f'Must be the literal string "{self.name}".'),
+        )
+
+    def text_of(self, error: type[ApiError]) -> str:
+        """Return the text of an error as the action's documentation shows it: with the names of its parameters."""
+        if not self.parameters:
+            return error.example_text()
+        one, many = self.parameters
+        return error.example_text(name=one.name, one=one.name, many=many.name)

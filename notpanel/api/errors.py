@@ -29,7 +29,6 @@ class ApiError(Exception):
     message: ClassVar[str]
     cause: ClassVar[str]
     example: ClassVar[dict[str, object]] = {}
-    do_not_call_in_templates: ClassVar[bool] = True  # the developers' pages list the classes
 
     def __init__(self, *, headers: dict[str, str] | None = None, **figures: object) -> None:
         self.text = self.message.format(**figures)
@@ -37,9 +36,9 @@ class ApiError(Exception):
         super().__init__(self.text)
 
     @classmethod
-    def example_text(cls) -> str:
-        """Return the text as the documentation shows it."""
-        return cls.message.format(**cls.example)
+    def example_text(cls, **figures: object) -> str:
+        """Return the text as the documentation shows it, with ``figures`` in place of those of the example."""
+        return cls.message.format(**{**cls.example, **figures})
 
 
 class RateLimitExceeded(ApiError):

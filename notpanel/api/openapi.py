@@ -29,6 +29,9 @@ SHARED_ERRORS: tuple[type[ApiError], ...] = (
     errors.InternalServerError,
 )
 
+# These are about the parameters that an action has beside the required ones.
+OF_PARAMETERS = (errors.MissingParameter, errors.BothGiven, errors.TooMany)
+
 # Scalars are read as text; blank ones count as missing.
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": r"\S"}
 _IDS: Schema = {
@@ -44,15 +47,21 @@ Headers = Mapping[str, tuple[str, str]]  # what each says, and its type
 
 _NONE: Headers = {}
 _REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: yours, if you sent one.", "string")}
-_RATE_LIMIT_HEADERS = {
-    "X-RateLimit-Limit": ("Requests a minute of the limit with the least left.", "integer"),
-    "X-RateLimit-Remaining": ("What is left of it.", "integer"),
-    "X-RateLimit-Reset": ("When it begins anew, in Unix seconds.", "integer"),
-    "X-RateLimit-Tier-Remaining": ("What is left of the limit of the account.", "integer"),
+RATE_LIMIT_HEADERS = {
+    "X-RateLimit-Limit": ("The limit that has the least left, in requests a minute.", "integer"),
+    "X-RateLimit-Remaining": ("What is left of it in this window.", "integer"),
+    "X-RateLimit-Reset": ("When its next window begins, in Unix seconds.", "integer"),
+    "X-RateLimit-Tier-Remaining": ("What is left of the limit of your account.", "integer"),
 }
-_HEADERS_OF_429 = {
-    "X-RateLimit-DeniedBy": ("The limit that is spent: ip, key or tier.", "string"),
-    "Retry-After": ("Seconds to wait.", "integer"),
+_RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: the seconds to wait.", "integer")}
+# What an error has beside, by its status.
+HEADERS_OF: Mapping[int, Headers] = {
+    405: {"Allow": ("The methods that are taken.", "string")},
+    429: {
+        "X-RateLimit-DeniedBy": ("On a 429: the limit that is spent, ip, key or tier.", "string"),
+        **_RETRY_AFTER,
+    },
+    503: _RETRY_AFTER,
 }
 # Of the actions that are prepared.
 _IF_NONE_MATCH: Schema = {
@@ -121,14 +130,16 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
 
 def request_schema(action: Action) -> dict[str, Any]:
     """Return the JSON Schema of a request's body."""
-    key = {"type": "string", "description": "Your API key."}
-    name = {"type": "string", "const": action.name, "description": f"Must be the literal string “{action.name}”."}
+    key, name = action.required
     schema: dict[str, Any] = {
         "type": "object",
         "title": action.title,
         "description": action.summary,
-        "properties": {"key": key, "action": name},
-        "required": ["key", "action"],
+        "properties": {
+            key.name: {"type": key.type, "description": key.description},
+            name.name: {"type": name.type, "const": action.name, "description": name.description},
+        },
+        "required": [key.name, name.name],
     }
     if action.parameters:
         one, many = action.parameters
@@ -152,12 +163,13 @@ def request_schema(action: Action) -> dict[str, Any]:
 def errors_of(action: Action) -> list[type[ApiError]]:
     """Return all that an action may answer with instead: its own errors, then the shared ones that it did not list."""
     own = list(action.errors)
-    return own + [error for error in SHARED_ERRORS if error not in own]
+    others = own if action.parameters else OF_PARAMETERS
+    return own + [error for error in SHARED_ERRORS if error not in others]
 
 
 def _responses(actions: list[Action]) -> dict[str, Any]:
     by_status: dict[int, list[type[ApiError]]] = {}
-    for error in dict.fromkeys(error for action in actions for error in errors_of(action)):
+    for error in dict.fromkeys([*(error for action in actions for error in action.errors), *SHARED_ERRORS]):
         by_status.setdefault(error.status, []).append(error)
     answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in actions]
     return {
@@ -169,14 +181,14 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
         ),
         "304": {
             "description": "The answer is the one whose ETag you sent as If-None-Match. There is no body.",
-            "headers": _headers(_REQUEST_ID, _RATE_LIMIT_HEADERS | _HEADERS_OF_PREPARED),
+            "headers": _headers(_REQUEST_ID, RATE_LIMIT_HEADERS | _HEADERS_OF_PREPARED),
         },
         **{
             str(status): _response(
                 found[0].cause if len(found) == 1 else "It was refused: error says why.",
                 {"$ref": "#/components/schemas/Error"},
                 {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
-                _HEADERS_OF_429 if status == 429 else _NONE,
+                HEADERS_OF.get(status, _NONE),
             )
             for status, found in sorted(by_status.items())
         },
@@ -188,7 +200,7 @@ def _response(
 ) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": _headers({**_REQUEST_ID, **required}, {**_RATE_LIMIT_HEADERS, **optional}),
+        "headers": _headers({**_REQUEST_ID, **required}, {**RATE_LIMIT_HEADERS, **optional}),
         "content": {"application/json": {"schema": schema, "examples": shown}},
     }
 

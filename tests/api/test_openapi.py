@@ -55,6 +55,16 @@ def test_every_error_of_every_action_is_in_it_under_its_status(document):
         assert example["value"] == {"error": error.example_text()}
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [("405", {"Allow"}), ("429", {"X-RateLimit-DeniedBy", "Retry-After"}), ("503", {"Retry-After"})],
+)
+def test_an_error_has_the_headers_that_go_with_its_status(document, status, headers):
+    found = document["paths"]["/api/v2"]["post"]["responses"][status]["headers"]
+
+    assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
+
+
 def test_its_examples_follow_its_schemas(document):
     operation = document["paths"]["/api/v2"]["post"]
     names = dict(zip([action.name for action in ACTIONS], document["components"]["schemas"], strict=False))

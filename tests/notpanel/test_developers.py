@@ -1,7 +1,10 @@
 """The developers' pages: made from the registry, and true to the customer's page of the refill."""
 
 import html
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -53,7 +56,7 @@ class TestAction:
     def test_its_errors_are_listed_with_status_and_cause_in_their_order(self, client, db, action):
         page = text(client.get(f"/developers/{action.name}/"))
 
-        rows = [f'{e.status} {{"error":"{e.example_text()}"}} {e.cause}' for e in action.errors]
+        rows = [f'{e.status} {{"error":"{action.text_of(e)}"}} {e.cause}' for e in action.errors]
         assert all(row in page for row in rows)
         assert sorted(rows, key=page.index) == rows
 
@@ -67,6 +70,41 @@ class TestAction:
             assert "YOUR_API_KEY" in program
             assert action.name in program
         assert response.content.decode().count("data-response") == len(action.examples)
+
+
+@pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
+def test_what_is_wrong_with_parameters_is_told_of_those_that_the_action_has(client, db, action):
+    page = text(client.get(f"/developers/{action}/"))
+
+    told = re.findall(r'"error":"((?:Missing|Provide|Too many) .*?)"', page)
+    one = {"refill_status": "refill"}.get(action, "order")
+    assert told == (
+        []
+        if action == "services"
+        else [
+            f"Missing required parameter: {one}",
+            f"Provide either {one} or {one}s, not both",
+            f"Too many {one}s (100 at most)",
+        ]
+    )
+
+
+def test_the_cap_of_refills_is_the_one_that_is_set():
+    code = (
+        "import django; django.setup()\n"
+        "from notpanel.urls import ACTIONS\n"
+        "print(ACTIONS[0].summary, *(error.example_text() for error in ACTIONS[0].errors))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"REFILL_LIMIT": "5", "DJANGO_SETTINGS_MODULE": "notpanel.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "(5 by default)" in run.stdout
+    assert "Refill limit reached (5 per order)" in run.stdout
 
 
 class TestRefill:
@@ -183,6 +221,17 @@ def test_the_limits_are_those_that_are_set(client, db, settings):
     assert "ip 321 " in page
     assert "key 123 " in page
     assert "tier : reseller 22 " in page
+
+
+def test_the_headers_of_limits_are_those_of_openapi(client, db):
+    page = text(client.get("/developers/rate-limits/"))
+    responses = client.get("/api/openapi.json").json()["paths"]["/api/v2"]["post"]["responses"]
+
+    headers = responses["429"]["headers"]
+    del headers["X-Request-ID"]
+    assert len(headers) == 6
+    for name, header in headers.items():
+        assert f"{name} {header['description']}" in page
 
 
 def test_the_errors_of_every_request_are_listed(client, db):
