@@ -11,7 +11,7 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_safe
 
 from notpanel.api import errors, examples, openapi
-from notpanel.api.actions import LARGEST_BATCH, Action
+from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Parameters
 from notpanel.api.errors import ApiError
 from notpanel.api.view import LARGEST_BODY
 
@@ -49,12 +49,14 @@ class Developers:
         for example in action.examples:
             parameters = {name: _with_own_ids(value, own) for name, value in example.parameters.items()}
             sent = {"key": examples.YOUR_API_KEY, "action": action.name, **parameters}
+            is_own = parameters != example.parameters
+            response = _answer(action, request, parameters) if is_own and action.shown_live else example.response
             shown.append(
                 {
                     "title": example.title,
                     "parameters": parameters,
                     "programs": examples.in_every_language(api_url(request), sent),
-                    "response": _with_own_ids(json.dumps(example.response, indent=2), own),
+                    "response": _with_own_ids(json.dumps(response, indent=2), own),
                 }
             )
         return self._render(
@@ -125,6 +127,16 @@ def _rows(found: Iterable[type[ApiError]], action: Action | None = None) -> list
         }
         for error in found
     ]
+
+
+def _answer(action: Action, request: HttpRequest, parameters: Mapping[str, str]) -> Any:
+    """Return what the action answers to the visitor, without a key: nothing that only reads looks at it."""
+    user: Any = request.user
+    visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
+    try:
+        return action.handler(visitor, Parameters(parameters))
+    except ApiError as error:
+        return {"error": error.text}
 
 
 def _with_own_ids(text: str, own: Mapping[str, str]) -> str:

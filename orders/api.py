@@ -111,6 +111,7 @@ ACTIONS = (
         ),
         schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, ERROR]}}]},
         handler=status,
+        shown_live=True,
     ),
     Action(
         name="services",

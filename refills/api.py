@@ -6,7 +6,14 @@ from django.conf import settings
 
 from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
 from notpanel.api.errors import ApiError, BothGiven, MissingParameter, TooMany
-from notpanel.api.examples import NEW_REFILL, ORDER, REFILL, UNKNOWN_ORDER, UNKNOWN_REFILL
+from notpanel.api.examples import (
+    ANOTHER_REFILLABLE_ORDER,
+    NEW_REFILL,
+    REFILL,
+    REFILLABLE_ORDER,
+    UNKNOWN_ORDER,
+    UNKNOWN_REFILL,
+)
 from notpanel.api.schemas import ERROR, record, row
 from notpanel.public_id import parse
 from orders.errors import OrderNotFound
@@ -68,11 +75,14 @@ ACTIONS = (
         ),
         errors=(*REFUSALS, MissingParameter, BothGiven, TooMany),
         examples=(
-            Example("One order", {"order": ORDER}, {"refill": NEW_REFILL}),
+            Example("One order", {"order": REFILLABLE_ORDER}, {"refill": NEW_REFILL}),
             Example(
                 "Several orders",
-                {"orders": f"{ORDER},{UNKNOWN_ORDER}"},
-                [{"order": ORDER, "refill": NEW_REFILL}, {"order": UNKNOWN_ORDER, "error": OrderNotFound.message}],
+                {"orders": f"{ANOTHER_REFILLABLE_ORDER},{UNKNOWN_ORDER}"},
+                [
+                    {"order": ANOTHER_REFILLABLE_ORDER, "refill": NEW_REFILL},
+                    {"order": UNKNOWN_ORDER, "error": OrderNotFound.message},
+                ],
             ),
         ),
         schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", ERROR)]}}]},
@@ -105,5 +115,6 @@ ACTIONS = (
         ),
         schema={"oneOf": [STATE, {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", ERROR)]}}]},
         handler=refill_status,
+        shown_live=True,
     ),
 )

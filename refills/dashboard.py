@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from apikeys.models import ApiKey
-from notpanel.api.examples import ORDER, REFILL
+from notpanel.api.examples import ANOTHER_REFILLABLE_ORDER, ORDER, REFILL, REFILLABLE_ORDER
 from notpanel.public_id import PublicIdQuerySet, parse
 from orders.models import DELIVERED, Order
 from refills.models import IN_FLIGHT, SETTLED, Refill
@@ -91,15 +91,19 @@ def refills_of(account_id: int, *, status: str = "", search: str = "") -> Public
 
 
 def own_ids(account_id: int, now: datetime) -> dict[str, str]:
-    """Return an order and a refill of the account, each by the id of the examples that it is shown instead of.
+    """Return orders and a refill of the account, each by the id of the examples that it is shown instead of.
 
-    The order is one that may be refilled now, if there is one among the latest that were delivered.
+    The orders that may be refilled now are two, if there are two among the latest that were delivered; of a single one
+    both examples hold the same.
     """
-    latest = orders_of(account_id).filter(status__in=DELIVERED).order_by("-created_at", "-pk")[:TRIED_FOR_EXAMPLE]
-    orders = order_rows(latest, now)
+    orders = orders_of(account_id).order_by("-created_at", "-pk")
+    delivered = order_rows(orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
+    refillable = [row.order.id for row in delivered if row.refusal is None]
     own = {}
-    if orders:
-        own[ORDER] = next((row.order.id for row in orders if row.refusal is None), orders[0].order.id)
+    if latest := orders.values_list("pk", flat=True).first():
+        own[ORDER] = latest
+    if refillable:
+        own[REFILLABLE_ORDER], own[ANOTHER_REFILLABLE_ORDER] = (refillable * 2)[:2]
     if refill := Refill.objects.filter(account=account_id).order_by("-created_at", "-pk").values_list("pk").first():
         [own[REFILL]] = refill
     return own

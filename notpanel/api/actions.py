@@ -102,6 +102,7 @@ class Action:
     examples: tuple[Example, ...]
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
+    shown_live: bool = False  # the developers' pages show what the handler answers of the visitor's own: it only reads
     prepared: bool = False  # the handler returns Prepared: it may be compressed, and whoever has it already gets a 304
 
     @property

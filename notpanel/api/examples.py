@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 YOUR_API_KEY = "YOUR_API_KEY"
-# To whoever is signed in ids of their own are shown instead of the first two.
+# To whoever is signed in ids of their own are shown instead: an order and a refill, and orders that may be refilled.
 ORDER, REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC", "ref_01HG9XAZQM7C2V4K8R5T1W9YDE"
+REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "ord_01HG9X7KJP4NV8QZ2M6T3W5YBF"
+# Nobody has these.
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
 FORM = "application/x-www-form-urlencoded"

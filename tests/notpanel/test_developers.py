@@ -1,13 +1,17 @@
 """The developers' pages: made from the registry, and true to the customer's page of the refill."""
 
 import html
+import json
 import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
+from notpanel.api.examples import UNKNOWN_ORDER
 from notpanel.urls import ACTIONS
 from refills.models import Refill
 from tests import factories
@@ -32,6 +36,13 @@ def programs(response):
     """Return the examples of a page: the language and the program of each."""
     found = re.findall(r'<code data-language="(\w+)">(.*?)</code>', response.content.decode(), re.DOTALL)
     return [(language, html.unescape(program)) for language, program in found]
+
+
+def responses(response):
+    """Return the responses that are printed beside the examples."""
+    return [
+        html.unescape(text) for text in re.findall(r"data-response>(.*?)</code>", response.content.decode(), re.DOTALL)
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -178,32 +189,63 @@ class TestSignedIn:
         client.force_login(customer.account)
         return lambda name: client.get(f"/developers/{name}/")
 
-    def test_the_examples_hold_an_order_of_ones_own_that_may_be_refilled(self, page, customer):
-        wanted = factories.Order(account=customer.account)
-        busy = factories.Order(account=customer.account, created_at=wanted.created_at)
-        factories.Refill(order=busy)
+    def test_each_example_holds_an_order_of_ones_own_that_may_be_refilled(self, page, customer):
+        older, newer = (
+            factories.Order(account=customer.account, created_at=timezone.now() - timedelta(days=days))
+            for days in (20, 10)
+        )
+        factories.Refill(order=factories.Order(account=customer.account))
+        factories.Order(account=customer.account, status="in_progress")
         factories.Order()
 
-        shown = programs(page("refill"))
+        shown = [program for _, program in programs(page("refill"))]
 
-        assert all(wanted.pk in program for _, program in shown)
-        assert page("refill").content.decode().count(f"{wanted.pk}&quot;,\n    &quot;refill&quot;") == 1
+        assert all(newer.pk in program for program in shown[:4])
+        assert all(older.pk in program for program in shown[4:])
+        assert json.loads(responses(page("refill"))[1])[0]["order"] == older.pk
 
-    def test_the_examples_hold_a_refill_of_ones_own(self, page, customer):
-        refill = factories.Refill(order__account=customer.account)
+    def test_of_a_single_one_both_hold_the_same(self, page, customer):
+        order = factories.Order(account=customer.account)
+
+        assert all(order.pk in program for _, program in programs(page("refill")))
+
+    def test_whoever_has_none_sees_the_general_example(self, page, customer):
+        factories.Order(account=customer.account, status="in_progress")
+
+        assert all("ord_01HG9X7KJP4N" in program for _, program in programs(page("refill")))
+
+    def test_the_status_of_ones_latest_order_is_the_real_one(self, page, customer):
+        factories.Order(account=customer.account, created_at=timezone.now() - timedelta(days=20))
+        order = factories.Order(account=customer.account, status="partial", charge="1.25", start_count=None, remains=7)
+        factories.Order()
+
+        shown = page("status")
+
+        state = {"status": "partial", "charge": "1.25", "start_count": None, "remains": "7", "currency": "USD"}
+        one, several = map(json.loads, responses(shown))
+        assert one == state
+        assert several == {order.pk: state, UNKNOWN_ORDER: {"error": "Order not found"}}
+        assert all(order.pk in program for _, program in programs(shown))
+
+    def test_the_status_of_ones_latest_refill_is_the_real_one(self, page, customer):
+        refill = factories.Refill(order__account=customer.account, status="approved")
         factories.Refill()
 
-        assert all(refill.pk in program for _, program in programs(page("refill_status")))
+        shown = page("refill_status")
 
-    def test_whoever_has_no_order_sees_the_general_example(self, page):
-        assert all("ord_01HG9X7KJP4N" in program for _, program in programs(page("refill")))
+        one, several = map(json.loads, responses(shown))
+        assert one == {"status": "approved"}
+        assert several[0] == {"refill": refill.pk, "status": "approved"}
+        assert all(refill.pk in program for _, program in programs(shown))
 
     def test_a_page_takes_few_statements(self, page, customer, django_assert_max_num_queries):
         for order in factories.Order.create_batch(30, account=customer.account):
             factories.Refill(order=order, status="completed")
         assert Refill.objects.count() == 30
 
-        with django_assert_max_num_queries(5):  # the session, the account, the orders, their refills, a refill
+        with django_assert_max_num_queries(
+            6
+        ):  # the session, the account, the orders, their refills, an order, a refill
             page("refill")
 
     def test_there_is_a_box_to_try_it(self, page, client):
