@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
+from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
 from notpanel.api import errors, examples, openapi
@@ -109,7 +110,10 @@ class Developers:
             "errors_of_limits": _rows((errors.RateLimitExceeded,)),
             "limit_headers": {**openapi.RATE_LIMIT_HEADERS, **openapi.HEADERS_OF[429]},
         }
-        return render(request, f"developers/{name}.html", shared | context)
+        response = render(request, f"developers/{name}.html", shared | context)
+        if request.user.is_authenticated:  # nothing of theirs is kept
+            add_never_cache_headers(response)
+        return response
 
 
 def api_url(request: HttpRequest) -> str:

@@ -1,5 +1,6 @@
 """A customer's day: keys, refills, and the pages that teach the API, in a real browser."""
 
+import ast
 import json
 import re
 import shutil
@@ -140,34 +141,39 @@ def like(value):
 
 
 class TestExamples:
-    """Of the refill page, exactly as they stand there once one's key is typed into the page."""
+    """Of each action, exactly as they stand on its page once one's key is typed into it, one after the other."""
 
+    # What runs a program, and what reads what it prints.
     RUN = {
-        "curl": ["bash", "-c"],
-        "JavaScript": ["node", "--input-type=module", "-e"],
-        "Python": [sys.executable, "-c"],
+        "curl": (["bash", "-c"], json.loads),
+        "JavaScript": (["node", "--input-type=module", "-e"], lambda text: json.loads(as_json(text))),
+        "Python": ([sys.executable, "-c"], ast.literal_eval),
     }
 
     @pytest.mark.parametrize("language", RUN)
-    @pytest.mark.parametrize("number", [0, 1])
-    def test_it_gets_the_response_that_is_printed_beside_it(self, page, customer, language, number):
-        if shutil.which(self.RUN[language][0]) is None:
-            pytest.skip(f"there is no {self.RUN[language][0]} on the PATH")
-        factories.Order(account=customer.account)
-        page.goto("/developers/refill/")
+    @pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
+    def test_they_get_the_responses_that_are_printed_beside_them(self, page, customer, language, action):
+        program, read = self.RUN[language]
+        if shutil.which(program[0]) is None:
+            pytest.skip(f"there is no {program[0]} on the PATH")
+        # The service that the page of services shows.
+        service = factories.Service(id=1, name="Followers, refilled for 30 days")
+        factories.Order.create_batch(2, account=customer.account, service=service, remains=None)
+        factories.Refill(order__account=customer.account, order__service=service, status="approved")
+        page.goto(f"/developers/{action}/")
         page.get_by_label("Key").fill(customer.raw_key)
-        example = page.locator("section.example").nth(number)
-        program = example.locator(f"code[data-language={language}]").text_content()
-        printed = json.loads(example.locator("code[data-response]").text_content())
-        assert customer.raw_key in program
 
-        answer = shell([*self.RUN[language], program])
+        for example in page.locator("section.example").all():
+            text = example.locator(f"code[data-language={language}]").text_content()
+            printed = json.loads(example.locator("code[data-response]").text_content())
+            assert customer.raw_key in text
+            assert like(read(shell([*program, text]))) == like(printed)
+        assert Refill.objects.count() == (3 if action == "refill" else 1)
 
-        if language != "curl":  # they print it as the language writes it
-            answer = answer.replace("'", '"')
-            answer = re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', answer)
-        assert like(json.loads(answer)) == like(printed)
-        assert Refill.objects.count() == 1
+
+def as_json(text):
+    """Return as JSON what node prints of an object."""
+    return re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', text.replace("'", '"'))
 
 
 class TestTryIt:
@@ -192,6 +198,20 @@ class TestTryIt:
         expect(page.get_by_label("Key")).to_have_value("")
         assert customer.raw_key not in page.url
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+
+    def test_a_page_that_the_browser_keeps_to_go_back_to_has_no_key(self, page, customer):
+        page.goto("/developers/services/")
+        before = page.locator("main").inner_text()
+        page.get_by_label("Key").fill(customer.raw_key)
+        page.get_by_role("button", name="Send the request").click()
+        expect(page.locator("[data-answer-status]")).to_have_text("200")
+        assert customer.raw_key in page.locator("main").inner_text()
+
+        # Playwright's browser keeps none: the page is told what one is told that is kept.
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+
+        expect(page.get_by_label("Key")).to_have_value("")
+        assert page.locator("main").inner_text() == before
 
 
 def test_copy(page, customer):

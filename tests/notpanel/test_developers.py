@@ -248,6 +248,17 @@ class TestSignedIn:
         ):  # the session, the account, the orders, their refills, an order, a refill
             page("refill")
 
+    @pytest.mark.parametrize("name", ["refill", "rate-limits", "reference"])
+    def test_nothing_keeps_them(self, page, client, name):
+        response = page(name)
+        assert "no-store" in response["Cache-Control"]
+        assert "Cookie" in response["Vary"]
+
+        client.logout()
+        general = page(name)
+        assert "Cache-Control" not in general
+        assert "Cookie" in general["Vary"]
+
     def test_there_is_a_box_to_try_it(self, page, client):
         assert "data-try-it" in page("refill").content.decode()
         client.logout()

@@ -58,6 +58,13 @@ if (form) {
       form.querySelector("[data-answer]").hidden = false;
     }
   });
+  // A browser may keep the page as it was, to go back to it: without the key.
+  addEventListener("pagehide", () => {
+    key.value = "";
+    for (const [code, text] of examples) code.textContent = text;
+    for (const name of ["status", "headers", "body"]) show(name, "");
+    form.querySelector("[data-answer]").hidden = true;
+  });
   form.hidden = false;
 }
 
