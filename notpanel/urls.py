@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path, re_path
 from django.utils import timezone
+from django.views.generic import RedirectView
 
 import apikeys.views
 import notpanel.views
@@ -47,6 +48,8 @@ urlpatterns = [
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", limit_sign_in(admin.site.login)),
+    # The admin's own form would take any number of guesses of the old password.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
     re_path(r"^api(?:/|$)", NotFoundView.as_view()),

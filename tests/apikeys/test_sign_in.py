@@ -185,6 +185,13 @@ def test_guesses_of_the_old_password_are_limited(client, account, settings):
     assert "Too many wrong passwords. Try it again in " in text(answers[-1])
 
 
+def test_staff_change_theirs_on_the_same_page(client, staff):
+    client.force_login(staff)
+
+    assert client.get("/admin/password_change/")["Location"] == "/dashboard/password/"
+    assert client.post("/admin/password_change/", {"old_password": "guess"})["Location"] == "/dashboard/password/"
+
+
 def test_guesses_at_the_sign_in_keep_nobody_who_is_signed_in_from_anything(client, account, settings):
     settings.ATTEMPTS_PER_NAME = 1
     for _ in range(2):
