@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from apikeys.keys import create_api_key
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
@@ -269,3 +270,51 @@ def test_the_error_of_a_form_is_told_to_all(page, customer):
     expect(password).to_have_attribute("aria-invalid", "true")
     described = password.get_attribute("aria-describedby")
     expect(page.locator(f"#{described.split()[-1]}")).to_have_text("This is not your password.")
+
+
+@pytest.mark.parametrize("width", [390, 768, 1024, 1280])
+class TestNothingLiesBesideTheView:
+    """What a page is for is in sight without scrolling sideways, however long a name is."""
+
+    @pytest.fixture
+    def page(self, page, width):
+        page.set_viewport_size({"width": width, "height": 900})
+        return page
+
+    def assert_in_view(self, page, *found):
+        view = page.locator("main").bounding_box()
+        for each in found:
+            box = each.bounding_box()
+            assert box["x"] >= view["x"]
+            assert box["x"] + box["width"] <= view["x"] + view["width"]
+
+    def test_the_refill_button(self, page, customer):
+        factories.Order(account=customer.account, link=f"https://example.com/{'a' * 300}", service__name="W" * 255)
+        page.goto("/dashboard/orders/")
+
+        self.assert_in_view(
+            page, page.get_by_text("completed", exact=True).last, page.get_by_role("button", name="Refill order")
+        )
+
+    @pytest.mark.parametrize("path", ["/dashboard/", "/dashboard/refills/"])
+    def test_the_status_of_a_refill(self, page, customer, path):
+        refill = factories.Refill(order__account=customer.account, order__service__name="W" * 255)
+        page.goto(path)
+
+        row = page.get_by_role("row", name=refill.pk)
+        self.assert_in_view(page, row.get_by_text("pending", exact=True), *row.get_by_role("cell").all())
+
+    def test_the_result_of_a_pasted_list(self, page, customer):
+        order = factories.Order(account=customer.account)
+        page.goto("/dashboard/orders/list/")
+        page.get_by_label("Ids or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
+        page.get_by_role("button", name="Request refills").click()
+
+        self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))
+
+    def test_the_link_to_a_key(self, page, customer):
+        networks = ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64"]
+        key, _ = create_api_key(customer.account, "w" * 80, allowed_networks=networks)
+        page.goto("/dashboard/api/")
+
+        self.assert_in_view(page, page.get_by_role("link", name=f"Manage {key}"))

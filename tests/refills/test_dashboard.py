@@ -106,6 +106,12 @@ class TestOrders:
 
         assert [row.attempts_left for row in self.rows(client)] == [left]
 
+    @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
+    def test_one_that_was_not_delivered_has_no_refills_left(self, client, order, status):
+        order(status=status)
+
+        assert 'data-label="Refills left">–<' in client.get("/dashboard/orders/").content.decode()
+
     def test_one_that_would_be_refused_has_the_reason_in_place_of_the_button(self, client, order):
         order(status="processing")
 
