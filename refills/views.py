@@ -18,6 +18,7 @@ from notpanel import public_id
 from notpanel.api.actions import LARGEST_BATCH
 from notpanel.api.errors import ApiError, TooMany
 from notpanel.slices import slice_of
+from orders.errors import OrderNotFound
 from orders.models import Status as OrderStatus
 from refills import dashboard
 from refills.models import Status
@@ -87,9 +88,9 @@ def refill_list(request: HttpRequest) -> HttpResponse:
         return render(request, "dashboard/refill_list.html", context, status=400)
     outcomes = request_refills(_account_id(request), ids)
     context["results"] = [
-        {"order": order, "error": outcome.text}
+        {"order": order, "found": not isinstance(outcome, OrderNotFound), "error": outcome.text}
         if isinstance(outcome, ApiError)
-        else {"order": order, "refill": outcome}
+        else {"order": order, "found": True, "refill": outcome}
         for order, outcome in zip(ids, outcomes, strict=True)
     ]
     context["requested"] = sum(not isinstance(outcome, ApiError) for outcome in outcomes)

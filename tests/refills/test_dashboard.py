@@ -246,13 +246,22 @@ class TestList:
 
         made = {refill.order_id: refill.pk for refill in Refill.objects.all()}
         assert response.context["results"] == [
-            {"order": str(other.number), "refill": made[other.pk]},
-            {"order": one.pk, "refill": made[one.pk]},
-            {"order": open_order.pk, "error": "Refill only available for completed or partial orders"},
-            {"order": "ord_x", "error": "Order not found"},
-            {"order": one.pk, "error": "A refill request is already pending for this order"},
+            {"order": str(other.number), "found": True, "refill": made[other.pk]},
+            {"order": one.pk, "found": True, "refill": made[one.pk]},
+            {"order": open_order.pk, "found": True, "error": "Refill only available for completed or partial orders"},
+            {"order": "ord_x", "found": False, "error": "Order not found"},
+            {"order": one.pk, "found": True, "error": "A refill request is already pending for this order"},
         ]
         assert "Requested: 2 of 5." in text(response)
+
+    def test_links_lead_to_the_orders_and_refills_that_there_are(self, client, order):
+        one = order()
+
+        page = self.paste(client, f"{one.number} ord_x").content.decode()
+
+        assert f'href="/dashboard/orders/?q={one.number}"' in page
+        assert f'href="/dashboard/refills/?q={Refill.objects.get().pk}"' in page
+        assert "?q=ord_x" not in page
 
     @pytest.mark.parametrize("pasted", ["", " \n , ;"])
     def test_nothing_is_no_list(self, client, pasted):
