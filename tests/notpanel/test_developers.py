@@ -182,6 +182,13 @@ class TestRefill:
     def test_it_says(self, client, db, words):
         assert words in text(client.get("/developers/refill/"))
 
+    def test_it_has_the_headings_in_their_order(self, client, db):
+        page = client.get("/developers/refill/").content.decode()
+
+        headings = re.findall(r"<h\d[^>]*>(.*?)</h\d>", page)
+        model = ["Request refill", "Parameters", "Example request", "Example response", "Common errors"]
+        assert [heading for heading in dict.fromkeys(headings) if heading in model] == model
+
 
 class TestSignedIn:
     @pytest.fixture
