@@ -318,3 +318,34 @@ class TestNothingLiesBesideTheView:
         page.goto("/dashboard/api/")
 
         self.assert_in_view(page, page.get_by_role("link", name=f"Manage {key}"))
+
+    def test_a_new_key(self, page, customer):
+        page.goto("/dashboard/api/")
+        page.get_by_label("Name").fill("w" * 80)
+        page.get_by_label("Your password").fill(PASSWORD)
+        page.get_by_role("button", name="Generate").click()
+
+        key = page.locator("#raw-key")
+        self.assert_in_view(page, key)
+        assert key.evaluate("code => code.parentElement.scrollWidth <= code.parentElement.clientWidth")
+
+
+def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):  # noqa: F811
+    with browsing(browser, server, java_script_enabled=False) as page:
+        page.goto("/developers/reference/")
+        schema = page.locator("#RefillRequest")
+        expect(schema).to_be_hidden()
+
+        page.get_by_role("link", name="RefillRequest", exact=True).click()
+
+        expect(schema).to_be_in_viewport()
+
+
+def test_the_button_that_copies_covers_no_code_and_says_what_it_copies(page, customer):
+    page.set_viewport_size({"width": 768, "height": 900})
+    page.goto("/developers/refill/")
+
+    button = page.get_by_role("button", name="Copy curl: One order").bounding_box()
+    code = page.locator("pre", has=page.locator("code[data-language=curl]")).first.bounding_box()
+
+    assert code["x"] + code["width"] <= button["x"]

@@ -6,19 +6,27 @@ for (const pre of document.querySelectorAll("pre[data-copy]")) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "copy";
-  button.textContent = "Copy";
+  const says = document.createTextNode("Copy");
+  const what = document.createElement("span");
+  what.className = "hidden";
+  what.textContent = ` ${pre.dataset.copy}`;
+  button.append(says, what);
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(code.textContent);
-      button.textContent = "Copied";
+      says.data = "Copied";
     } catch {
       // Browsers give the clipboard to secure pages only: select the text, so that a key press copies it.
       getSelection().selectAllChildren(code);
-      button.textContent = "Selected";
+      says.data = "Selected";
     }
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    setTimeout(() => { says.data = "Copy"; }, 2000);
   });
-  pre.append(button);
+  // Beside what scrolls, so that it neither covers the code nor goes away with it.
+  const box = document.createElement("div");
+  box.className = "copyable";
+  pre.replaceWith(box);
+  box.append(pre, button);
 }
 
 const form = document.querySelector("form[data-try-it]");
