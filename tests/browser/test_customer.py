@@ -349,3 +349,14 @@ def test_the_button_that_copies_covers_no_code_and_says_what_it_copies(page, cus
     code = page.locator("pre", has=page.locator("code[data-language=curl]")).first.bounding_box()
 
     assert code["x"] + code["width"] <= button["x"]
+
+
+def test_a_key_is_revoked_on_second_thoughts_only(page, customer):
+    page.goto(f"/dashboard/api/{customer.api_key.pk}/")
+    revoke = page.get_by_role("button", name=f"Revoke {customer.api_key} for good")
+    expect(revoke).to_be_hidden()
+
+    page.get_by_text("Revoke this key").click()
+    revoke.click()
+
+    expect(page.get_by_role("status")).to_contain_text("is revoked")
