@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 import redis
 from django.db import OperationalError
+from django.template.loader import render_to_string
 from django.test import Client
 
 from tests import factories
@@ -97,6 +98,21 @@ def test_a_page_says_if_it_is_for_a_moment_only(visitor, customer, monkeypatch, 
     assert response.status_code == status
     assert response.headers.get("Retry-After") == ("1" if status == 503 else None)
     assert "Traceback" not in response.content.decode()
+
+
+@pytest.mark.parametrize("name", ["403_csrf", "500", "503"])
+def test_a_page_of_what_went_wrong_needs_no_database_and_no_list_of_the_static_files(settings, name):
+    settings.STORAGES = {
+        "staticfiles": {
+            "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage",
+            "OPTIONS": {"location": "/nowhere", "manifest_strict": True},
+        }
+    }
+
+    page = render_to_string(f"{name}.html")
+
+    assert 'href="/static/notpanel/site.css"' in page
+    assert 'href="/"' in page
 
 
 def test_a_form_from_elsewhere_is_refused(db):
