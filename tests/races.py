@@ -42,11 +42,12 @@ class Waiting:
 
         self._future = self._executor.submit(run)
         while not self._is_blocked():
-            assert not self._future.done(), "it did not wait for a lock"
+            assert not self._future.done(), f"it did not wait for a lock: {self._future.result()}"
 
     def _is_blocked(self) -> bool:
         # Behind PgBouncer a thread has no server process of its own; but nothing else waits in the tests' database.
         with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the activity of its first look
             cursor.execute(
                 "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
                 " AND backend_type = 'client backend' AND cardinality(pg_blocking_pids(pid)) > 0)"
