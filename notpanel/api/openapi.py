@@ -161,10 +161,13 @@ def request_schema(action: Action) -> dict[str, Any]:
 
 
 def errors_of(action: Action) -> list[type[ApiError]]:
-    """Return all that an action may answer with instead: its own errors, then the shared ones that it did not list."""
+    """Return all that an action may answer with instead: its own errors, then the shared ones that it did not list.
+
+    One that takes no parameters has no errors of them.
+    """
     own = list(action.errors)
-    others = own if action.parameters else OF_PARAMETERS
-    return own + [error for error in SHARED_ERRORS if error not in others]
+    left_out = own if action.parameters else [*own, *OF_PARAMETERS]
+    return own + [error for error in SHARED_ERRORS if error not in left_out]
 
 
 def _responses(actions: list[Action]) -> dict[str, Any]:
