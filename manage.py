@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from django.core.management import execute_from_command_line
 
-        from notpanel import embedded
+        from notpanel.server import embedded
     except ImportError as error:
         raise SystemExit(f"{error}. `make install` makes a .venv; run .venv/bin/python manage.py.") from error
     embedded.provide()

@@ -17,7 +17,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from apikeys.accounts import set_active
 from apikeys.models import Account, ApiKey
-from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
 
 admin.site.unregister(Group)
 

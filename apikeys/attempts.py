@@ -18,7 +18,7 @@ from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
 from apikeys.models import Account
-from notpanel.addresses import counted_address
+from notpanel.kit.addresses import counted_address
 
 PERIOD = 15 * 60  # seconds
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apikeys.attempts import TooManyAttempts, proving_the_password_of
 from apikeys.keys import end_of
 from apikeys.models import Account, ApiKey
-from notpanel.addresses import parse_network
+from notpanel.kit.addresses import parse_network
 
 MOST_NETWORKS = 20
 MAIL_AFTER = 1.0  # seconds, in which the answer is sent

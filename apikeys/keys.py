@@ -11,10 +11,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from apikeys.models import Account, ApiKey
-from notpanel.addresses import Address, is_within
 from notpanel.api.actions import Caller
 from notpanel.api.errors import AccountSuspended, InvalidApiKey
-from notpanel.sql import fetch
+from notpanel.kit.addresses import Address, is_within
+from notpanel.kit.sql import fetch
 
 LARGEST_NUMBER_OF_KEYS = 10  # active ones, per account
 _RAW_KEY = re.compile(r"np_[A-Za-z0-9_-]{43}")  # np_ and 256 random bits

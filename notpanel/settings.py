@@ -109,7 +109,7 @@ for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
     if DATABASE_PGBOUNCER:  # two transactions may run on two connections: a connection can keep nothing between them
         DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
-        # What notpanel.sql runs for the fifth time on a connection, PostgreSQL plans for the last time.
+        # What notpanel.kit.sql runs for the fifth time on a connection, PostgreSQL plans for the last time.
         DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 5
         # Their plans are the same for any parameters; left to itself, it plans those with arrays anew each time.
         DATABASES[alias]["OPTIONS"]["options"] = (
@@ -117,7 +117,7 @@ for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
             "-c plan_cache_mode=force_generic_plan"
         )
 if DATABASE_REPLICA_URL:
-    DATABASE_ROUTERS = ["notpanel.replica.Router"]
+    DATABASE_ROUTERS = ["notpanel.kit.replica.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ---- The counters of the rate limits
@@ -172,7 +172,7 @@ LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "notpanel.requestlog.RequestIdFilter"}},
+    "filters": {"request_id": {"()": "notpanel.request_log.RequestIdFilter"}},
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
     },
@@ -215,15 +215,15 @@ INSTALLED_APPS = [
     "refills",
 ]
 MIDDLEWARE = [
-    "notpanel.requestlog.middleware",
-    "notpanel.addresses.believe_proxies_only",
+    "notpanel.middleware.log_requests",
+    "notpanel.middleware.drop_untrusted_proto",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "notpanel.pages.spare_the_api",
-    # From here on it is about pages.
+    "notpanel.middleware.short_circuit_api",
+    # What follows serves pages only.
     "csp.middleware.CSPMiddleware",
-    "notpanel.replica.remember_writes",
+    "notpanel.middleware.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

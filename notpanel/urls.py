@@ -5,12 +5,12 @@ from django.urls import include, path, re_path
 from django.utils import timezone
 from django.views.generic import RedirectView
 
-import apikeys.views
+import apikeys.urls
 import notpanel.views
 import orders.api
 import refills.api
 import refills.dashboard
-import refills.views
+import refills.urls
 from apikeys.attempts import limit_sign_in
 from apikeys.keys import authenticate
 from notpanel.api.view import ApiView, NotFoundView, OpenApiView
@@ -21,25 +21,7 @@ ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
 api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
 developers = Developers(ACTIONS, lambda account_id: refills.dashboard.own_ids(account_id, timezone.now()))
 
-dashboard = [
-    path("", refills.views.overview, name="overview"),
-    path("orders/", refills.views.orders, name="orders"),
-    path("orders/refill/", refills.views.refill, name="refill"),
-    path("orders/list/", refills.views.refill_list, name="refill-list"),
-    path("refills/", refills.views.refills, name="refills"),
-    path("api/", apikeys.views.keys, name="keys"),
-    path("api/<int:key_id>/", apikeys.views.key, name="key"),
-    path("api/<int:key_id>/change/", apikeys.views.change_key, name="change-key"),
-    path("api/<int:key_id>/revoke/", apikeys.views.revoke, name="revoke"),
-    path("sign-in/", apikeys.views.sign_in, name="sign-in"),
-    path("sign-out/", apikeys.views.sign_out, name="sign-out"),
-    path("password/", apikeys.views.ChangePassword.as_view(), name="change-password"),
-    path("password/changed/", apikeys.views.password_changed, name="password-changed"),
-    path("password/reset/", apikeys.views.reset_password, name="reset-password"),
-    path("password/reset/sent/", apikeys.views.reset_sent, name="reset-sent"),
-    path("password/reset/<uidb64>/<token>/", apikeys.views.set_password, name="set-password"),
-    path("password/set/", apikeys.views.password_set, name="password-set"),
-]
+dashboard = [*refills.urls.urlpatterns, *apikeys.urls.urlpatterns]
 
 urlpatterns = [
     path("api/v2", api_v2, name="api-v2"),

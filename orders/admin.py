@@ -4,8 +4,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
-from notpanel.public_id import parse
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
+from notpanel.kit.public_id import parse
 from orders.models import Order, Service
 
 

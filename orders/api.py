@@ -8,10 +8,10 @@ from notpanel.api.errors import BothGiven, MissingParameter, TooMany
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
 from notpanel.api.prepared import Prepared, prepare
 from notpanel.api.schemas import ERROR, record
-from notpanel.public_id import parse
-from notpanel.replica import reads_may_lag
-from orders.errors import OrderNotFound
-from orders.models import Catalogue, Order, Service, Status, money
+from notpanel.kit.public_id import parse
+from notpanel.kit.replica import reads_may_lag
+from orders.models import Catalogue, Order, OrderStatus, Service, money
+from orders.refusals import OrderNotFound
 
 
 @reads_may_lag
@@ -79,7 +79,7 @@ COUNT = {"type": "string", "pattern": "^[0-9]+$"}
 COUNT_OR_NOT_KNOWN = {"type": ["string", "null"], "pattern": "^[0-9]+$"}
 STATE = record(
     {
-        "status": {"type": "string", "enum": Status.values},
+        "status": {"type": "string", "enum": OrderStatus.values},
         "charge": AMOUNT,
         "start_count": COUNT_OR_NOT_KNOWN,
         "remains": COUNT_OR_NOT_KNOWN,

@@ -13,12 +13,12 @@ from django.db import connection, transaction
 from ulid import ULID
 
 from apikeys.models import Account
-from orders.models import DELIVERED, UNDER_WAY, Order, Service, Status
+from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
 
 LARGEST_BIGINT = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
 SHOWN_ERRORS = 50
-STATUSES = tuple(Status.values)
+STATUSES = tuple(OrderStatus.values)
 
 
 @dataclass

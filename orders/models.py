@@ -6,7 +6,7 @@ from django.contrib.postgres.indexes import HashIndex
 from django.db import models
 from django.db.models import F, Q
 
-from notpanel.public_id import PublicIdField, PublicIdQuerySet
+from notpanel.kit.public_id import PublicIdField, PublicIdQuerySet
 
 
 class Service(models.Model):
@@ -60,7 +60,7 @@ class Catalogue(models.Model):
         return str(self.version)
 
 
-class Status(models.TextChoices):
+class OrderStatus(models.TextChoices):
     """Where an order is (contract.md, "action=status")."""
 
     PENDING = "pending"
@@ -72,8 +72,8 @@ class Status(models.TextChoices):
     REFUNDED = "refunded"
 
 
-DELIVERED = (Status.COMPLETED, Status.PARTIAL)
-UNDER_WAY = (Status.PENDING, Status.PROCESSING, Status.IN_PROGRESS)
+DELIVERED = (OrderStatus.COMPLETED, OrderStatus.PARTIAL)
+UNDER_WAY = (OrderStatus.PENDING, OrderStatus.PROCESSING, OrderStatus.IN_PROGRESS)
 
 
 class Order(models.Model):
@@ -89,7 +89,7 @@ class Order(models.Model):
     currency = models.CharField(max_length=3, default="USD")
     start_count = models.PositiveBigIntegerField(null=True, blank=True)
     remains = models.PositiveBigIntegerField(null=True, blank=True)
-    status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
+    status = models.CharField(max_length=20, choices=OrderStatus, default=OrderStatus.PENDING)
     created_at = models.DateTimeField()
     completed_at = models.DateTimeField(null=True, blank=True)
 
@@ -110,7 +110,7 @@ class Order(models.Model):
             models.CheckConstraint(condition=Q(quantity__gte=1), name="order_quantity_is_positive"),
             models.CheckConstraint(condition=Q(charge__gte=0), name="order_charge_is_not_negative"),
             models.CheckConstraint(condition=Q(currency__regex=r"^[A-Z]{3}$"), name="order_currency_is_a_code"),
-            models.CheckConstraint(condition=Q(status__in=Status.values), name="order_status_is_known"),
+            models.CheckConstraint(condition=Q(status__in=OrderStatus.values), name="order_status_is_known"),
             models.CheckConstraint(
                 condition=~Q(status__in=DELIVERED) | Q(completed_at__isnull=False), name="order_delivered_has_its_time"
             ),

@@ -19,14 +19,14 @@ from unfold.decorators import display
 from unfold.views import ChangeList
 
 from apikeys.models import Account
-from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin
-from notpanel.public_id import parse
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin
+from notpanel.kit.public_id import parse
 from orders.models import Order
 from refills import desk, filters
 from refills.forms import RejectForm, SettleForm
-from refills.models import IN_FLIGHT, Refill, RejectionReason, Status
-from refills.requests import Tally, cap_of, tally_refills
-from refills.settlement import TRANSITIONS, Outcome, claim, claimed_by_another, release, settle
+from refills.models import IN_FLIGHT, Refill, RefillStatus, RejectionReason
+from refills.requesting import Tally, cap_of, tally_refills
+from refills.settlement import TRANSITIONS, Outcome, change_status, claim, claimed_by_another, release
 
 LARGEST_SELECTION = 1000  # refills settled at once
 FOUND_ACCOUNTS = 20  # whose user names begin with what is searched for
@@ -212,7 +212,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
                 "title": f"Refill #{refill.number}",
                 "look": desk.look_at(refill, by, timezone.now()),
                 "may_settle": self.has_settle_permission(request) and refill.status in IN_FLIGHT,
-                "may_approve": refill.status in TRANSITIONS[Status.APPROVED],
+                "may_approve": refill.status in TRANSITIONS[RefillStatus.APPROVED],
                 "form": SettleForm(auto_id="%s"),
                 "media": self.media,
             },
@@ -284,18 +284,18 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     @admin.action(description="Approve selected refills", permissions=["settle"])
     def approve(self, request: HttpRequest, queryset: QuerySet[Refill]) -> None:
-        self._settle(request, self._selected(request, queryset), Status.APPROVED)
+        self._settle(request, self._selected(request, queryset), RefillStatus.APPROVED)
 
     @admin.action(description="Complete selected refills", permissions=["settle"])
     def complete(self, request: HttpRequest, queryset: QuerySet[Refill]) -> None:
-        self._settle(request, self._selected(request, queryset), Status.COMPLETED)
+        self._settle(request, self._selected(request, queryset), RefillStatus.COMPLETED)
 
     @admin.action(description="Reject selected refills…", permissions=["settle"])
     def reject(self, request: HttpRequest, queryset: QuerySet[Refill]) -> HttpResponse | None:
         selected = self._selected(request, queryset)
         form = RejectForm(request.POST if "confirmed" in request.POST else None)
         if form.is_valid():
-            self._settle(request, selected, Status.REJECTED, **form.cleaned_data)
+            self._settle(request, selected, RefillStatus.REJECTED, **form.cleaned_data)
             return None
         context = {"opts": self.opts, "title": "Reject refills", "form": form, "selected": selected}
         return TemplateResponse(
@@ -308,13 +308,13 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
         # Not the queryset: its filter leaves out what a colleague has settled since the page was loaded.
         return request.POST.getlist(ACTION_CHECKBOX_NAME)
 
-    def _settle(self, request: HttpRequest, ids: list[str], to: Status, **details: Any) -> Outcome | None:
+    def _settle(self, request: HttpRequest, ids: list[str], to: RefillStatus, **details: Any) -> Outcome | None:
         """Settle, and say in one message how many were settled, and which were refused and why."""
         if len(ids) > LARGEST_SELECTION:
             self.message_user(request, f"Select {LARGEST_SELECTION} refills at most.", messages.ERROR)
             return None
         try:
-            outcome = settle(ids, to, cast(Account, request.user), **details)
+            outcome = change_status(ids, to, cast(Account, request.user), **details)
         except ValidationError as error:
             self.message_user(request, error.message, messages.ERROR)
             return None

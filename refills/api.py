@@ -15,11 +15,11 @@ from notpanel.api.examples import (
     UNKNOWN_REFILL,
 )
 from notpanel.api.schemas import ERROR, record, row
-from notpanel.public_id import parse
-from orders.errors import OrderNotFound
-from refills.errors import REFUSALS, RefillNotFound
-from refills.models import Refill, Status
-from refills.requests import request_refills
+from notpanel.kit.public_id import parse
+from orders.refusals import OrderNotFound
+from refills.models import Refill, RefillStatus
+from refills.refusals import REFUSALS, RefillNotFound
+from refills.requesting import request_refills
 
 
 def refill(caller: Caller, parameters: Parameters) -> Any:
@@ -53,7 +53,7 @@ def refill_status(caller: Caller, parameters: Parameters) -> Any:
 
 
 MADE = record({"refill": {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}})
-STATE = record({"status": {"type": "string", "enum": Status.values}}, {"reason": {"type": "string"}})
+STATE = record({"status": {"type": "string", "enum": RefillStatus.values}}, {"reason": {"type": "string"}})
 
 ACTIONS = (
     Action(

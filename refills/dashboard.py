@@ -8,10 +8,10 @@ from django.db.models import Q
 
 from apikeys.models import ApiKey
 from notpanel.api.examples import ANOTHER_REFILLABLE_ORDER, ORDER, REFILL, REFILLABLE_ORDER
-from notpanel.public_id import PublicIdQuerySet, parse
+from notpanel.kit.public_id import PublicIdQuerySet, parse
 from orders.models import DELIVERED, Order
 from refills.models import IN_FLIGHT, SETTLED, Refill
-from refills.requests import Tally, cap_of, judge, tally_refills
+from refills.requesting import Tally, cap_of, judge, tally_refills
 
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20

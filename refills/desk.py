@@ -8,8 +8,8 @@ from django.db.models import Q, QuerySet
 
 from apikeys.models import Account
 from orders.models import Order
-from refills.models import IN_FLIGHT, Refill, Status
-from refills.requests import RULES, Tally, cap_of
+from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.requesting import RULES, Tally, cap_of
 from refills.settlement import claimed_by_another
 
 LONGEST_LIST = 20  # of earlier refills, or of other orders
@@ -78,7 +78,7 @@ def look_at(refill: Refill, by: Account, now: datetime) -> Look:
     )
     tally = Tally(
         in_flight=sum(other.status in IN_FLIGHT for other in others),
-        used=sum(other.status != Status.REJECTED for other in others),
+        used=sum(other.status != RefillStatus.REJECTED for other in others),
     )
     return Look(
         refill=refill,

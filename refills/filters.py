@@ -11,7 +11,7 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from apikeys.models import Account
 from orders.models import Service
-from refills.models import IN_FLIGHT, Refill, Status
+from refills.models import IN_FLIGHT, Refill, RefillStatus
 
 
 class StatusFilter(DropdownFilter):
@@ -22,10 +22,10 @@ class StatusFilter(DropdownFilter):
     all_option = ["", "In flight"]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, str(label)) for value, label in Status.choices]
+        return [(value, str(label)) for value, label in RefillStatus.choices]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
-        if self.value() in Status.values:
+        if self.value() in RefillStatus.values:
             return queryset.filter(status=self.value())
         # Who settled it can only be asked of what is settled.
         if request.GET.get("q") or request.GET.get("settled_by"):

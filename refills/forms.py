@@ -5,7 +5,7 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
-from refills.models import RejectionReason, Status
+from refills.models import RefillStatus, RejectionReason
 
 
 class RejectForm(forms.Form):
@@ -29,7 +29,7 @@ class RejectForm(forms.Form):
 class SettleForm(RejectForm):
     """All that a button on a refill's page or row may send."""
 
-    to = forms.TypedChoiceField(choices=Status.choices, coerce=Status)
+    to = forms.TypedChoiceField(choices=RefillStatus.choices, coerce=RefillStatus)
     delivered = forms.IntegerField(
         required=False,
         min_value=0,

@@ -7,11 +7,11 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from apikeys.models import ApiKey
-from notpanel.public_id import PublicIdField, PublicIdQuerySet
+from notpanel.kit.public_id import PublicIdField, PublicIdQuerySet
 from orders.models import Order, Service
 
 
-class Status(models.TextChoices):
+class RefillStatus(models.TextChoices):
     """Where a refill is (contract.md, "The life of a refill")."""
 
     PENDING = "pending"
@@ -20,8 +20,8 @@ class Status(models.TextChoices):
     REJECTED = "rejected"
 
 
-IN_FLIGHT = (Status.PENDING, Status.APPROVED)
-SETTLED = (Status.COMPLETED, Status.REJECTED)
+IN_FLIGHT = (RefillStatus.PENDING, RefillStatus.APPROVED)
+SETTLED = (RefillStatus.COMPLETED, RefillStatus.REJECTED)
 
 
 class RejectionReason(models.Model):
@@ -40,7 +40,7 @@ class RejectionReason(models.Model):
 class Refill(models.Model):
     """A request to deliver again what dropped off an order.
 
-    Only ``refills.requests`` makes one, and only ``refills.settlement`` changes its status.
+    Only ``refills.requesting`` makes one, and only ``refills.settlement`` changes its status.
     """
 
     ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
@@ -66,7 +66,7 @@ class Refill(models.Model):
     api_key = models.ForeignKey(
         ApiKey, models.PROTECT, null=True, db_index=False, editable=False, help_text="The key that it came by."
     )
-    status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
+    status = models.CharField(max_length=20, choices=RefillStatus, default=RefillStatus.PENDING)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     approved_at = models.DateTimeField(null=True, editable=False)
     approved_by = models.ForeignKey(
@@ -102,15 +102,17 @@ class Refill(models.Model):
                 name="refill_settled_has_who_and_when",
             ),
             models.CheckConstraint(
-                condition=Q(approved_at__isnull=True, approved_by__isnull=True) & ~Q(status=Status.APPROVED)
-                | Q(approved_at__isnull=False, approved_by__isnull=False) & ~Q(status=Status.PENDING),
+                condition=Q(approved_at__isnull=True, approved_by__isnull=True) & ~Q(status=RefillStatus.APPROVED)
+                | Q(approved_at__isnull=False, approved_by__isnull=False) & ~Q(status=RefillStatus.PENDING),
                 name="refill_approved_has_who_and_when",
             ),
             models.CheckConstraint(
-                condition=Q(reason__isnull=True) | Q(status=Status.REJECTED), name="refill_reason_is_of_a_rejection"
+                condition=Q(reason__isnull=True) | Q(status=RefillStatus.REJECTED),
+                name="refill_reason_is_of_a_rejection",
             ),
             models.CheckConstraint(
-                condition=Q(delivered__isnull=True) | Q(status=Status.COMPLETED), name="refill_delivered_is_completed"
+                condition=Q(delivered__isnull=True) | Q(status=RefillStatus.COMPLETED),
+                name="refill_delivered_is_completed",
             ),
             models.CheckConstraint(
                 condition=Q(claimed_at__isnull=True, claimed_by__isnull=True)
@@ -154,8 +156,8 @@ class Transition(models.Model):
     at = models.DateTimeField(editable=False)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, db_index=False, related_name="+", editable=False)
     via = models.CharField(max_length=10, choices=Via, editable=False)
-    from_status = models.CharField(max_length=20, choices=Status, editable=False)
-    to_status = models.CharField(max_length=20, choices=Status, editable=False)
+    from_status = models.CharField(max_length=20, choices=RefillStatus, editable=False)
+    to_status = models.CharField(max_length=20, choices=RefillStatus, editable=False)
     note = models.TextField(blank=True, editable=False)
 
     class Meta:

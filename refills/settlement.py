@@ -1,4 +1,4 @@
-"""How staff settle refills. ``settle`` is the only way in which the status of a refill changes."""
+"""How staff settle refills. ``change_status`` is the only way in which the status of a refill changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from django.db.models import prefetch_related_objects
 from django.utils import timezone
 
 from apikeys.models import Account
-from refills.models import IN_FLIGHT, SETTLED, Refill, RejectionReason, Status, Transition
+from refills.models import IN_FLIGHT, SETTLED, Refill, RefillStatus, RejectionReason, Transition
 
 # From where a refill may go to each status (contract.md, "The life of a refill").
-TRANSITIONS: dict[Status, tuple[Status, ...]] = {
-    Status.APPROVED: (Status.PENDING,),
-    Status.COMPLETED: IN_FLIGHT,
-    Status.REJECTED: IN_FLIGHT,
+TRANSITIONS: dict[RefillStatus, tuple[RefillStatus, ...]] = {
+    RefillStatus.APPROVED: (RefillStatus.PENDING,),
+    RefillStatus.COMPLETED: IN_FLIGHT,
+    RefillStatus.REJECTED: IN_FLIGHT,
 }
 
 
 @dataclass
 class Outcome:
-    """What became of the refills that ``settle`` or ``claim`` was given."""
+    """What became of the refills that ``change_status`` or ``claim`` was given."""
 
     done: list[Refill]
     refused: dict[str, str]  # why, by the refill's id
 
 
-def settle(
+def change_status(
     refills: Iterable[str],
-    to: Status,
+    to: RefillStatus,
     by: Account,
     note: str = "",
     *,
@@ -54,11 +54,11 @@ def settle(
     if to not in TRANSITIONS:
         raise ValidationError(f"A refill cannot be made {to}.")
     note = note.strip()
-    if to == Status.REJECTED and not (note or reason):
+    if to == RefillStatus.REJECTED and not (note or reason):
         raise ValidationError("Say why the refill is rejected: choose a reason, or write a note.")
-    if reason and to != Status.REJECTED:
+    if reason and to != RefillStatus.REJECTED:
         raise ValidationError("Only a rejection has a reason.")
-    if delivered is not None and (to != Status.COMPLETED or delivered < 0):
+    if delivered is not None and (to != RefillStatus.COMPLETED or delivered < 0):
         raise ValidationError("Only a completed refill has delivered units.")
     with transaction.atomic():
         now = timezone.now()
@@ -70,7 +70,7 @@ def settle(
             else:
                 refused[refill.pk] = f"it is {refill.status} already"
         changes: dict[str, Any] = {"status": to}
-        if to == Status.APPROVED:
+        if to == RefillStatus.APPROVED:
             changes |= {"approved_at": now, "approved_by": by}
         else:
             changes |= {"settled_at": now, "settled_by": by, "claimed_at": None, "claimed_by": None}

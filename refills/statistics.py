@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Service
-from refills.models import IN_FLIGHT, Refill, Status
+from refills.models import IN_FLIGHT, Refill, RefillStatus
 
 WINDOW = timedelta(days=30)
 LONGEST_SCORECARD = 20  # services
@@ -122,7 +122,7 @@ def _scorecard(now: datetime) -> list[Score]:
     settled = Refill.objects.filter(settled_at__gte=window["gte"], settled_at__lt=window["lt"])
     rows = settled.values_list("service", "status").annotate(count=Count("id")).order_by()
     for service, status, count in rows:
-        (honoured if status == Status.COMPLETED else refused)[service] += count
+        (honoured if status == RefillStatus.COMPLETED else refused)[service] += count
     wanted = {service for service, (_, refilled) in orders.items() if refilled} | honoured.keys() | refused.keys()
     scores = [
         Score(service, *orders.get(service.id, (0, 0)), honoured[service.id], refused[service.id])

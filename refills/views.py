@@ -14,15 +14,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apikeys.models import Account
-from notpanel import public_id
 from notpanel.api.actions import LARGEST_BATCH
 from notpanel.api.errors import ApiError, TooMany
-from notpanel.slices import slice_of
-from orders.errors import OrderNotFound
-from orders.models import Status as OrderStatus
+from notpanel.kit import public_id
+from notpanel.kit.pagination import slice_of
+from orders.models import OrderStatus
+from orders.refusals import OrderNotFound
 from refills import dashboard
-from refills.models import Status
-from refills.requests import request_refills
+from refills.models import RefillStatus
+from refills.requesting import request_refills
 
 
 @login_required
@@ -102,13 +102,13 @@ def refill_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 def refills(request: HttpRequest) -> HttpResponse:
     """List the refills, the latest first."""
-    status, search = _choice(request, Status.values), _search(request)
+    status, search = _choice(request, RefillStatus.values), _search(request)
     found = slice_of(
         dashboard.refills_of(_account_id(request), status=status, search=search),
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
     )
-    context = {"slice": found, "statuses": Status, "status": status, "search": search}
+    context = {"slice": found, "statuses": RefillStatus, "status": status, "search": search}
     return render(request, "dashboard/refills.html", context)
 
 

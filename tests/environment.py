@@ -8,7 +8,7 @@ tests/redis_server.py alone.
 import os
 from pathlib import Path
 
-from notpanel import embedded
+from notpanel.server import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

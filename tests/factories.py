@@ -44,7 +44,7 @@ class Order(DjangoModelFactory):
     charge = Decimal("0.90")
     start_count = 1234
     remains = 0
-    status = orders.Status.COMPLETED
+    status = orders.OrderStatus.COMPLETED
     created_at = factory.LazyFunction(lambda: timezone.now() - timedelta(days=11))
     completed_at = factory.LazyAttribute(
         lambda order: None if order.status in orders.UNDER_WAY else order.created_at + timedelta(days=1)
@@ -70,9 +70,9 @@ class Refill(DjangoModelFactory):
     order = factory.SubFactory(Order)
     account = factory.SelfAttribute("order.account")
     service = factory.SelfAttribute("order.service")
-    status = refills.Status.PENDING
+    status = refills.RefillStatus.PENDING
     created_at = factory.LazyFunction(timezone.now)
-    approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == refills.Status.APPROVED else None)
-    approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == refills.Status.APPROVED else None)
+    approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == refills.RefillStatus.APPROVED else None)
+    approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == refills.RefillStatus.APPROVED else None)
     settled_at = factory.LazyAttribute(lambda o: o.created_at if o.status in refills.SETTLED else None)
     settled_by = factory.LazyAttribute(lambda o: o.staff if o.status in refills.SETTLED else None)

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-from notpanel.addresses import counted_address
 from notpanel.api.actions import Caller
 from notpanel.api.errors import RateLimitExceeded, ServiceUnavailable
+from notpanel.kit.addresses import counted_address
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-# An id in any form that is read, see notpanel/public_id.py: it stands in answers as it was sent.
+# An id in any form that is read, see notpanel/kit/public_id.py: it stands in answers as it was sent.
 AS_SENT: Schema = {"type": "string"}
 
 

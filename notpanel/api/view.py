@@ -15,13 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from notpanel import requestlog
-from notpanel.addresses import Address, client_address
+from notpanel import request_log
 from notpanel.api.actions import Action, Caller, Parameters
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
 from notpanel.api.openapi import describe
 from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
+from notpanel.kit.addresses import Address, client_address
 
 LARGEST_BODY = 64 * 1024  # bytes
 
@@ -78,13 +78,13 @@ class ApiView(JsonView):
         body = self.parse(request)
         key = body.get("key")
         caller = self.authenticate(key if isinstance(key, str) else "", client_address(request))
-        requestlog.add(account=caller.account_id, key=caller.api_key_prefix)
+        request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         self.rate_limits.count_caller(caller)
         parameters = Parameters(body)
         action = self.actions.get(parameters.required("action"))
         if action is None:
             raise UnknownAction
-        requestlog.add(action=action.name)
+        request_log.add(action=action.name)
         answer = action.handler(caller, parameters)
         return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 

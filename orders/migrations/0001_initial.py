@@ -3,7 +3,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-import notpanel.public_id
+import notpanel.kit.public_id
 
 
 class Migration(migrations.Migration):
@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Order",
             fields=[
-                ("id", notpanel.public_id.PublicIdField(prefix="ord", primary_key=True, serialize=False)),
+                ("id", notpanel.kit.public_id.PublicIdField(prefix="ord", primary_key=True, serialize=False)),
                 ("number", models.PositiveBigIntegerField(unique=True)),
                 ("link", models.CharField(max_length=2048)),
                 ("quantity", models.PositiveBigIntegerField()),

@@ -4,7 +4,7 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-import notpanel.public_id
+import notpanel.kit.public_id
 
 
 class Migration(migrations.Migration):
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Refill",
             fields=[
-                ("id", notpanel.public_id.PublicIdField(prefix="ref", primary_key=True, serialize=False)),
+                ("id", notpanel.kit.public_id.PublicIdField(prefix="ref", primary_key=True, serialize=False)),
                 (
                     "number",
                     models.PositiveBigIntegerField(

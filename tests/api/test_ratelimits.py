@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
-from notpanel.addresses import counted_address
+from notpanel.kit.addresses import counted_address
 from tests.conftest import FORM, Customer, post
 from tests.redis_server import count_in, redis_url  # noqa: F401
 

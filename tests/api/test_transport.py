@@ -184,7 +184,7 @@ def test_half_a_surrogate_pair_is_echoed(customer):
 
 
 def test_a_sane_request_id_is_kept_and_logged(customer, caplog):
-    with caplog.at_level(logging.INFO, "notpanel.requestlog"):
+    with caplog.at_level(logging.INFO, "notpanel.request_log"):
         response = Client().post(
             "/api/v2",
             f"key={customer.raw_key}&action=services",
@@ -193,7 +193,7 @@ def test_a_sane_request_id_is_kept_and_logged(customer, caplog):
         )
 
     assert response["X-Request-ID"] == "shop-42:7.a_b"
-    [record] = [record for record in caplog.records if record.name == "notpanel.requestlog"]
+    [record] = [record for record in caplog.records if record.name == "notpanel.request_log"]
     assert "POST /api/v2 200" in record.getMessage()
     assert f"account={customer.account.pk}" in record.getMessage()
     assert "action=services" in record.getMessage()

@@ -26,7 +26,7 @@ import redis
 import requests
 from psycopg import sql
 
-from notpanel import embedded
+from notpanel.server import embedded
 from tests.bench.data import LOADED
 from tests.server import free_port
 

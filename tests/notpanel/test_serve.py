@@ -16,7 +16,7 @@ import requests
 from django.core.management import CommandError, call_command
 from gunicorn.config import Config
 
-from notpanel.management.commands.serve import Worker
+from notpanel.server.gunicorn import Worker
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer

@@ -74,7 +74,7 @@ def test_a_replica_has_a_router_and_its_time_limits():
         DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
     )
 
-    assert found.startswith("['notpanel.replica.Router'] replica -c lock_timeout=3000 -c statement_timeout=10000 ")
+    assert found.startswith("['notpanel.kit.replica.Router'] replica -c lock_timeout=3000 -c statement_timeout=10000 ")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_nothing_else_reads_the_environment():
     }
 
     # The embedded server has to know before the settings are read whether it is wanted.
-    assert readers == {"notpanel/settings.py", "notpanel/embedded.py"}
+    assert readers == {"notpanel/settings.py", "notpanel/server/embedded.py"}
 
 
 @pytest.mark.parametrize("name", ["RATE_LIMIT_KEY", "SLA_HOURS", "REFILL_LIMIT", "ATTEMPTS_PER_NAME"])

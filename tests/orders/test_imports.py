@@ -279,7 +279,7 @@ class TestRaces:
     pytestmark = races.pytestmark
 
     def test_an_import_and_overlapping_batches_do_not_deadlock(self, write):
-        from refills.requests import request_refills
+        from refills.requesting import request_refills
 
         shop, service = factories.Account(username="shop"), factories.Service(id=1)
         # Their ids in the opposite order of their numbers: locked by number, they would be locked the other way.
@@ -295,7 +295,7 @@ class TestRaces:
         assert set(Order.objects.values_list("quantity", flat=True)) == {7}
 
     def test_an_import_locks_orders_in_the_order_of_their_ids_too(self, write):
-        from refills.requests import lock_orders
+        from refills.requesting import lock_orders
 
         shop, service = factories.Account(username="shop"), factories.Service(id=1)
         low, high = sorted(factories.Order.build().pk for _ in range(2))

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from orders.models import Status
+from orders.models import OrderStatus
 from tests import factories
 
 
@@ -25,7 +25,7 @@ def test_one_order(customer):
     }
 
 
-@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("status", OrderStatus.values)
 def test_every_status_is_said(customer, status):
     order = factories.Order(account=customer.account, status=status)
 

@@ -234,7 +234,7 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
 
 
 def test_a_list_of_millions_is_counted_only_so_far(admin, monkeypatch):
-    monkeypatch.setattr("notpanel.admin.COUNTED", 5)
+    monkeypatch.setattr("notpanel.kit.admin.COUNTED", 5)
     factories.Refill.create_batch(8)
 
     assert admin.get(LIST).context["cl"].paginator.count == 5

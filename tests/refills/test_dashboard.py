@@ -11,8 +11,8 @@ from django.utils import timezone
 from gunicorn.config import Config
 
 from orders.models import Order
-from refills.models import Refill, Status
-from refills.settlement import settle
+from refills.models import Refill, RefillStatus
+from refills.settlement import change_status
 from tests import factories
 from tests.orders.test_status import IMPOSSIBLE
 
@@ -52,7 +52,9 @@ class TestOverview:
     def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
         Refill.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(hours=1))
-        settle([done.pk], Status.REJECTED, staff, reason=factories.RejectionReason(text="The account is private."))
+        change_status(
+            [done.pk], RefillStatus.REJECTED, staff, reason=factories.RejectionReason(text="The account is private.")
+        )
         factories.Refill()
 
         response = client.get("/dashboard/")
@@ -228,7 +230,7 @@ class TestRefillButton:
         def fail(*args):
             raise OperationalError("lock timeout")
 
-        monkeypatch.setattr("refills.requests.tally_refills", fail)
+        monkeypatch.setattr("refills.requesting.tally_refills", fail)
         client.raise_request_exception = False
 
         assert client.post("/dashboard/orders/refill/", {"order": order().pk}).status_code == 503
@@ -301,9 +303,9 @@ class TestRefills:
         old, new = refill(), refill()
         Refill.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=2))
         factories.Refill()
-        settle(
+        change_status(
             [new.pk],
-            Status.REJECTED,
+            RefillStatus.REJECTED,
             staff,
             "not for the customer",
             reason=factories.RejectionReason(text="Nothing dropped."),

@@ -4,10 +4,9 @@ import pytest
 from django.core.management import call_command
 
 from apikeys.models import Account, ApiKey
-from orders.models import Order, Service
-from orders.models import Status as OrderStatus
+from orders.models import Order, OrderStatus, Service
 from refills.management.commands import demo
-from refills.models import Refill, Status
+from refills.models import Refill, RefillStatus
 from tests import factories
 from tests.conftest import post
 
@@ -56,7 +55,7 @@ def test_it_holds_everything_in_every_state_for_three_tiers(load):
     assert Order.objects.count() >= 400
     assert Refill.objects.count() >= 100
     assert set(Order.objects.values_list("status", flat=True)) == set(OrderStatus.values)
-    assert set(Refill.objects.values_list("status", flat=True)) == set(Status.values)
+    assert set(Refill.objects.values_list("status", flat=True)) == set(RefillStatus.values)
     assert set(Order.objects.values_list("account__tier", flat=True)) == set(Account.Tier.values)
 
 

@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from refills.desk import duration, overlapping, timeliness
-from refills.models import Refill, Status
-from refills.settlement import claim, settle
+from refills.models import Refill, RefillStatus
+from refills.settlement import change_status, claim
 from tests import factories
 
 
@@ -84,8 +84,8 @@ class TestOneLook:
 
     def test_it_shows_its_history(self, admin, staff):
         refill = factories.Refill()
-        settle([refill.pk], Status.APPROVED, staff, "looked at it")
-        settle([refill.pk], Status.COMPLETED, staff, delivered=40)
+        change_status([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
+        change_status([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
 
         look = page(admin, refill).context["look"]
 
@@ -184,7 +184,7 @@ class TestSettling:
 
     def test_who_comes_second_is_told_who_did_it(self, admin):
         refill = factories.Refill()
-        settle([refill.pk], Status.COMPLETED, factories.Account(username="ann"))
+        change_status([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
         response, [said] = send(admin, refill, to="rejected", note="no")
 

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from notpanel.api.errors import ApiError
 from orders.models import Order
-from refills.models import IN_FLIGHT, Refill, Status
-from refills.requests import lock_orders, request_refills
-from refills.settlement import claim, settle
+from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.requesting import lock_orders, request_refills
+from refills.settlement import change_status, claim
 from tests import factories
 from tests.conftest import new_customer
 from tests.races import Waiting, pytestmark, race  # noqa: F401
@@ -45,9 +45,9 @@ def test_fifty_requests_with_the_cap_one_away_never_pass_it():
     def complete():
         ready.set()
         for _ in range(50):
-            settle(
+            change_status(
                 Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True),
-                Status.COMPLETED,
+                RefillStatus.COMPLETED,
                 staff,
             )
 
@@ -69,7 +69,7 @@ def test_rejections_make_room_but_never_more_than_the_cap():
     def settle_all():
         for _ in range(40):
             waiting = Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True)
-            settle(waiting, dice.choice([Status.COMPLETED, Status.REJECTED]), staff, "no")
+            change_status(waiting, dice.choice([RefillStatus.COMPLETED, RefillStatus.REJECTED]), staff, "no")
 
     race([*[request] * 10, settle_all, settle_all])
 
@@ -139,7 +139,7 @@ def test_a_refill_requested_while_another_is_being_settled_waits_for_nothing():
 
     def settle_slowly():
         with transaction.atomic():
-            settle([refill.pk], Status.COMPLETED, staff)
+            change_status([refill.pk], RefillStatus.COMPLETED, staff)
             settling.set()
             requested.wait()
 
@@ -173,7 +173,7 @@ def test_requests_and_settlements_of_the_same_orders_never_deadlock():
         def call():
             for _ in range(10):
                 waiting = list(Refill.objects.filter(status__in=IN_FLIGHT).order_by("id").values_list("pk", flat=True))
-                settle(waiting[::step], Status.COMPLETED, staff)
+                change_status(waiting[::step], RefillStatus.COMPLETED, staff)
 
         return call
 
@@ -188,8 +188,8 @@ def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom()
     refill = factories.Refill()
 
     with transaction.atomic():
-        settle([refill.pk], Status.COMPLETED, ann)
-        second = Waiting(lambda: settle([refill.pk], Status.REJECTED, bob, "no"))
+        change_status([refill.pk], RefillStatus.COMPLETED, ann)
+        second = Waiting(lambda: change_status([refill.pk], RefillStatus.REJECTED, bob, "no"))
 
     settlement = second.result()
     assert settlement.done == []
@@ -204,9 +204,9 @@ def test_fifty_staff_settle_a_refill_once():
 
     settlements = race(
         [
-            lambda by=by, to=to: settle([refill.pk], to, by, "no")
+            lambda by=by, to=to: change_status([refill.pk], to, by, "no")
             for by in staff
-            for to in (Status.COMPLETED, Status.REJECTED)
+            for to in (RefillStatus.COMPLETED, RefillStatus.REJECTED)
         ]
     )
 
@@ -232,16 +232,16 @@ def test_a_key_revoked_during_a_request_ends_with_it():
 @pytest.fixture
 def short_lock_timeout(monkeypatch):
     """Requests of this test wait 100 ms for a lock; those of others as long as before."""
-    from refills import requests
+    from refills import requesting
 
-    locking = requests.lock_orders
+    locking = requesting.lock_orders
 
     def lock_soon(*args):
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = 100")
         return locking(*args)
 
-    monkeypatch.setattr(requests, "lock_orders", lock_soon)
+    monkeypatch.setattr(requesting, "lock_orders", lock_soon)
 
 
 def test_a_lock_that_is_not_to_be_had_is_a_503_and_nothing_is_written(short_lock_timeout):
@@ -266,14 +266,14 @@ def test_the_time_limits_are_set_on_every_connection(settings):
 def test_a_statement_that_takes_too_long_is_a_503(monkeypatch):
     customer = new_customer()
     order = factories.Order(account=customer.account)
-    from refills import requests
+    from refills import requesting
 
     def take_long(order_ids):
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 50")
             cursor.execute("SELECT pg_sleep(5)")
 
-    monkeypatch.setattr(requests, "tally_refills", take_long)
+    monkeypatch.setattr(requesting, "tally_refills", take_long)
 
     response = customer.post("refill", order=order.pk)
 
@@ -305,7 +305,7 @@ def test_a_refill_that_is_being_taken_is_not_settled_by_a_colleague():
 
     with transaction.atomic():
         claim([refill.pk], ann)
-        colleague = Waiting(lambda: settle([refill.pk], Status.COMPLETED, bob))
+        colleague = Waiting(lambda: change_status([refill.pk], RefillStatus.COMPLETED, bob))
 
     assert colleague.result().refused[refill.pk].startswith("taken by ann at ")
     refill.refresh_from_db()

@@ -7,8 +7,8 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orders.models import Order
-from refills.models import Refill, Status
-from refills.requests import request_refills
+from refills.models import Refill, RefillStatus
+from refills.requesting import request_refills
 from tests import factories
 from tests.orders.test_status import IMPOSSIBLE
 
@@ -43,7 +43,7 @@ def test_a_completed_or_partial_order_is_refilled(customer, order, status):
     assert (response.status_code, response.json()) == (200, {"refill": refill.pk})
     assert refill.pk.startswith("ref_")
     assert len(refill.pk) == 30
-    assert (refill.order, refill.status, refill.api_key) == (bought, Status.PENDING, customer.api_key)
+    assert (refill.order, refill.status, refill.api_key) == (bought, RefillStatus.PENDING, customer.api_key)
     assert timezone.now() - refill.created_at < timedelta(minutes=1)
 
 
@@ -281,16 +281,16 @@ def test_the_database_refuses_a_refill_of_another_account_or_service_than_its_or
 @pytest.fixture
 def blind(monkeypatch):
     """A request that does not see the refills that others have made: as if they had come in between."""
-    from refills import requests
+    from refills import requesting
 
-    seeing, calls = requests.tally_refills, []
+    seeing, calls = requesting.tally_refills, []
 
     def tally_refills(order_ids):
         calls.append(list(order_ids))
         return {} if len(calls) <= tally_refills.blind_for else seeing(calls[-1])
 
     tally_refills.blind_for = 1
-    monkeypatch.setattr(requests, "tally_refills", tally_refills)
+    monkeypatch.setattr(requesting, "tally_refills", tally_refills)
     return tally_refills
 
 
@@ -327,7 +327,7 @@ def test_a_database_that_fails_half_way_leaves_nothing(customer, order, monkeypa
     def fail(*args, **kwargs):
         raise OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr("refills.requests.execute", fail)
+    monkeypatch.setattr("refills.requesting.execute", fail)
 
     response = customer.post("refill", order=order().pk)
 

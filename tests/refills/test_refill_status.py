@@ -2,11 +2,11 @@
 
 import pytest
 
-from refills.models import Status
+from refills.models import RefillStatus
 from tests import factories
 
 
-@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("status", RefillStatus.values)
 def test_one_refill(customer, status):
     refill = factories.Refill(order__account=customer.account, status=status)
 

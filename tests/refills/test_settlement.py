@@ -1,4 +1,4 @@
-"""settle(): the only way in which the status of a refill changes (contract.md, "The life of a refill")."""
+"""change_status(): the only way in which the status of a refill changes (contract.md, "The life of a refill")."""
 
 from datetime import timedelta
 
@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.db import ProgrammingError, transaction
 from django.utils import timezone
 
-from refills.models import Refill, Status, Transition
-from refills.settlement import claim, release, settle
+from refills.models import Refill, RefillStatus, Transition
+from refills.settlement import change_status, claim, release
 from tests import factories
 
 LEGAL = {
@@ -21,12 +21,12 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize("to", [Status.APPROVED, Status.COMPLETED, Status.REJECTED])
-@pytest.mark.parametrize("status", Status.values)
+@pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED, RefillStatus.REJECTED])
+@pytest.mark.parametrize("status", RefillStatus.values)
 def test_only_legal_transitions_are_made(staff, status, to):
     refill = factories.Refill(status=status)
 
-    settlement = settle([refill.pk], to, staff, "a note")
+    settlement = change_status([refill.pk], to, staff, "a note")
 
     refill.refresh_from_db()
     if (status, to) in LEGAL:
@@ -45,8 +45,8 @@ def test_who_and_when_is_kept(staff):
     other = factories.Account()
     start = timezone.now()
 
-    settle([refill.pk], Status.APPROVED, other)
-    settle([refill.pk], Status.COMPLETED, staff, "  delivered again  ")
+    change_status([refill.pk], RefillStatus.APPROVED, other)
+    change_status([refill.pk], RefillStatus.COMPLETED, staff, "  delivered again  ")
 
     refill.refresh_from_db()
     assert (refill.approved_by, refill.settled_by, refill.note) == (other, staff, "delivered again")
@@ -56,7 +56,7 @@ def test_who_and_when_is_kept(staff):
 def test_the_admins_history_has_it(staff):
     refill = factories.Refill()
 
-    settle([refill.pk], Status.REJECTED, staff, "nothing dropped")
+    change_status([refill.pk], RefillStatus.REJECTED, staff, "nothing dropped")
 
     entry = LogEntry.objects.get()
     assert (entry.user, entry.get_edited_object(), entry.change_message) == (staff, refill, "Rejected. nothing dropped")
@@ -65,8 +65,8 @@ def test_the_admins_history_has_it(staff):
 def test_a_note_stays_until_there_is_another(staff):
     refill = factories.Refill()
 
-    settle([refill.pk], Status.APPROVED, staff, "first")
-    settle([refill.pk], Status.COMPLETED, staff)
+    change_status([refill.pk], RefillStatus.APPROVED, staff, "first")
+    change_status([refill.pk], RefillStatus.COMPLETED, staff)
 
     refill.refresh_from_db()
     assert refill.note == "first"
@@ -77,12 +77,12 @@ def test_a_rejection_needs_a_note(staff, note):
     refill = factories.Refill()
 
     with pytest.raises(ValidationError, match="Say why the refill is rejected"):
-        settle([refill.pk], Status.REJECTED, staff, note)
+        change_status([refill.pk], RefillStatus.REJECTED, staff, note)
 
 
 def test_nothing_is_made_pending_again(staff):
     with pytest.raises(ValidationError, match="cannot be made pending"):
-        settle([factories.Refill(status="approved").pk], Status.PENDING, staff)
+        change_status([factories.Refill(status="approved").pk], RefillStatus.PENDING, staff)
 
 
 def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reason(staff):
@@ -92,7 +92,7 @@ def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reaso
     approved = factories.Refill(status="approved")
     missing = factories.Refill.build().pk
 
-    settlement = settle([settled.pk, fine.pk, fine.pk, missing, approved.pk], Status.APPROVED, staff)
+    settlement = change_status([settled.pk, fine.pk, fine.pk, missing, approved.pk], RefillStatus.APPROVED, staff)
 
     assert [refill.pk for refill in settlement.done] == [fine.pk]
     assert settlement.refused == {
@@ -103,7 +103,7 @@ def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reaso
 
 
 def test_nothing_to_settle_is_nothing_settled(staff):
-    assert settle([], Status.COMPLETED, staff).done == []
+    assert change_status([], RefillStatus.COMPLETED, staff).done == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -111,12 +111,12 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
     staff = factories.Account()
     service = factories.Service()
     few, many = ([factories.Refill(order__service=service).pk for _ in range(count)] for count in (2, 60))
-    settle([factories.Refill().pk], Status.COMPLETED, staff)  # which loads the content type
+    change_status([factories.Refill().pk], RefillStatus.COMPLETED, staff)  # which loads the content type
 
     for refills in (few, many):
         # BEGIN, lock, update, the history, the admin's history, COMMIT
         with django_assert_num_queries(6):
-            settle(refills, Status.COMPLETED, staff)
+            change_status(refills, RefillStatus.COMPLETED, staff)
 
     assert Refill.objects.filter(status="completed").count() == 63
 
@@ -125,39 +125,41 @@ def test_a_rejection_has_a_reason_or_a_note(staff):
     reason = factories.RejectionReason()
     refill = factories.Refill()
 
-    settle([refill.pk], Status.REJECTED, staff, reason=reason)
+    change_status([refill.pk], RefillStatus.REJECTED, staff, reason=reason)
 
     refill.refresh_from_db()
     assert (refill.reason, refill.note) == (reason, "")
 
 
-@pytest.mark.parametrize("to", [Status.APPROVED, Status.COMPLETED])
+@pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED])
 def test_only_a_rejection_has_a_reason(staff, to):
     with pytest.raises(ValidationError, match="Only a rejection has a reason"):
-        settle([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
+        change_status([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
 
 
 def test_a_completion_records_what_was_delivered(staff):
     refill = factories.Refill()
 
-    settle([refill.pk], Status.COMPLETED, staff, delivered=120)
+    change_status([refill.pk], RefillStatus.COMPLETED, staff, delivered=120)
 
     refill.refresh_from_db()
     assert refill.delivered == 120
 
 
-@pytest.mark.parametrize(("to", "delivered"), [(Status.APPROVED, 1), (Status.REJECTED, 1), (Status.COMPLETED, -1)])
+@pytest.mark.parametrize(
+    ("to", "delivered"), [(RefillStatus.APPROVED, 1), (RefillStatus.REJECTED, 1), (RefillStatus.COMPLETED, -1)]
+)
 def test_nothing_else_does(staff, to, delivered):
     with pytest.raises(ValidationError, match="delivered"):
-        settle([factories.Refill().pk], to, staff, "note", delivered=delivered)
+        change_status([factories.Refill().pk], to, staff, "note", delivered=delivered)
 
 
 class TestHistory:
     def test_every_transition_is_kept(self, staff):
         refill = factories.Refill()
 
-        settle([refill.pk], Status.APPROVED, staff, "first")
-        settle([refill.pk], Status.COMPLETED, staff, via=Transition.Via.COMMAND)
+        change_status([refill.pk], RefillStatus.APPROVED, staff, "first")
+        change_status([refill.pk], RefillStatus.COMPLETED, staff, via=Transition.Via.COMMAND)
 
         steps = refill.transitions.values_list("from_status", "to_status", "by", "via", "note")
         assert list(steps) == [
@@ -166,12 +168,12 @@ class TestHistory:
         ]
 
     def test_what_was_refused_is_no_transition(self, staff):
-        settle([factories.Refill(status="completed").pk], Status.REJECTED, staff, "no")
+        change_status([factories.Refill(status="completed").pk], RefillStatus.REJECTED, staff, "no")
 
         assert not Transition.objects.exists()
 
     def test_the_database_refuses_to_change_or_delete_it(self, staff):
-        settle([factories.Refill().pk], Status.COMPLETED, staff)
+        change_status([factories.Refill().pk], RefillStatus.COMPLETED, staff)
 
         with pytest.raises(ProgrammingError, match="never changed"), transaction.atomic():
             Transition.objects.update(note="forged")
@@ -188,7 +190,7 @@ class TestClaims:
         refill = factories.Refill()
         claim([refill.pk], colleague)
 
-        outcome = settle([refill.pk], Status.COMPLETED, staff)
+        outcome = change_status([refill.pk], RefillStatus.COMPLETED, staff)
 
         assert outcome.done == []
         assert outcome.refused[refill.pk].startswith("taken by colleague at ")
@@ -199,7 +201,7 @@ class TestClaims:
         refill = factories.Refill()
         claim([refill.pk], staff)
 
-        assert settle([refill.pk], Status.COMPLETED, staff).done
+        assert change_status([refill.pk], RefillStatus.COMPLETED, staff).done
 
         refill.refresh_from_db()
         assert (refill.claimed_by, refill.claimed_at) == (None, None)
@@ -210,8 +212,8 @@ class TestClaims:
 
         assert claim([first.pk], staff).refused
         assert claim([first.pk], staff, take_over=True).done
-        assert settle([first.pk], Status.COMPLETED, staff).done
-        assert settle([second.pk], Status.COMPLETED, staff, take_over=True).done
+        assert change_status([first.pk], RefillStatus.COMPLETED, staff).done
+        assert change_status([second.pk], RefillStatus.COMPLETED, staff, take_over=True).done
 
     def test_a_claim_expires(self, staff, colleague, settings, time_machine):
         refill = factories.Refill()
@@ -219,18 +221,18 @@ class TestClaims:
         now = timezone.now()
 
         time_machine.move_to(now + timedelta(minutes=settings.CLAIM_MINUTES) - timedelta(seconds=5), tick=False)
-        assert settle([refill.pk], Status.APPROVED, staff).refused
+        assert change_status([refill.pk], RefillStatus.APPROVED, staff).refused
         time_machine.move_to(now + timedelta(minutes=settings.CLAIM_MINUTES), tick=False)
-        assert settle([refill.pk], Status.APPROVED, staff).done
+        assert change_status([refill.pk], RefillStatus.APPROVED, staff).done
 
     def test_a_claim_is_given_back_by_who_has_it_only(self, staff, colleague):
         refill = factories.Refill()
         claim([refill.pk], colleague)
 
         release([refill.pk], staff)
-        assert settle([refill.pk], Status.APPROVED, staff).refused
+        assert change_status([refill.pk], RefillStatus.APPROVED, staff).refused
         release([refill.pk], colleague)
-        assert settle([refill.pk], Status.APPROVED, staff).done
+        assert change_status([refill.pk], RefillStatus.APPROVED, staff).done
 
     def test_what_is_settled_is_not_taken(self, staff):
         refill = factories.Refill(status="completed")

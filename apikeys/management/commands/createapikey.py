@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apikeys.keys import create_api_key, end_of
 from apikeys.models import Account
-from notpanel.addresses import parse_network
+from notpanel.kit.addresses import parse_network
 
 
 class Command(BaseCommand):

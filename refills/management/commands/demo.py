@@ -17,19 +17,18 @@ from django.utils import timezone
 from apikeys.keys import authenticate, create_api_key
 from apikeys.models import Account
 from notpanel.api.errors import AccountSuspended, ApiError, InvalidApiKey
-from notpanel.public_id import parse
-from orders.models import DELIVERED, UNDER_WAY, Order, Service
-from orders.models import Status as OrderStatus
-from refills.errors import (
+from notpanel.kit.public_id import parse
+from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
+from refills.models import Refill, RefillStatus, RejectionReason
+from refills.refusals import (
     OrderNotFinished,
     RefillAlreadyPending,
     RefillLimitReached,
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.models import Refill, RejectionReason, Status
-from refills.requests import Tally, judge, lock_orders, request_refills, tally_refills
-from refills.settlement import settle
+from refills.requesting import Tally, judge, lock_orders, request_refills, tally_refills
+from refills.settlement import change_status
 
 FILE = settings.BASE_DIR / "var" / "demo.env"
 
@@ -47,15 +46,15 @@ PROMISES = (
 )
 
 # What has become of the refills of an order, oldest first.
-HISTORIES: tuple[tuple[Status, ...], ...] = (
-    (Status.PENDING,),
-    (Status.APPROVED,),
-    (Status.COMPLETED,),
-    (Status.REJECTED,),
-    (Status.COMPLETED, Status.PENDING),
-    (Status.REJECTED, Status.PENDING),
-    (Status.REJECTED, Status.COMPLETED),
-    (Status.COMPLETED, Status.COMPLETED, Status.APPROVED),
+HISTORIES: tuple[tuple[RefillStatus, ...], ...] = (
+    (RefillStatus.PENDING,),
+    (RefillStatus.APPROVED,),
+    (RefillStatus.COMPLETED,),
+    (RefillStatus.REJECTED,),
+    (RefillStatus.COMPLETED, RefillStatus.PENDING),
+    (RefillStatus.REJECTED, RefillStatus.PENDING),
+    (RefillStatus.REJECTED, RefillStatus.COMPLETED),
+    (RefillStatus.COMPLETED, RefillStatus.COMPLETED, RefillStatus.APPROVED),
 )
 REASONS = ("The account is private.", "Nothing has dropped.", "The link leads nowhere.", "Bought elsewhere meanwhile.")
 
@@ -116,19 +115,19 @@ class _Role:
     status: OrderStatus
     promise: int = 2  # the index in PROMISES
     days_ago: int = 10
-    history: tuple[Status, ...] = ()
+    history: tuple[RefillStatus, ...] = ()
     refused: type[ApiError] | None = None
 
 
 def _roles() -> dict[str, _Role]:
     completed = OrderStatus.COMPLETED
-    capped = (Status.COMPLETED,) * settings.REFILL_LIMIT
+    capped = (RefillStatus.COMPLETED,) * settings.REFILL_LIMIT
     return {
         "ORDER_COMPLETED": _Role(completed),
         "ORDER_PARTIAL": _Role(OrderStatus.PARTIAL),
         "ORDER_PROCESSING": _Role(OrderStatus.PROCESSING, refused=OrderNotFinished),
         "ORDER_NO_REFILL": _Role(completed, promise=0, refused=ServiceNotRefillable),
-        "ORDER_PENDING_REFILL": _Role(completed, history=(Status.PENDING,), refused=RefillAlreadyPending),
+        "ORDER_PENDING_REFILL": _Role(completed, history=(RefillStatus.PENDING,), refused=RefillAlreadyPending),
         "ORDER_CAPPED": _Role(completed, history=capped, refused=RefillLimitReached),
         "ORDER_EXPIRED": _Role(completed, promise=1, days_ago=45, refused=RefillPeriodExpired),
     }
@@ -258,7 +257,7 @@ class _Draft:
         last = Order.objects.filter(number__gte=FIRST_ORDER).aggregate(Max("number"))["number__max"]
         self.next_number = (last or FIRST_ORDER - 1) + 1
         self.orders: list[Order] = []
-        self.histories: dict[int, tuple[Status, ...]] = {}
+        self.histories: dict[int, tuple[RefillStatus, ...]] = {}
 
     def add(
         self,
@@ -267,7 +266,7 @@ class _Draft:
         status: OrderStatus,
         *,
         days_ago: int = 10,
-        history: tuple[Status, ...] = (),
+        history: tuple[RefillStatus, ...] = (),
     ) -> int:
         """Add an order, completed ``days_ago`` if it is over. Returns its number."""
         number = self.next_number + len(self.orders)
@@ -305,11 +304,13 @@ class _Draft:
                 for order_id, refill_id in zip(theirs, request_refills(account_id, theirs), strict=True):
                     assert isinstance(refill_id, str), refill_id
                     made[refill_id] = wishes[order_id]
-            for status in (Status.APPROVED, Status.COMPLETED, Status.REJECTED):
+            for status in (RefillStatus.APPROVED, RefillStatus.COMPLETED, RefillStatus.REJECTED):
                 reason = None
-                if status == Status.REJECTED:
+                if status == RefillStatus.REJECTED:
                     reason = self.dice.choice(RejectionReason.objects.filter(text__in=REASONS))
-                settle([refill_id for refill_id, wish in made.items() if wish == status], status, staff, reason=reason)
+                change_status(
+                    [refill_id for refill_id, wish in made.items() if wish == status], status, staff, reason=reason
+                )
         refills = list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))
         for refill in refills:
             in_flight = refill.settled_at is None

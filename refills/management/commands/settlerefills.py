@@ -9,10 +9,10 @@ from django.db import transaction
 from tqdm import tqdm
 
 from apikeys.models import Account
-from notpanel.public_id import parse
+from notpanel.kit.public_id import parse
 from orders.imports import BadFile, Column, read, text_up_to
-from refills.models import Refill, Status, Transition
-from refills.settlement import TRANSITIONS, settle
+from refills.models import Refill, RefillStatus, Transition
+from refills.settlement import TRANSITIONS, change_status
 
 CHUNK = 500  # rows settled in one transaction
 
@@ -24,10 +24,10 @@ def _reference(text: str) -> str | int:
     return reference
 
 
-def _status(text: str) -> Status:
+def _status(text: str) -> RefillStatus:
     if text not in TRANSITIONS:
         raise ValueError(f"“{text}” is none of {', '.join(TRANSITIONS)}")
-    return Status(text)
+    return RefillStatus(text)
 
 
 COLUMNS = (
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             raise CommandError("Some were refused.")
 
 
-Row = tuple[int, str | int, Status, str]  # the line, the refill's id or number, the status, the note
+Row = tuple[int, str | int, RefillStatus, str]  # the line, the refill's id or number, the status, the note
 
 
 def _read(file: Path) -> list[Row]:
@@ -85,7 +85,7 @@ def _read(file: Path) -> list[Row]:
     try:
         with file.open("rb") as opened:
             for line, row in read(opened, COLUMNS, bad):
-                if row["status"] == Status.REJECTED and not row["note"]:
+                if row["status"] == RefillStatus.REJECTED and not row["note"]:
                     bad.add(line, "note: must be given, for the refill is rejected")
                 rows.append((line, row["refill"], row["status"], row["note"]))
     except OSError as error:
@@ -102,7 +102,7 @@ def _settle(rows: list[Row], staff: Account) -> tuple[int, list[tuple[int, str]]
         ids[pk] = ids[number] = pk
     # Rows of the same status and note are settled together. A refill that comes again waits for the next pass: what
     # the file says of it is done in the file's order.
-    passes: list[dict[tuple[Status, str], dict[str, int]]] = [defaultdict(dict)]
+    passes: list[dict[tuple[RefillStatus, str], dict[str, int]]] = [defaultdict(dict)]
     seen: set[str] = set()
     refused = []
     for line, reference, status, note in rows:
@@ -117,7 +117,7 @@ def _settle(rows: list[Row], staff: Account) -> tuple[int, list[tuple[int, str]]
         passes[-1][status, note][refill_id] = line
     settled = 0
     for (status, note), lines in (group for each in passes for group in each.items()):
-        outcome = settle(lines, status, staff, note, via=Transition.Via.COMMAND)
+        outcome = change_status(lines, status, staff, note, via=Transition.Via.COMMAND)
         settled += len(outcome.done)
         refused += [(lines[refill_id], f"{refill_id}: {why}") for refill_id, why in outcome.refused.items()]
     return settled, refused

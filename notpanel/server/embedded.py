@@ -17,7 +17,7 @@ import environ
 import platformdirs
 import psycopg
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATABASE = "notpanel"
 
 

@@ -6,18 +6,16 @@ transaction, is read from the primary: accounts, keys, sessions and permissions 
 
 import logging
 import re
-import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
-from django.conf import settings
-from django.core.exceptions import MiddlewareNotUsed
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+
+from notpanel.kit.circuit_breaker import CircuitBreaker
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ REST = 10  # seconds for which a replica that failed is left alone
 COOKIE = "written_at"
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
-_left_alone_until = 0.0  # of time.monotonic(), in this process
+breaker = CircuitBreaker(REST)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,55 +59,29 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
 
     @wraps(answer)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        global _left_alone_until
-        now = time.monotonic()
-        if ALIAS not in connections or now < _left_alone_until:
+        if ALIAS not in connections or not breaker.lets_through():
             return answer(*args, **kwargs)
-        if _left_alone_until:
-            _left_alone_until = now + REST  # this request tries it again; the others do not wait with it
-            if pool := getattr(connections[ALIAS], "pool", None):
-                pool.check()  # throws away the connections of before
+        if breaker.is_open and (pool := getattr(connections[ALIAS], "pool", None)):
+            pool.check()  # discards the connections from before the failure
         token = _reading.set(True)
         try:
             if not_before and not _has_come_to(not_before):
                 _reading.set(False)
             answered = answer(*args, **kwargs)
-            _left_alone_until = 0
+            breaker.reset()
             return answered
         except (OperationalError, InterfaceError) as error:
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise  # it took too long, and would on the primary
             # A replica that had to remove a row which was being read is well.
             if not isinstance(error.__cause__, psycopg.errors.SerializationFailure):
-                _left_alone_until = time.monotonic() + REST
+                breaker.trip()
             logger.warning("The replica did not answer, the primary does: %s", error)
         finally:
             _reading.reset(token)
         return answer(*args, **kwargs)
 
     return wrapped
-
-
-# ---- Who has just written must see it: a browser remembers how far the primary's log was after its last write.
-
-
-def remember_writes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """The middleware that sends a browser, after whatever may have written, the position for ``not_before``."""
-    if ALIAS not in connections:
-        raise MiddlewareNotUsed
-
-    def respond(request: HttpRequest) -> HttpResponse:
-        response = get_response(request)
-        if request.method == "POST" and settings.SESSION_COOKIE_NAME in request.COOKIES:
-            with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-                cursor.execute("SELECT pg_current_wal_insert_lsn()")
-                [position] = cursor.fetchone()
-            response.set_cookie(
-                COOKIE, position, max_age=86_400, secure=settings.SESSION_COOKIE_SECURE, httponly=True, samesite="Lax"
-            )
-        return response
-
-    return respond
 
 
 def _has_come_to(position: str) -> bool:

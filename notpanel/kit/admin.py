@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
 
-from notpanel import replica
+from notpanel.kit import replica
 
 COUNTED = 2_000
 SHOWN_REFILLS = 50

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notpanel.slices import slice_of
+from notpanel.kit.pagination import slice_of
 from orders.models import Order
 from tests import factories
 

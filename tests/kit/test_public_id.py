@@ -4,7 +4,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
 
-from notpanel.public_id import generate, parse
+from notpanel.kit.public_id import generate, parse
 from orders.models import Order
 from tests import factories
 

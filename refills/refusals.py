@@ -3,7 +3,7 @@
 from django.conf import settings
 
 from notpanel.api.errors import ApiError
-from orders.errors import OrderNotFound
+from orders.refusals import OrderNotFound
 
 
 class OrderNotFinished(ApiError):

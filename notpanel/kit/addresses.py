@@ -2,11 +2,10 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from django.conf import settings
-from django.core.exceptions import MiddlewareNotUsed
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -20,24 +19,16 @@ def client_address(request: HttpRequest) -> Address | None:
     X-Forwarded-For is read from its right end, and only as long as the address it was told by is one of
     ``TRUSTED_PROXIES``: what stands further left was written by the client, who may write anything.
     """
-    peer = _parse(request.META.get("REMOTE_ADDR", ""))
+    peer = _peer(request)
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     while hops and _is_trusted(peer) and (hop := _parse(hops.pop())):
         peer = hop
     return peer
 
 
-def believe_proxies_only(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """The middleware that takes X-Forwarded-Proto from all but ``TRUSTED_PROXIES``: Django believes it of anybody."""
-    if not settings.TRUSTED_PROXIES:
-        raise MiddlewareNotUsed
-
-    def respond(request: HttpRequest) -> HttpResponse:
-        if "HTTP_X_FORWARDED_PROTO" in request.META and not _is_trusted(_parse(request.META.get("REMOTE_ADDR", ""))):
-            del request.META["HTTP_X_FORWARDED_PROTO"]
-        return get_response(request)
-
-    return respond
+def peer_is_trusted(request: HttpRequest) -> bool:
+    """Return whether the request reached us through one of ``TRUSTED_PROXIES``."""
+    return _is_trusted(_peer(request))
 
 
 def counted_address(request: HttpRequest) -> str:
@@ -71,6 +62,10 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | 
         if network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
             return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
     return network
+
+
+def _peer(request: HttpRequest) -> Address | None:
+    return _parse(request.META.get("REMOTE_ADDR", ""))
 
 
 def _parse(text: str) -> Address | None:

@@ -10,10 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apikeys.models import Account
-from notpanel import replica
+from notpanel.kit import replica
+from notpanel.kit.circuit_breaker import CircuitBreaker
 from orders.models import Order, Service
-from refills.models import Refill, Status
-from refills.settlement import settle
+from refills.models import Refill, RefillStatus
+from refills.settlement import change_status
 from tests import factories
 from tests.conftest import new_customer
 from tests.server import free_port
@@ -30,8 +31,8 @@ def add_replica(settings, monkeypatch):
     def add(**changes):
         options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
         connections.settings[replica.ALIAS] = connection.settings_dict | {"OPTIONS": options} | changes
-        settings.DATABASE_ROUTERS = ["notpanel.replica.Router"]
-        monkeypatch.setattr(replica, "_left_alone_until", 0.0)
+        settings.DATABASE_ROUTERS = ["notpanel.kit.replica.Router"]
+        monkeypatch.setattr(replica, "breaker", CircuitBreaker(replica.REST))
         return connections[replica.ALIAS]
 
     yield add
@@ -107,7 +108,7 @@ def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
     refill = customer.refill(order)["refill"]
 
     assert customer.post("refill_status", refill=refill).json() == {"status": "pending"}
-    settle([refill], Status.COMPLETED, factories.Account())
+    change_status([refill], RefillStatus.COMPLETED, factories.Account())
     assert customer.post("refill_status", refill=refill).json() == {"status": "completed"}
     assert tables_read_from("replica", lambda: customer.post("refill_status", refill=refill))[0] == set()
     assert tables_read_from("replica", lambda: customer.refill(order))[0] == set()
@@ -218,7 +219,7 @@ def test_a_replica_that_is_gone_is_left_alone_for_a_while(customer, agent, add_r
     assert len(attempts) == 1
     assert caplog.text.count("The replica did not answer") == 1
 
-    monkeypatch.setattr(replica, "_left_alone_until", 1.0)  # long ago
+    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)  # long ago
 
     assert customer.post("status", order=order.pk).status_code == 200
     assert len(attempts) == 2
@@ -241,10 +242,10 @@ def _refuse(gone):
 
 
 def test_a_replica_that_is_back_is_used(customer, connected, monkeypatch):
-    monkeypatch.setattr(replica, "_left_alone_until", 1.0)
+    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)
 
     assert tables_read_from("replica", lambda: customer.post("services"))[0] == {"orders_catalogue", "orders_service"}
-    assert replica._left_alone_until == 0
+    assert not replica.breaker.is_open
 
 
 def test_what_takes_too_long_is_not_asked_again(connected):

@@ -10,18 +10,18 @@ from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
 from notpanel.api.errors import ApiError, ServiceUnavailable
-from notpanel.public_id import from_uuid, generate, parse, to_uuid
-from notpanel.sql import execute, fetch
-from orders.errors import OrderNotFound
+from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
+from notpanel.kit.sql import execute, fetch
 from orders.models import DELIVERED, Order
-from refills.errors import (
+from orders.refusals import OrderNotFound
+from refills.models import Refill
+from refills.refusals import (
     OrderNotFinished,
     RefillAlreadyPending,
     RefillLimitReached,
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.models import Refill
 
 ATTEMPTS = 3  # at a batch that the constraint refused
 

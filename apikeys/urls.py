@@ -1,0 +1,20 @@
+"""The pages of /dashboard/ that are about the account: its API keys, its password, signing in and out."""
+
+from django.urls import path
+
+from apikeys import views
+
+urlpatterns = [
+    path("api/", views.keys, name="keys"),
+    path("api/<int:key_id>/", views.key, name="key"),
+    path("api/<int:key_id>/change/", views.change_key, name="change-key"),
+    path("api/<int:key_id>/revoke/", views.revoke, name="revoke"),
+    path("sign-in/", views.sign_in, name="sign-in"),
+    path("sign-out/", views.sign_out, name="sign-out"),
+    path("password/", views.ChangePassword.as_view(), name="change-password"),
+    path("password/changed/", views.password_changed, name="password-changed"),
+    path("password/reset/", views.reset_password, name="reset-password"),
+    path("password/reset/sent/", views.reset_sent, name="reset-sent"),
+    path("password/reset/<uidb64>/<token>/", views.set_password, name="set-password"),
+    path("password/set/", views.password_set, name="password-set"),
+]

@@ -1,0 +1,141 @@
+"""Every middleware of the project, in the order in which MIDDLEWARE lists them."""
+
+import http
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import SimpleTemplateResponse
+from django.urls import resolve
+from django.utils.encoding import escape_uri_path
+
+from notpanel import request_log
+from notpanel.api import errors
+from notpanel.kit import replica
+from notpanel.kit.addresses import peer_is_trusted
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+
+# The errors that Django may answer with before it reaches a view, by their status.
+_BY_STATUS = {
+    error.status: error
+    for error in (
+        errors.MalformedBody,
+        errors.NotFound,
+        errors.MethodNotAllowed,
+        errors.BodyTooLarge,
+        errors.InternalServerError,
+    )
+}
+
+
+def log_requests(get_response: GetResponse) -> GetResponse:
+    """Write one log line per request, and turn every page of an error under /api/ into JSON.
+
+    The outermost middleware: nothing that goes wrong further in escapes it.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        sent = request.headers.get("X-Request-ID", "")
+        request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        token = request_log.begin(request_id)
+        started = time.perf_counter()
+        try:
+            response = get_response(request)
+            if is_for_api(request.path) and not _is_of_api(response):
+                response = _as_json(response)
+            response["X-Request-ID"] = request_id
+            request_log.logger.info(
+                "%s %s %d %.1fms%s",
+                # A client may send any method and any path, a line break included.
+                request.method if request.method in http.HTTPMethod.__members__ else "-",
+                _path_without_token(request),
+                response.status_code,
+                (time.perf_counter() - started) * 1000,
+                request_log.fields_as_text(),
+            )
+            return response
+        finally:
+            request_log.end(token)
+
+    return respond
+
+
+def drop_untrusted_proto(get_response: GetResponse) -> GetResponse:
+    """Drop X-Forwarded-Proto unless one of ``TRUSTED_PROXIES`` sent it: Django believes anybody who sends it."""
+    if not settings.TRUSTED_PROXIES:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if "HTTP_X_FORWARDED_PROTO" in request.META and not peer_is_trusted(request):
+            del request.META["HTTP_X_FORWARDED_PROTO"]
+        return get_response(request)
+
+    return respond
+
+
+def short_circuit_api(get_response: GetResponse) -> GetResponse:
+    """Answer requests to the API here: the middleware further in serves sessions, forms and messages."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if not is_for_api(request.path_info):
+            return get_response(request)
+        request.resolver_match = match = resolve(request.path_info)
+        response = match.func(request, *match.args, **match.kwargs)
+        rendered: HttpResponse = response.render() if isinstance(response, SimpleTemplateResponse) else response
+        return rendered
+
+    return respond
+
+
+def remember_writes(get_response: GetResponse) -> GetResponse:
+    """Send a browser that may have written the position of the primary's log (``replica.reads_may_lag``)."""
+    if replica.ALIAS not in connections:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.method == "POST" and settings.SESSION_COOKIE_NAME in request.COOKIES:
+            with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+                cursor.execute("SELECT pg_current_wal_insert_lsn()")
+                [position] = cursor.fetchone()
+            response.set_cookie(
+                replica.COOKIE,
+                position,
+                max_age=86_400,
+                secure=settings.SESSION_COOKIE_SECURE,
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
+
+    return respond
+
+
+def is_for_api(path: str) -> bool:
+    """Return whether a path belongs to the API, where every answer is JSON."""
+    return path == "/api" or path.startswith("/api/")
+
+
+def _path_without_token(request: HttpRequest) -> str:
+    """Return the path, with the token of a password reset link left out."""
+    path = escape_uri_path(request.path)
+    token = request.resolver_match.kwargs.get("token") if request.resolver_match else None
+    return path.replace(escape_uri_path(token), "…") if token else path
+
+
+def _is_of_api(response: HttpResponse) -> bool:
+    return response.status_code == 304 or response.headers.get("Content-Type", "").startswith("application/json")
+
+
+def _as_json(response: HttpResponse) -> HttpResponse:
+    """Replace a page that Django made (for a bad Host header, say, or a failed middleware) with the API's error."""
+    error = _BY_STATUS.get(response.status_code, errors.InternalServerError)
+    return JsonResponse({"error": error.message}, status=error.status)
