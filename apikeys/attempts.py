@@ -18,7 +18,7 @@ from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
 from apikeys.models import Account
-from notpanel.kit.addresses import counted_address
+from notpanel.kit.addresses import client_address, counted
 
 PERIOD = 15 * 60  # seconds
 
@@ -61,11 +61,11 @@ def proving_the_password_of(account: Account) -> Iterator[None]:
 
     Counted apart from signing in, for which everybody may name the account.
     """
-    counted = ("password", str(account.pk), settings.ATTEMPTS_PER_NAME)
-    if wait := begin(*counted):
+    counter = ("password", str(account.pk), settings.ATTEMPTS_PER_NAME)
+    if wait := begin(*counter):
         raise TooManyAttempts(wait)
     yield
-    succeed(*counted)
+    succeed(*counter)
 
 
 def posted(field: str) -> Callable[[HttpRequest], str]:
@@ -86,17 +86,17 @@ def limit_attempts(
         def limited(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method != "POST":
                 return view(request, *args, **kwargs)
-            counted = (
-                (f"{group}:address", counted_address(request), settings.ATTEMPTS_PER_ADDRESS),
+            counters = (
+                (f"{group}:address", counted(client_address(request)), settings.ATTEMPTS_PER_ADDRESS),
                 (f"{group}:name", name_of(request).strip().casefold(), settings.ATTEMPTS_PER_NAME),
             )
-            if wait := max([begin(*each) for each in counted]):
+            if wait := max([begin(*each) for each in counters]):
                 response = render(request, "too_many_attempts.html", {"minutes": math.ceil(wait / 60)}, status=429)
                 response["Retry-After"] = str(wait)
                 return response
             answer = view(request, *args, **kwargs)
             if is_right(answer):
-                for each in counted:
+                for each in counters:
                     succeed(*each)
             return answer
 

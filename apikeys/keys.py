@@ -11,9 +11,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from apikeys.models import Account, ApiKey
-from notpanel.api.actions import Caller
-from notpanel.api.errors import AccountSuspended, InvalidApiKey
 from notpanel.kit.addresses import Address, is_within
+from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
 from notpanel.kit.sql import fetch
 
 LARGEST_NUMBER_OF_KEYS = 10  # active ones, per account

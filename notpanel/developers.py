@@ -11,10 +11,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from notpanel.api import errors, examples, openapi
-from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Parameters
-from notpanel.api.errors import ApiError
+from notpanel.api import examples, openapi
+from notpanel.api.actions import Action
+from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
+from notpanel.api.parameters import LARGEST_BATCH, Parameters
 from notpanel.api.view import LARGEST_BODY
+from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
+from notpanel.kit.refusals import Refusal
 
 # Given an account's id: its own ids, by the id of the examples that each is shown instead of.
 OwnIds = Callable[[int], Mapping[str, str]]
@@ -67,7 +70,7 @@ class Developers:
                 "action": action,
                 "examples": shown,
                 "errors": _rows(action.errors, action),
-                "shared_errors": _rows(openapi.errors_of(action)[len(action.errors) :], action),
+                "shared_errors": _rows(action.shared_errors, action),
             },
         )
 
@@ -105,9 +108,9 @@ class Developers:
             },
             "largest_batch": LARGEST_BATCH,
             "largest_body": LARGEST_BODY // 1024,
-            "all_errors": _rows(openapi.SHARED_ERRORS),
-            "errors_of_keys": _rows((errors.InvalidApiKey, errors.AccountSuspended)),
-            "errors_of_limits": _rows((errors.RateLimitExceeded,)),
+            "all_errors": _rows(SHARED_ERRORS),
+            "errors_of_keys": _rows((InvalidApiKey, AccountSuspended)),
+            "errors_of_limits": _rows((RateLimitExceeded,)),
             "limit_headers": {**openapi.RATE_LIMIT_HEADERS, **openapi.HEADERS_OF[429]},
         }
         response = render(request, f"developers/{name}.html", shared | context)
@@ -121,11 +124,11 @@ def api_url(request: HttpRequest) -> str:
     return request.build_absolute_uri(reverse("api-v2"))
 
 
-def _rows(found: Iterable[type[ApiError]], action: Action | None = None) -> list[dict[str, Any]]:
+def _rows(found: Iterable[type[Refusal]], action: Action | None = None) -> list[dict[str, Any]]:
     """Return the rows of a table of errors, those of an action with the names of its parameters."""
     return [
         {
-            "status": error.status,
+            "status": status_of(error),
             "text": action.text_of(error) if action else error.example_text(),
             "cause": error.cause,
         }
@@ -139,8 +142,8 @@ def _answer(action: Action, request: HttpRequest, parameters: Mapping[str, str])
     visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
     try:
         return action.handler(visitor, Parameters(parameters))
-    except ApiError as error:
-        return {"error": error.text}
+    except Refusal as refusal:
+        return {"error": refusal.text}
 
 
 def _with_own_ids(text: str, own: Mapping[str, str]) -> str:

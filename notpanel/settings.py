@@ -276,7 +276,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
 }
 REST_FRAMEWORK = {
-    "EXCEPTION_HANDLER": "notpanel.api.errors.exception_handler",
+    "EXCEPTION_HANDLER": "notpanel.api.exceptions.exception_handler",
     # A client may send half a surrogate pair as an id, and gets it back: escaped, for it is no UTF-8.
     "UNICODE_JSON": False,
     "UNAUTHENTICATED_USER": None,

@@ -7,7 +7,9 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 
-from notpanel.api.errors import as_api_error
+from notpanel.api.errors import headers_of, status_of
+from notpanel.api.exceptions import as_refusal
+from notpanel.kit.refusals import ServiceUnavailable
 
 
 @never_cache
@@ -25,9 +27,10 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer for an exception that escaped a page: a 503 if PostgreSQL or Redis was not to be had, else a 500."""
+    """Answer an exception that escaped a page: with a 503 if PostgreSQL or Redis is unavailable, else with a 500."""
     exception = sys.exc_info()[1]
-    error = as_api_error(exception) if isinstance(exception, Exception) else None
-    if error is None or error.status != 503:
+    refusal = as_refusal(exception) if isinstance(exception, Exception) else None
+    if not isinstance(refusal, ServiceUnavailable):
         return HttpResponse(render_to_string("500.html"), status=500)
-    return HttpResponse(render_to_string("503.html"), status=503, headers=error.headers)
+    status = status_of(ServiceUnavailable)
+    return HttpResponse(render_to_string("503.html"), status=status, headers=headers_of(refusal))

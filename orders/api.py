@@ -1,48 +1,55 @@
-"""The actions status and services: parse, read, shape."""
+"""The actions status and services: parse, call, shape."""
 
 from typing import Any
 from uuid import UUID
 
-from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
-from notpanel.api.errors import BothGiven, MissingParameter, TooMany
+from notpanel.api.actions import Action, Example
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
+from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
 from notpanel.api.schemas import ERROR, record
-from notpanel.kit.public_id import parse
+from notpanel.kit.caller import Caller
 from notpanel.kit.replica import reads_may_lag
-from orders.models import Catalogue, Order, OrderStatus, Service, money
+from orders.lookups import active_services, catalogue_version, find_orders
+from orders.models import Order, OrderStatus, money
 from orders.refusals import OrderNotFound
+
+ORDER_IDS = OneOrMany(
+    "order", "orders", single="Single-order ID", batch=". Returns an object keyed by the IDs as sent."
+)
 
 
 @reads_may_lag
 def status(caller: Caller, parameters: Parameters) -> Any:
-    one, many = parameters.one_or_many("order", "orders")
-    references = {text: parse("ord", text) for text in ([one] if one else many)}
-    rows: dict[str | int | None, dict[str, str | None]] = {}
-    for order in Order.objects.filter(account=caller.account_id).named(references.values()):
-        rows[order.id] = rows[order.number] = {
-            "status": order.status,
-            "charge": money(order.charge),
-            "start_count": _text(order.start_count),
-            "remains": _text(order.remains),
-            "currency": order.currency,
-        }
-    if one:
-        if row := rows.get(references[one]):
-            return row
+    ids = ORDER_IDS.read(parameters)
+    orders = find_orders(caller.account_id, ids.texts)
+    if ids.is_batch:
+        not_found = {"error": OrderNotFound.message}
+        return {text: _state(order) if order else not_found for text, order in orders.items()}
+    [order] = orders.values()
+    if order is None:
         raise OrderNotFound
-    not_found: dict[str, str | None] = {"error": OrderNotFound.message}
-    return {text: rows.get(reference, not_found) for text, reference in references.items()}
+    return _state(order)
 
 
-_last: tuple[UUID, Prepared] | None = None  # the version of the catalogue that this process has last prepared
+def _state(order: Order) -> dict[str, str | None]:
+    return {
+        "status": order.status,
+        "charge": money(order.charge),
+        "start_count": _text(order.start_count),
+        "remains": _text(order.remains),
+        "currency": order.currency,
+    }
+
+
+_last: tuple[UUID, Prepared] | None = None  # the version of the catalogue that this process prepared last
 
 
 @reads_may_lag
 def services(caller: Caller, parameters: Parameters) -> Prepared:
     global _last
-    # The version first: what is read after it is of this version or a later one, never of an earlier.
-    version = Catalogue.objects.values_list("version", flat=True).first()
+    # The version comes first: what is read after it belongs to this version or to a later one, never to an earlier one.
+    version = catalogue_version()
     if _last and _last[0] == version:
         return _last[1]
     prepared = prepare(_active_services())
@@ -64,7 +71,7 @@ def _active_services() -> list[dict[str, Any]]:
             "refill": service.refill,
             "cancel": service.cancel,
         }
-        for service in Service.objects.filter(active=True)
+        for service in active_services()
     ]
 
 
@@ -92,15 +99,8 @@ ACTIONS = (
         name="status",
         title="Order status",
         summary="Tells where an order is, what it cost and what remains of it.",
-        parameters=(
-            Parameter("order", "string", "Single-order ID. Either order or orders is required, not both."),
-            Parameter(
-                "orders",
-                "string (CSV)",
-                f"Up to {LARGEST_BATCH} comma-separated order IDs. Returns an object keyed by the IDs as sent.",
-            ),
-        ),
-        errors=(OrderNotFound, MissingParameter, BothGiven, TooMany),
+        ids=ORDER_IDS,
+        refusals=(OrderNotFound,),
         examples=(
             Example("One order", {"order": ORDER}, IN_PROGRESS),
             Example(
@@ -117,8 +117,6 @@ ACTIONS = (
         name="services",
         title="Services",
         summary="Lists the services that can be ordered. The rate is the price of 1000 units.",
-        parameters=(),
-        errors=(),
         examples=(
             Example(
                 "All services",

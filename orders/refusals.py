@@ -1,6 +1,6 @@
-from notpanel.api.errors import ApiError
+from notpanel.kit.refusals import Refusal
 
 
-class OrderNotFound(ApiError):
+class OrderNotFound(Refusal):
     message = "Order not found"
     cause = "Order ID doesn't exist or doesn't belong to your account."

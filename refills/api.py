@@ -4,8 +4,7 @@ from typing import Any
 
 from django.conf import settings
 
-from notpanel.api.actions import LARGEST_BATCH, Action, Caller, Example, Parameter, Parameters
-from notpanel.api.errors import ApiError, BothGiven, MissingParameter, TooMany
+from notpanel.api.actions import Action, Example
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
@@ -14,42 +13,59 @@ from notpanel.api.examples import (
     UNKNOWN_ORDER,
     UNKNOWN_REFILL,
 )
+from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.schemas import ERROR, record, row
-from notpanel.kit.public_id import parse
+from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
-from refills.models import Refill, RefillStatus
+from refills.lookups import FoundRefill, find_refills
+from refills.models import RefillStatus
 from refills.refusals import REFUSALS, RefillNotFound
 from refills.requesting import request_refills
 
+ORDER_IDS = OneOrMany(
+    "order",
+    "orders",
+    single="Single-order ID",
+    batch=" for batch refill. Returns an array — each row carries either a refill ID or a per-order error.",
+)
+REFILL_IDS = OneOrMany(
+    "refill",
+    "refills",
+    single="Single refill ID",
+    batch=". Returns an array — each row carries either a status or an error.",
+)
+
 
 def refill(caller: Caller, parameters: Parameters) -> Any:
-    one, many = parameters.one_or_many("order", "orders")
-    outcomes = request_refills(caller.account_id, [one] if one else many, api_key_id=caller.api_key_id)
-    if not one:
-        return [{"order": text} | _shape(outcome) for text, outcome in zip(many, outcomes, strict=True)]
+    ids = ORDER_IDS.read(parameters)
+    outcomes = request_refills(caller.account_id, ids.texts, api_key_id=caller.api_key_id)
+    if ids.is_batch:
+        return [{"order": text} | _shape(outcome) for text, outcome in zip(ids.texts, outcomes, strict=True)]
     [outcome] = outcomes
-    if isinstance(outcome, ApiError):
+    if isinstance(outcome, Refusal):
         raise outcome
     return _shape(outcome)
 
 
-def _shape(outcome: str | ApiError) -> dict[str, str]:
-    return {"error": outcome.text} if isinstance(outcome, ApiError) else {"refill": outcome}
+def _shape(outcome: str | Refusal) -> dict[str, str]:
+    return {"error": outcome.text} if isinstance(outcome, Refusal) else {"refill": outcome}
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
-    one, many = parameters.one_or_many("refill", "refills")
-    references = [parse("ref", text) for text in ([one] if one else many)]
-    rows: dict[str | int | None, dict[str, str]] = {}
-    found = Refill.objects.filter(account=caller.account_id).named(references)
-    for pk, number, status, reason in found.values_list("id", "number", "status", "reason__text"):
-        rows[pk] = rows[number] = {"status": status} | ({"reason": reason} if reason else {})
-    if one:
-        if references[0] not in rows:
-            raise RefillNotFound
-        return rows[references[0]]
-    not_found = {"error": RefillNotFound.message}
-    return [{"refill": text} | rows.get(reference, not_found) for text, reference in zip(many, references, strict=True)]
+    ids = REFILL_IDS.read(parameters)
+    found = find_refills(caller.account_id, ids.texts)
+    if ids.is_batch:
+        return [{"refill": text} | _state(refill) for text, refill in zip(ids.texts, found, strict=True)]
+    if found[0] is None:
+        raise RefillNotFound
+    return _state(found[0])
+
+
+def _state(refill: FoundRefill | None) -> dict[str, str]:
+    if refill is None:
+        return {"error": RefillNotFound.message}
+    return {"status": refill.status} | ({"reason": refill.reason} if refill.reason else {})
 
 
 MADE = record({"refill": {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}})
@@ -64,16 +80,8 @@ ACTIONS = (
             f"({settings.REFILL_LIMIT} by default) and a single in-flight constraint — only one pending refill per "
             "order at a time."
         ),
-        parameters=(
-            Parameter("order", "string", "Single-order ID. Either order or orders is required, not both."),
-            Parameter(
-                "orders",
-                "string (CSV)",
-                f"Up to {LARGEST_BATCH} comma-separated order IDs for batch refill. Returns an array — each row "
-                "carries either a refill ID or a per-order error.",
-            ),
-        ),
-        errors=(*REFUSALS, MissingParameter, BothGiven, TooMany),
+        ids=ORDER_IDS,
+        refusals=REFUSALS,
         examples=(
             Example("One order", {"order": REFILLABLE_ORDER}, {"refill": NEW_REFILL}),
             Example(
@@ -95,16 +103,8 @@ ACTIONS = (
             "Tells where a refill is: pending, approved, completed or rejected. "
             "A rejected one may have a reason, in the words of the staff."
         ),
-        parameters=(
-            Parameter("refill", "string", "Single refill ID. Either refill or refills is required, not both."),
-            Parameter(
-                "refills",
-                "string (CSV)",
-                f"Up to {LARGEST_BATCH} comma-separated refill IDs. Returns an array — each row "
-                "carries either a status or an error.",
-            ),
-        ),
-        errors=(RefillNotFound, MissingParameter, BothGiven, TooMany),
+        ids=REFILL_IDS,
+        refusals=(RefillNotFound,),
         examples=(
             Example("One refill", {"refill": REFILL}, {"status": "pending"}),
             Example(

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 
-from notpanel.api.errors import ApiError, ServiceUnavailable
 from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
 from notpanel.kit.sql import execute, fetch
 from orders.models import DELIVERED, Order
 from orders.refusals import OrderNotFound
@@ -78,7 +78,7 @@ class LockedOrder(NamedTuple):
     service: Terms
 
 
-def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | None = None) -> list[str | ApiError]:
+def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | None = None) -> list[str | Refusal]:
     """Request a refill of each order in ``ids`` (ids or numbers, as a client sent them).
 
     Returns, for each in the order given, the id of the new refill or why it was refused: OrderNotFound,
@@ -98,11 +98,11 @@ def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | No
 
 def _judge_and_insert(
     account_id: int, references: Sequence[str | int | None], api_key_id: int | None, now: datetime
-) -> list[str | ApiError]:
+) -> list[str | Refusal]:
     with transaction.atomic():
         orders = lock_orders(account_id, references)
         tallies = tally_refills({order.id for order in orders.values()})
-        outcomes: list[str | ApiError] = []
+        outcomes: list[str | Refusal] = []
         made: dict[str, LockedOrder] = {}
         for reference in references:
             order = orders.get(reference)
@@ -160,26 +160,26 @@ def cap_of(order: Order | LockedOrder) -> int:
 # ---- The rules, each with the one error that it refuses with. A rule returns None for an order that it lets pass.
 
 
-def order_is_finished(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def order_is_finished(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     return None if order.status in DELIVERED else OrderNotFinished()
 
 
-def service_is_refillable(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def service_is_refillable(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     return None if order.service.refill else ServiceNotRefillable()
 
 
-def period_has_not_expired(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def period_has_not_expired(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     days = order.service.refill_days
     if days is None or order.completed_at is None or now - order.completed_at <= timedelta(days=days):
         return None
     return RefillPeriodExpired(days=days)
 
 
-def none_is_in_flight(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def none_is_in_flight(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     return RefillAlreadyPending() if tally.in_flight else None
 
 
-def cap_is_not_reached(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def cap_is_not_reached(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     cap = cap_of(order)
     return RefillLimitReached(limit=cap) if tally.used >= cap else None
 
@@ -187,6 +187,6 @@ def cap_is_not_reached(order: Order | LockedOrder, tally: Tally, now: datetime) 
 RULES = (order_is_finished, service_is_refillable, period_has_not_expired, none_is_in_flight, cap_is_not_reached)
 
 
-def judge(order: Order | LockedOrder, tally: Tally, now: datetime) -> ApiError | None:
+def judge(order: Order | LockedOrder, tally: Tally, now: datetime) -> Refusal | None:
     """Return the first refusal of the rules (contract.md, "action=refill"), or None: the order may be refilled."""
     return next((refusal for rule in RULES if (refusal := rule(order, tally, now))), None)

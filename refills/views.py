@@ -14,10 +14,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apikeys.models import Account
-from notpanel.api.actions import LARGEST_BATCH
-from notpanel.api.errors import ApiError, TooMany
+from notpanel.api.errors import TooMany
+from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.kit import public_id
 from notpanel.kit.pagination import slice_of
+from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
 from orders.refusals import OrderNotFound
 from refills import dashboard
@@ -63,7 +64,7 @@ def refill(request: HttpRequest) -> HttpResponse:
         return redirect("dashboard:orders")
     order = request.POST.get("order", "")[: public_id.LONGEST]
     [outcome] = request_refills(_account_id(request), [order])
-    if isinstance(outcome, ApiError):
+    if isinstance(outcome, Refusal):
         messages.error(request, f"{order}: {outcome.text}.")
     else:
         messages.success(request, f"Requested {outcome} for {order}.")
@@ -89,11 +90,11 @@ def refill_list(request: HttpRequest) -> HttpResponse:
     outcomes = request_refills(_account_id(request), ids)
     context["results"] = [
         {"order": order, "found": not isinstance(outcome, OrderNotFound), "error": outcome.text}
-        if isinstance(outcome, ApiError)
+        if isinstance(outcome, Refusal)
         else {"order": order, "found": True, "refill": outcome}
         for order, outcome in zip(ids, outcomes, strict=True)
     ]
-    context["requested"] = sum(not isinstance(outcome, ApiError) for outcome in outcomes)
+    context["requested"] = sum(not isinstance(outcome, Refusal) for outcome in outcomes)
     return render(request, "dashboard/refill_list.html", context)
 
 

@@ -1,62 +1,31 @@
 """What the API answers when it does not do what it was asked: ``{"error": "<text>"}``, whatever went wrong.
 
-The text, the status and the cause of an error stand on its class and nowhere else. The errors here are those
-that every action shares (contract.md, "The order in which a request is judged"); an app adds its own.
+An app's refusals and the errors here are all the errors there are. The errors here are those that every action shares
+(docs/contract.md, "The order in which a request is judged").
 """
 
-import logging
-import sys
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import redis
-from django.core.exceptions import SuspiciousOperation
-from django.core.signals import got_request_exception
-from django.db import InterfaceError, OperationalError
-from rest_framework import exceptions
-from rest_framework.response import Response
-
-logger = logging.getLogger(__name__)
+from notpanel.kit.caller import AccountSuspended, InvalidApiKey
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 
-class ApiError(Exception):
-    """A refusal that the client is told.
-
-    ``message`` is the literal text; figures in braces are given by keyword when it is raised. ``example`` holds
-    the figures that the documentation shows. ``cause`` is a sentence for the client's programmer.
-    """
+class ApiError(Refusal):
+    """Refuse a request for what it is, before an action is asked."""
 
     status: ClassVar[int] = 400
-    message: ClassVar[str]
-    cause: ClassVar[str]
-    example: ClassVar[dict[str, object]] = {}
-
-    def __init__(self, *, headers: dict[str, str] | None = None, **figures: object) -> None:
-        self.text = self.message.format(**figures)
-        self.headers = headers or {}
-        super().__init__(self.text)
-
-    @classmethod
-    def example_text(cls, **figures: object) -> str:
-        """Return the text as the documentation shows it, with ``figures`` in place of those of the example."""
-        return cls.message.format(**{**cls.example, **figures})
 
 
 class RateLimitExceeded(ApiError):
+    """``denied_by`` is the limit that is spent, ``retry_after`` the seconds until its next window."""
+
     status = 429
     message = "Rate limit exceeded"
     cause = "One of the three limits is spent: X-RateLimit-DeniedBy says which, Retry-After for how many seconds."
 
-
-class InvalidApiKey(ApiError):
-    status = 401
-    message = "Invalid API key"
-    cause = "The key is missing, unknown, revoked or expired, or may not be used from your address."
-
-
-class AccountSuspended(ApiError):
-    status = 403
-    message = "Account suspended"
-    cause = "The account that the key belongs to is not active."
+    def __init__(self, denied_by: str, retry_after: int) -> None:
+        self.denied_by, self.retry_after = denied_by, retry_after
+        super().__init__()
 
 
 class MissingParameter(ApiError):
@@ -108,46 +77,47 @@ class BodyTooLarge(ApiError):
 class UnsupportedMediaType(ApiError):
     status = 415
     message = "Unsupported media type"
-    cause = "The Content-Type is none of the three that are read: urlencoded, multipart and JSON."
+    cause = "The Content-Type is not one of the three that are read: urlencoded, multipart and JSON."
 
 
 class InternalServerError(ApiError):
     status = 500
     message = "Internal server error"
-    cause = "Our fault. Say the X-Request-ID of the answer when you write to us."
+    cause = "Our fault. Quote the X-Request-ID of the answer when you write to us."
 
 
-class ServiceUnavailable(ApiError):
-    status = 503
-    message = "Service temporarily unavailable"
-    cause = "The database or a lock was not to be had within the time limit. Nothing was changed: try again."
+# The errors that every action shares, in the order in which they are judged.
+SHARED_ERRORS: tuple[type[Refusal], ...] = (
+    RateLimitExceeded,
+    InvalidApiKey,
+    AccountSuspended,
+    MissingParameter,
+    UnknownAction,
+    BothGiven,
+    TooMany,
+    MalformedBody,
+    MethodNotAllowed,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    ServiceUnavailable,
+    InternalServerError,
+)
 
-    def __init__(self) -> None:
-        super().__init__(headers={"Retry-After": "1"})
+# The statuses of the refusals that know no HTTP. All others are answered with 400.
+_STATUSES: dict[type[Refusal], int] = {InvalidApiKey: 401, AccountSuspended: 403, ServiceUnavailable: 503}
 
 
-def as_api_error(exc: Exception) -> ApiError:
-    """Return what the client is told of ``exc``; what is no refusal of ours becomes a 500 or a 503."""
-    match exc:
-        case ApiError():
-            return exc
-        case exceptions.UnsupportedMediaType():
-            return UnsupportedMediaType()
-        case exceptions.MethodNotAllowed():
-            return MethodNotAllowed()
-        case exceptions.ParseError() | SuspiciousOperation():
-            return MalformedBody()
-        case OperationalError() | InterfaceError() | redis.RedisError():
-            return ServiceUnavailable()
+def status_of(refusal: type[Refusal]) -> int:
+    """Return the HTTP status of the answer to a refused request."""
+    return refusal.status if issubclass(refusal, ApiError) else _STATUSES.get(refusal, 400)
+
+
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """Return the headers that the answer to a refused request has besides its status."""
+    match refusal:
+        case RateLimitExceeded():
+            return {"X-RateLimit-DeniedBy": refusal.denied_by, "Retry-After": str(refusal.retry_after)}
+        case ServiceUnavailable():
+            return {"Retry-After": "1"}
         case _:
-            return InternalServerError()
-
-
-def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
-    """Answer for an exception that a view raised (REST framework's EXCEPTION_HANDLER)."""
-    error = as_api_error(exc)
-    if error.status >= 500:
-        logger.error("%s: %s", type(exc).__name__, error.text, exc_info=sys.exc_info())
-    if error.status == 500:  # for whatever collects errors; a 503 is no mistake of ours
-        got_request_exception.send(sender=None, request=context["request"])
-    return Response({"error": error.text}, status=error.status, headers=error.headers)
+            return {}

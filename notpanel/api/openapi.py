@@ -3,34 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from notpanel.api import errors
-from notpanel.api.actions import LARGEST_BATCH, Action, Example
-from notpanel.api.errors import ApiError
+from notpanel.api.actions import Action, Example
+from notpanel.api.errors import SHARED_ERRORS, status_of
 from notpanel.api.examples import YOUR_API_KEY
+from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.schemas import ERROR, Schema
+from notpanel.kit.refusals import Refusal
 
 VERSION = "2.0.0"  # of the API, not of this program
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
-
-# The errors that every action shares, in the order in which they are judged (contract.md).
-SHARED_ERRORS: tuple[type[ApiError], ...] = (
-    errors.RateLimitExceeded,
-    errors.InvalidApiKey,
-    errors.AccountSuspended,
-    errors.MissingParameter,
-    errors.UnknownAction,
-    errors.BothGiven,
-    errors.TooMany,
-    errors.MalformedBody,
-    errors.MethodNotAllowed,
-    errors.BodyTooLarge,
-    errors.UnsupportedMediaType,
-    errors.ServiceUnavailable,
-    errors.InternalServerError,
-)
-
-# These are about the parameters that an action has beside the required ones.
-OF_PARAMETERS = (errors.MissingParameter, errors.BothGiven, errors.TooMany)
 
 # Scalars are read as text; blank ones count as missing.
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": r"\S"}
@@ -141,7 +122,7 @@ def request_schema(action: Action) -> dict[str, Any]:
         },
         "required": [key.name, name.name],
     }
-    if action.parameters:
+    if action.ids:
         one, many = action.parameters
         described = {one.name: {"description": one.description}, many.name: {"description": many.description}}
         schema["properties"] |= described
@@ -160,24 +141,14 @@ def request_schema(action: Action) -> dict[str, Any]:
     return schema
 
 
-def errors_of(action: Action) -> list[type[ApiError]]:
-    """Return all that an action may answer with instead: its own errors, then the shared ones that it did not list.
-
-    One that takes no parameters has no errors of them.
-    """
-    own = list(action.errors)
-    left_out = own if action.parameters else [*own, *OF_PARAMETERS]
-    return own + [error for error in SHARED_ERRORS if error not in left_out]
-
-
 def _responses(actions: list[Action]) -> dict[str, Any]:
-    by_status: dict[int, list[type[ApiError]]] = {}
+    by_status: dict[int, list[type[Refusal]]] = {}
     for error in dict.fromkeys([*(error for action in actions for error in action.errors), *SHARED_ERRORS]):
-        by_status.setdefault(error.status, []).append(error)
+        by_status.setdefault(status_of(error), []).append(error)
     answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in actions]
     return {
         "200": _response(
-            "It was done. Rows of a batch may still hold errors of their own.",
+            "Success. Rows of a batch may still hold errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
             optional=_HEADERS_OF_PREPARED,
@@ -188,7 +159,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
         },
         **{
             str(status): _response(
-                found[0].cause if len(found) == 1 else "It was refused: error says why.",
+                found[0].cause if len(found) == 1 else "Refused: error says why.",
                 {"$ref": "#/components/schemas/Error"},
                 {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
                 HEADERS_OF.get(status, _NONE),

@@ -1,4 +1,4 @@
-"""The three layers of rate limits, counted by django-ratelimit (contract.md, "Rate limits").
+"""The three layers of rate limits, counted by django-ratelimit (docs/contract.md, "Rate limits").
 
 A layer is a fixed window of a minute; the first one spent answers. Figures are requests per minute.
 """
@@ -10,9 +10,10 @@ from django.conf import settings
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-from notpanel.api.actions import Caller
-from notpanel.api.errors import RateLimitExceeded, ServiceUnavailable
-from notpanel.kit.addresses import counted_address
+from notpanel.api.errors import RateLimitExceeded
+from notpanel.kit.addresses import Address, counted
+from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import ServiceUnavailable
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class RateLimits:
     usages: list[Usage] = field(default_factory=list)
     tier: Usage | None = None
 
-    def count_address(self) -> None:
+    def count_address(self, address: Address | None) -> None:
         """Count the request on its address. Raises RateLimitExceeded."""
-        self._deny_if_spent(self._usage("ip", counted_address(self.request), settings.RATE_LIMIT_IP))
+        self._deny_if_spent(self._usage("ip", counted(address), settings.RATE_LIMIT_IP))
 
     def count_caller(self, caller: Caller) -> None:
         """Count the request on its key, then on the account of the key. Raises RateLimitExceeded."""
@@ -85,4 +86,4 @@ class RateLimits:
     def _deny_if_spent(self, usage: Usage) -> None:
         if usage.spent:
             wait = max(usage.reset - int(time.time()), 1)
-            raise RateLimitExceeded(headers={"X-RateLimit-DeniedBy": usage.layer, "Retry-After": str(wait)})
+            raise RateLimitExceeded(denied_by=usage.layer, retry_after=wait)

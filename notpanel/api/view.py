@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
@@ -16,12 +16,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from notpanel import request_log
-from notpanel.api.actions import Action, Caller, Parameters
+from notpanel.api.actions import Action
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
 from notpanel.api.openapi import describe
+from notpanel.api.parameters import Parameters
 from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
 from notpanel.kit.addresses import Address, client_address
+from notpanel.kit.caller import Caller
 
 LARGEST_BODY = 64 * 1024  # bytes
 
@@ -65,19 +67,17 @@ class ApiView(JsonView):
     actions: Mapping[str, Action] = {}
     authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
 
-    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        super().setup(request, *args, **kwargs)
-        request.encoding = "utf-8"  # whatever the client says: some codecs take a second for 64 KiB
-        self.rate_limits = RateLimits(request)
-
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.rate_limits.count_address()
+        request._request.encoding = "utf-8"  # whatever the client says: some codecs take a second for 64 KiB
+        self.address = client_address(request)
+        self.rate_limits = RateLimits(request)
+        self.rate_limits.count_address(self.address)
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         body = self.parse(request)
         key = body.get("key")
-        caller = self.authenticate(key if isinstance(key, str) else "", client_address(request))
+        caller = self.authenticate(key if isinstance(key, str) else "", self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         self.rate_limits.count_caller(caller)
         parameters = Parameters(body)

@@ -31,9 +31,8 @@ def peer_is_trusted(request: HttpRequest) -> bool:
     return _is_trusted(_peer(request))
 
 
-def counted_address(request: HttpRequest) -> str:
-    """Return what limits count a client on: its address, of IPv6 the first one of its /64."""
-    address = client_address(request)
+def counted(address: Address | None) -> str:
+    """Return what limits count a client by: its address, or for IPv6 the first address of its /64."""
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
     return str(address)

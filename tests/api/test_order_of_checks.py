@@ -134,11 +134,9 @@ def test_the_use_of_a_key_is_noted_at_most_once_a_minute(customer, time_machine,
 
 def test_every_error_says_what_it_is_and_why():
     raised = {error for action in ACTIONS for error in action.errors}
-    shared = {
-        error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.ApiError)
-    }
+    own = {error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.ApiError)}
 
-    for error in (raised | shared) - {errors.ApiError}:
+    for error in (raised | own | set(errors.SHARED_ERRORS)) - {errors.ApiError}:
         assert error.message.format(**error.example)
         assert error.cause.endswith(".")
-        assert 400 <= error.status < 600
+        assert 400 <= errors.status_of(error) < 600

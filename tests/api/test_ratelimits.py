@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
-from notpanel.kit.addresses import counted_address
+from notpanel.kit.addresses import client_address, counted
 from tests.conftest import FORM, Customer, post
 from tests.redis_server import count_in, redis_url  # noqa: F401
 
@@ -180,7 +180,7 @@ def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  
 
 def address(peer, forwarded=None):
     extra = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    return counted_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra))
+    return counted(client_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra)))
 
 
 @pytest.fixture

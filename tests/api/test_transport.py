@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 from django.test import Client
 
-from notpanel.api.actions import LARGEST_BATCH
+from notpanel.api.parameters import LARGEST_BATCH
 from orders.models import Order
 from tests import factories
 from tests.conftest import FORM, post, post_json
@@ -256,7 +256,7 @@ def broken(monkeypatch):
         def raise_error(*args, **kwargs):
             raise error
 
-        monkeypatch.setattr("orders.api.Catalogue.objects.values_list", raise_error)
+        monkeypatch.setattr("orders.models.Catalogue.objects.values_list", raise_error)
 
     return set_error
 

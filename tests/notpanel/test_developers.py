@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from notpanel.api.errors import status_of
 from notpanel.api.examples import UNKNOWN_ORDER
 from notpanel.urls import ACTIONS
 from refills.models import Refill
@@ -67,7 +68,7 @@ class TestAction:
     def test_its_errors_are_listed_with_status_and_cause_in_their_order(self, client, db, action):
         page = text(client.get(f"/developers/{action.name}/"))
 
-        rows = [f'{e.status} {{"error":"{action.text_of(e)}"}} {e.cause}' for e in action.errors]
+        rows = [f'{status_of(e)} {{"error":"{action.text_of(e)}"}} {e.cause}' for e in action.errors]
         assert all(row in page for row in rows)
         assert sorted(rows, key=page.index) == rows
 

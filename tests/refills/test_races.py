@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from notpanel.api.errors import ApiError
+from notpanel.kit.refusals import Refusal
 from orders.models import Order
 from refills.models import IN_FLIGHT, Refill, RefillStatus
 from refills.requesting import lock_orders, request_refills
@@ -285,7 +285,7 @@ def test_outcomes_are_refills_or_refusals():
     order = factories.Order()
 
     assert isinstance(request_refills(order.account_id, [order.pk])[0], str)
-    assert isinstance(request_refills(order.account_id, [order.pk])[0], ApiError)
+    assert isinstance(request_refills(order.account_id, [order.pk])[0], Refusal)
 
 
 def test_of_agents_who_take_a_refill_at_once_one_has_it():

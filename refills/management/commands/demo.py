@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from apikeys.keys import authenticate, create_api_key
 from apikeys.models import Account
-from notpanel.api.errors import AccountSuspended, ApiError, InvalidApiKey
+from notpanel.kit.caller import AccountSuspended, InvalidApiKey
 from notpanel.kit.public_id import parse
+from notpanel.kit.refusals import Refusal
 from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
 from refills.models import Refill, RefillStatus, RejectionReason
 from refills.refusals import (
@@ -116,7 +117,7 @@ class _Role:
     promise: int = 2  # the index in PROMISES
     days_ago: int = 10
     history: tuple[RefillStatus, ...] = ()
-    refused: type[ApiError] | None = None
+    refused: type[Refusal] | None = None
 
 
 def _roles() -> dict[str, _Role]:

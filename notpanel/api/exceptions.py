@@ -1,0 +1,46 @@
+"""From the exception that a view raised to the error that the client reads."""
+
+import logging
+import sys
+from typing import Any
+
+import redis
+from django.core.exceptions import SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.db import InterfaceError, OperationalError
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from notpanel.api import errors
+from notpanel.api.errors import headers_of, status_of
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def as_refusal(exc: Exception) -> Refusal:
+    """Return what the client is told about ``exc``; what is not a refusal becomes a 500 or a 503."""
+    match exc:
+        case Refusal():
+            return exc
+        case exceptions.UnsupportedMediaType():
+            return errors.UnsupportedMediaType()
+        case exceptions.MethodNotAllowed():
+            return errors.MethodNotAllowed()
+        case exceptions.ParseError() | SuspiciousOperation():
+            return errors.MalformedBody()
+        case OperationalError() | InterfaceError() | redis.RedisError():
+            return ServiceUnavailable()
+        case _:
+            return errors.InternalServerError()
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
+    """Answer an exception that a view raised (REST framework's EXCEPTION_HANDLER)."""
+    refusal = as_refusal(exc)
+    status = status_of(type(refusal))
+    if status >= 500:
+        logger.error("%s: %s", type(exc).__name__, refusal.text, exc_info=sys.exc_info())
+    if status == 500:  # for error collectors; a 503 is not our mistake
+        got_request_exception.send(sender=None, request=context["request"])
+    return Response({"error": refusal.text}, status=status, headers=headers_of(refusal))
