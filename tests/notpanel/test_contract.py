@@ -1,0 +1,106 @@
+"""The tables of docs/contract.md say what the code says: none has a row that the other lacks."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import refills.errors as refusals
+from apikeys.models import Account
+from notpanel.api.actions import LARGEST_BATCH
+from notpanel.api.errors import ApiError
+from notpanel.api.openapi import SHARED_ERRORS
+from notpanel.api.view import LARGEST_BODY
+from notpanel.public_id import LONGEST
+from notpanel.urls import ACTIONS
+from orders.models import DELIVERED
+from orders.models import Status as OrderStatus
+from refills.models import IN_FLIGHT, SETTLED
+from refills.models import Status as RefillStatus
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs" / "contract.md").read_text(), re.M))
+SHARED = "Errors that every action shares"
+OF_ERRORS = [SHARED, *(f"action={action.name}" for action in ACTIONS)]
+
+
+def rows(section, *columns):
+    """Return the rows of the table that has these columns, as lists of cells without backquotes; [] without one."""
+    header = "| " + " | ".join(columns) + " |\n"
+    _, _, table = SECTIONS[section].partition(header)
+    lines = re.match(r"(?:\|.*\n)*", table)[0].splitlines()[1:]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def errors_in(section):
+    return [(int(status), text) for status, text, _ in rows(section, "status", "body", "cause")]
+
+
+def as_written(error):
+    return error.status, error.example_text(name="<name>")
+
+
+def classes_below(base):
+    for error in base.__subclasses__():
+        if not error.__module__.startswith("tests."):
+            yield error
+            yield from classes_below(error)
+
+
+def test_the_page_lists_every_error_of_the_code_and_no_other():
+    listed = {error for section in OF_ERRORS for error in errors_in(section)}
+
+    assert listed == {as_written(error) for error in classes_below(ApiError)}
+
+
+def test_no_error_is_listed_twice_in_a_table():
+    for section in OF_ERRORS:
+        assert len(errors_in(section)) == len(set(errors_in(section))), section
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_an_action_lists_its_own_errors_in_their_order(action):
+    own = [as_written(error) for error in action.errors if error not in SHARED_ERRORS]
+
+    assert errors_in(f"action={action.name}") == own
+
+
+def test_a_refill_is_refused_in_the_order_of_the_page():
+    assert errors_in("action=refill") == [as_written(error) for error in refusals.REFUSALS]
+
+
+def test_every_action_has_a_section():
+    assert [name.removeprefix("action=") for name in SECTIONS if name.startswith("action=")] == [
+        action.name for action in ACTIONS
+    ]
+
+
+def test_the_order_statuses():
+    assert rows("Order statuses", "order status", "may be refilled") == [
+        [status, "yes" if status in DELIVERED else "no"] for status in OrderStatus.values
+    ]
+
+
+def test_the_refill_statuses():
+    listed = [(status, state) for status, state, _ in rows("Refill statuses", "refill status", "state", "meaning")]
+
+    assert listed == [(status, "in flight" if status in IN_FLIGHT else "settled") for status in RefillStatus.values]
+    assert set(RefillStatus.values) == {*IN_FLIGHT, *SETTLED}
+
+
+def test_the_limits():
+    assert dict(rows("Limits", "limit", "figure")) == {
+        "body": f"{LARGEST_BODY // 1024} KiB",
+        "ids in a batch": str(LARGEST_BATCH),
+        "characters of an id": str(LONGEST),
+    }
+    assert LARGEST_BODY % 1024 == 0
+
+
+def test_the_rate_limits():
+    """Beside the defaults in .env.example, which tests/notpanel/test_settings.py compares with those of the code."""
+    defaults = re.findall(r"^(RATE_LIMIT_\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.M)
+    listed = rows("Rate limits", "layer", "requests a minute", "setting", "counted on")
+
+    assert [(setting, limit) for _, limit, setting, _ in listed] == defaults
+    assert [layer for layer, *_ in listed] == ["ip", "key", *(f"tier: {tier}" for tier in Account.Tier.values)]
