@@ -5,18 +5,15 @@ from pathlib import Path
 
 import pytest
 
-import refills.errors as refusals
 from apikeys.models import Account
-from notpanel.api.actions import LARGEST_BATCH
-from notpanel.api.errors import ApiError
-from notpanel.api.openapi import SHARED_ERRORS
+from notpanel.api.errors import SHARED_ERRORS, ApiError, status_of
+from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.view import LARGEST_BODY
-from notpanel.public_id import LONGEST
+from notpanel.kit.public_id import LONGEST
 from notpanel.urls import ACTIONS
-from orders.models import DELIVERED
-from orders.models import Status as OrderStatus
-from refills.models import IN_FLIGHT, SETTLED
-from refills.models import Status as RefillStatus
+from orders.models import DELIVERED, OrderStatus
+from refills.models import IN_FLIGHT, SETTLED, RefillStatus
+from refills.refusals import REFUSALS
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs" / "contract.md").read_text(), re.M))
@@ -37,7 +34,7 @@ def errors_in(section):
 
 
 def as_written(error):
-    return error.status, error.example_text(name="<name>")
+    return status_of(error), error.example_text(name="<name>")
 
 
 def classes_below(base):
@@ -48,9 +45,10 @@ def classes_below(base):
 
 
 def test_the_page_lists_every_error_of_the_code_and_no_other():
+    of_actions = [error for action in ACTIONS for error in action.errors]
     listed = {error for section in OF_ERRORS for error in errors_in(section)}
 
-    assert listed == {as_written(error) for error in classes_below(ApiError)}
+    assert listed == {as_written(error) for error in {*classes_below(ApiError), *SHARED_ERRORS, *of_actions}}
 
 
 def test_no_error_is_listed_twice_in_a_table():
@@ -66,7 +64,7 @@ def test_an_action_lists_its_own_errors_in_their_order(action):
 
 
 def test_a_refill_is_refused_in_the_order_of_the_page():
-    assert errors_in("action=refill") == [as_written(error) for error in refusals.REFUSALS]
+    assert errors_in("action=refill") == [as_written(error) for error in REFUSALS]
 
 
 def test_every_action_has_a_section():
