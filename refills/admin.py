@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -20,13 +20,17 @@ from unfold.views import ChangeList
 
 from apikeys.models import Account
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin
+from notpanel.kit.durations import duration
 from notpanel.kit.public_id import parse
+from notpanel.kit.refusals import Refusal
 from orders.models import Order
 from refills import desk, filters
 from refills.forms import RejectForm, SettleForm
-from refills.models import IN_FLIGHT, Refill, RefillStatus, RejectionReason
-from refills.requesting import Tally, cap_of, tally_refills
-from refills.settlement import TRANSITIONS, Outcome, change_status, claim, claimed_by_another, release
+from refills.models import Refill, RejectionReason
+from refills.requesting import tally_refills
+from refills.rules import Tally, cap_of
+from refills.settlement import TRANSITIONS, Outcome, StatusChange, change_status, claim, claimed_by_another, release
+from refills.statuses import IN_FLIGHT, RefillStatus
 
 LARGEST_SELECTION = 1000  # refills settled at once
 FOUND_ACCOUNTS = 20  # whose user names begin with what is searched for
@@ -142,9 +146,9 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
     )
     def age(self, refill: Any) -> tuple[str, str]:
         if refill.settled_at:
-            return "settled", f"settled in {desk.duration(refill.settled_at - refill.created_at)}"
+            return "settled", f"settled in {duration(refill.settled_at - refill.created_at)}"
         state = desk.timeliness(refill, refill.shown_at)
-        age = desk.duration(refill.shown_at - refill.created_at)
+        age = duration(refill.shown_at - refill.created_at)
         return state, age if state == "on time" else f"{age} · {state}"
 
     @display(description="order")
@@ -166,7 +170,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
     @display(description="attempts")
     def attempts(self, refill: Any) -> str:
         refill.order.service = refill.service
-        return f"{refill.tally.used} of {cap_of(refill.order)}"
+        return f"{refill.tally.used} of {cap_of(refill.service)}"
 
     @display(
         description="status",
@@ -260,7 +264,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
         else:
             outcome = claim([refill.pk], by, take_over=request.POST.get("claim") == "take_over")
             for why in outcome.refused.values():
-                self.message_user(request, f"Refill #{refill.number} was not taken: {why}.", messages.WARNING)
+                self.message_user(request, f"Refill #{refill.number} was not taken: {why.text}.", messages.WARNING)
         return self._back(request, refill)
 
     def _may_work_on(self, request: HttpRequest, object_id: str) -> Refill | HttpResponseBase:
@@ -314,13 +318,13 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             self.message_user(request, f"Select {LARGEST_SELECTION} refills at most.", messages.ERROR)
             return None
         try:
-            outcome = change_status(ids, to, cast(Account, request.user), **details)
-        except ValidationError as error:
-            self.message_user(request, error.message, messages.ERROR)
+            outcome = change_status(ids, StatusChange(to, **details), cast(Account, request.user))
+        except Refusal as refusal:
+            self.message_user(request, refusal.text, messages.ERROR)
             return None
         parts = [f"{to.label}: {len(outcome.done)}."]
         if outcome.refused:
-            reasons = "; ".join(f"{refill_id}: {why}" for refill_id, why in outcome.refused.items())
+            reasons = "; ".join(f"{refill_id}: {why.text}" for refill_id, why in outcome.refused.items())
             parts.append(f"Refused: {len(outcome.refused)} ({reasons}).")
         self.message_user(request, " ".join(parts), messages.WARNING if outcome.refused else messages.SUCCESS)
         return outcome

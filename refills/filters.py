@@ -11,7 +11,8 @@ from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from apikeys.models import Account
 from orders.models import Service
-from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.models import Refill
+from refills.statuses import IN_FLIGHT, RefillStatus
 
 
 class StatusFilter(DropdownFilter):

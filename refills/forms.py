@@ -5,7 +5,8 @@ from unfold.widgets import (
     UnfoldAdminTextareaWidget,
 )
 
-from refills.models import RefillStatus, RejectionReason
+from refills.models import RejectionReason
+from refills.statuses import RefillStatus
 
 
 class RejectForm(forms.Form):

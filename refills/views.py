@@ -22,8 +22,8 @@ from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
 from orders.refusals import OrderNotFound
 from refills import dashboard
-from refills.models import RefillStatus
 from refills.requesting import request_refills
+from refills.statuses import RefillStatus
 
 
 @login_required

@@ -10,6 +10,7 @@ from django.test import Client
 
 from apikeys.keys import create_api_key
 from apikeys.models import Account, ApiKey
+from refills.settlement import StatusChange, change_status
 from tests import factories
 
 FORM = "application/x-www-form-urlencoded"
@@ -46,6 +47,11 @@ def post_json(body: Any) -> Any:
     return Client().post(
         "/api/v2", body if isinstance(body, bytes) else json.dumps(body), content_type="application/json"
     )
+
+
+def settle(ids: Any, to: Any, by: Any, note: str = "", *, reason: Any = None, delivered: Any = None, **how: Any) -> Any:
+    """Give refills (ids) a status, as staff do."""
+    return change_status(ids, StatusChange(to, note, reason, delivered), by, **how)
 
 
 def new_customer(**fields: Any) -> Customer:

@@ -7,9 +7,11 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status, claim
+from refills.models import Refill
+from refills.settlement import claim
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
 
@@ -115,7 +117,7 @@ def test_complete_ten_at_once(page, queue):
 
 def test_a_refill_that_a_colleague_has_just_settled(page, queue):
     page.goto("/admin/refills/refill/")
-    change_status([queue[0].pk], RefillStatus.REJECTED, factories.Account(username="ann"), "private")
+    settle([queue[0].pk], RefillStatus.REJECTED, factories.Account(username="ann"), "private")
 
     row(page, queue[0]).get_by_role("button", name="Complete").click()
 

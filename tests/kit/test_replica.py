@@ -13,10 +13,10 @@ from apikeys.models import Account
 from notpanel.kit import replica
 from notpanel.kit.circuit_breaker import CircuitBreaker
 from orders.models import Order, Service
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status
+from refills.models import Refill
+from refills.statuses import RefillStatus
 from tests import factories
-from tests.conftest import new_customer
+from tests.conftest import new_customer, settle
 from tests.server import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,7 +108,7 @@ def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
     refill = customer.refill(order)["refill"]
 
     assert customer.post("refill_status", refill=refill).json() == {"status": "pending"}
-    change_status([refill], RefillStatus.COMPLETED, factories.Account())
+    settle([refill], RefillStatus.COMPLETED, factories.Account())
     assert customer.post("refill_status", refill=refill).json() == {"status": "completed"}
     assert tables_read_from("replica", lambda: customer.post("refill_status", refill=refill))[0] == set()
     assert tables_read_from("replica", lambda: customer.refill(order))[0] == set()

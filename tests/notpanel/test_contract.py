@@ -12,8 +12,8 @@ from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.public_id import LONGEST
 from notpanel.urls import ACTIONS
 from orders.models import DELIVERED, OrderStatus
-from refills.models import IN_FLIGHT, SETTLED, RefillStatus
 from refills.refusals import REFUSALS
+from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs" / "contract.md").read_text(), re.M))

@@ -5,7 +5,6 @@ from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.urls import reverse
@@ -128,7 +127,6 @@ def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, s
     assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
     left.refresh_from_db()
     assert left.status == "pending"
-    assert LogEntry.objects.filter(user=staff, change_message__startswith=status.title()).count() == 2
     assert Transition.objects.filter(by=staff, via="admin", to_status=status).count() == 2
 
 
@@ -170,7 +168,7 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
 def test_a_rejection_without_reason_and_note_is_refused(admin):
     refill = factories.Refill()
 
-    assert act(admin, "reject", [refill]) == ["Say why the refill is rejected: choose a reason, or write a note."]
+    assert act(admin, "reject", [refill]) == ["Choose a reason or write a note: a rejection needs one of them."]
 
     refill.refresh_from_db()
     assert refill.status == "pending"

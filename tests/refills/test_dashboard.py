@@ -11,9 +11,10 @@ from django.utils import timezone
 from gunicorn.config import Config
 
 from orders.models import Order
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status
+from refills.models import Refill
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 from tests.orders.test_status import IMPOSSIBLE
 
 
@@ -52,7 +53,7 @@ class TestOverview:
     def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
         Refill.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(hours=1))
-        change_status(
+        settle(
             [done.pk], RefillStatus.REJECTED, staff, reason=factories.RejectionReason(text="The account is private.")
         )
         factories.Refill()
@@ -303,7 +304,7 @@ class TestRefills:
         old, new = refill(), refill()
         Refill.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=2))
         factories.Refill()
-        change_status(
+        settle(
             [new.pk],
             RefillStatus.REJECTED,
             staff,

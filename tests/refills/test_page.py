@@ -7,10 +7,13 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
-from refills.desk import duration, overlapping, timeliness
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status, claim
+from notpanel.kit.durations import duration
+from refills.desk import overlapping, timeliness
+from refills.models import Refill
+from refills.settlement import claim
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 
 
 @pytest.fixture
@@ -47,9 +50,9 @@ class TestOneLook:
         assert [(verdict.figures, verdict.refusal) for verdict in look.verdicts] == [
             ("the order is completed", None),
             ("refill=true", None),
-            ("completed 10 d 0 h ago, period: 5 days", "Refill period has expired (5 days)"),
-            ("0 others in flight", None),
-            ("1 of 2 used beside this one", None),
+            ("completed 10 d 0 h ago, the period is 5 days", "Refill period has expired (5 days)"),
+            ("0 in flight besides this one", None),
+            ("1 of 2 used besides this one", None),
         ]
 
     def test_it_shows_every_earlier_refill_of_the_order(self, admin):
@@ -84,8 +87,8 @@ class TestOneLook:
 
     def test_it_shows_its_history(self, admin, staff):
         refill = factories.Refill()
-        change_status([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
-        change_status([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
+        settle([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
+        settle([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
 
         look = page(admin, refill).context["look"]
 
@@ -169,7 +172,7 @@ class TestSettling:
             ({"to": "nonsense"}, "to: "),
             ({}, "to: "),
             ({"to": "pending"}, "A refill cannot be made pending."),
-            ({"to": "rejected"}, "Say why the refill is rejected"),
+            ({"to": "rejected"}, "Choose a reason or write a note"),
         ],
     )
     def test_what_cannot_be_is_said_and_nothing_changes(self, admin, fields, message):
@@ -184,7 +187,7 @@ class TestSettling:
 
     def test_who_comes_second_is_told_who_did_it(self, admin):
         refill = factories.Refill()
-        change_status([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
+        settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
         response, [said] = send(admin, refill, to="rejected", note="no")
 

@@ -20,7 +20,7 @@ from notpanel.kit.caller import AccountSuspended, InvalidApiKey
 from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import Refusal
 from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
-from refills.models import Refill, RefillStatus, RejectionReason
+from refills.models import Refill, RejectionReason
 from refills.refusals import (
     OrderNotFinished,
     RefillAlreadyPending,
@@ -28,8 +28,10 @@ from refills.refusals import (
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.requesting import Tally, judge, lock_orders, request_refills, tally_refills
-from refills.settlement import change_status
+from refills.requesting import lock_orders, request_refills, tally_refills
+from refills.rules import Tally, judge
+from refills.settlement import StatusChange, change_status
+from refills.statuses import RefillStatus
 
 FILE = settings.BASE_DIR / "var" / "demo.env"
 
@@ -309,9 +311,8 @@ class _Draft:
                 reason = None
                 if status == RefillStatus.REJECTED:
                     reason = self.dice.choice(RejectionReason.objects.filter(text__in=REASONS))
-                change_status(
-                    [refill_id for refill_id, wish in made.items() if wish == status], status, staff, reason=reason
-                )
+                settled = [refill_id for refill_id, wish in made.items() if wish == status]
+                change_status(settled, StatusChange(status, reason=reason), staff)
         refills = list(Refill.objects.filter(order__in=orders.values()).order_by("created_at", "id"))
         for refill in refills:
             in_flight = refill.settled_at is None
