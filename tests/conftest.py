@@ -12,6 +12,9 @@ from apikeys.keys import create_api_key
 from apikeys.models import Account, ApiKey
 from tests import factories
 
+# Their fixtures are for every test: no test imports one.
+pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
+
 FORM = "application/x-www-form-urlencoded"
 
 
