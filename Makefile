@@ -22,7 +22,7 @@ demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT
 
 test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills
 	@$(MANAGE) collectstatic --noinput --verbosity 0
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS)
 
 bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
 	@$(MANAGE) collectstatic --noinput --verbosity 0

@@ -13,6 +13,9 @@ from apikeys.models import Account, ApiKey
 from refills.settlement import StatusChange, change_status
 from tests import factories
 
+# Their fixtures are for every test: no test imports one.
+pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
+
 FORM = "application/x-www-form-urlencoded"
 
 

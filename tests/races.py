@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-# The races of all modules run in one worker, so that together they stay within the server's connections.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
+# For modules with races: one worker of pytest-xdist runs them all, which keeps them within the server's connections.
+MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
 
 
 def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:

@@ -16,8 +16,8 @@ from django.db import connection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# One worker of pytest-xdist runs them all, with one server.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
+# For modules that use it: one worker of pytest-xdist runs them all, with one server.
+MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
 
 
 def free_port() -> int:

@@ -15,7 +15,9 @@ from openapi_spec_validator import validate
 from notpanel.urls import ACTIONS
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import pytestmark, server  # noqa: F401
+from tests.server import MARKS
+
+pytestmark = MARKS
 
 HERE = Path(__file__).parent
 
@@ -110,7 +112,7 @@ def test_it_is_read_only(db):
     assert (response.status_code, response.json()) == (405, {"error": "Method not allowed"})
 
 
-def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):  # noqa: F811
+def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):
     customer = new_customer()
     for number in range(1, 4):
         factories.Order(account=customer.account, number=number)

@@ -11,7 +11,7 @@ from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
 from notpanel.kit.addresses import client_address, counted
 from tests.conftest import FORM, Customer, post
-from tests.redis_server import count_in, redis_url  # noqa: F401
+from tests.redis_server import count_in
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -162,7 +162,7 @@ def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, set
     assert send(customer).status_code == 200
 
 
-def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  # noqa: F811
+def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
     """One key and one expiry per layer and window, as django-ratelimit names them."""
     count_in(settings, redis_url)
     prefix = settings.CACHES["counters"]["KEY_PREFIX"]

@@ -10,14 +10,14 @@ import pytest
 from apikeys.models import ApiKey
 from tests import factories
 from tests.conftest import new_customer, post
-from tests.redis_server import count_in, redis_url  # noqa: F401
+from tests.redis_server import count_in
 from tests.work import Work, counted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _redis_at_noon(settings, redis_url, time_machine):  # noqa: F811
+def _redis_at_noon(settings, redis_url, time_machine):
     count_in(settings, redis_url)
     time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)  # no window ends while a test runs
 

@@ -8,7 +8,9 @@ import smmpy
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import pytestmark, server  # noqa: F401
+from tests.server import MARKS
+
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def orders(customer):
 
 class TestBabismm:
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         with smm.SMM(f"{server}/api/v2", customer.raw_key) as client:
             yield client
 
@@ -68,7 +70,7 @@ class TestBabismm:
 
 class TestSmmpy:
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         return smmpy.smm(f"{server}/api/v2", customer.raw_key)
 
     def test_everything(self, client, orders):
@@ -92,7 +94,7 @@ class TestSafesmm:
     """It knows no refill_status, and no batch of refills."""
 
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         return safesmm.SafeSMM(customer.raw_key, f"{server}/api/v2")
 
     def test_everything(self, client, orders):

@@ -276,7 +276,7 @@ class TestServices:
 
 
 class TestRaces:
-    pytestmark = races.pytestmark
+    pytestmark = races.MARKS
 
     def test_an_import_and_overlapping_batches_do_not_deadlock(self, write):
         from refills.requesting import request_refills
