@@ -23,6 +23,7 @@ from notpanel.admin import LargeTableAdmin, ReadOnlyAdmin
 from notpanel.public_id import parse
 from orders.models import Order
 from refills import desk, filters
+from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.forms import RejectForm, SettleForm
 from refills.models import IN_FLIGHT, Refill, RejectionReason, Status
 from refills.requests import Tally, cap_of, tally_refills
@@ -136,10 +137,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             '<a href="{}" class="text-link font-medium" title="{}">#{}</a>', url, refill.pk, refill.number
         )
 
-    @display(
-        description="age",
-        label={"on time": "success", "due soon": "warning", "late": "danger", "settled": "info"},
-    )
+    @display(description="age", label=TIMELINESS_COLOURS)
     def age(self, refill: Any) -> tuple[str, str]:
         if refill.settled_at:
             return "settled", f"settled in {desk.duration(refill.settled_at - refill.created_at)}"
@@ -168,10 +166,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
         refill.order.service = refill.service
         return f"{refill.tally.used} of {cap_of(refill.order)}"
 
-    @display(
-        description="status",
-        label={"pending": "info", "approved": "primary", "completed": "success", "rejected": "danger"},
-    )
+    @display(description="status", label=STATUS_COLOURS)
     def state(self, refill: Refill) -> tuple[str, str]:
         return refill.status, refill.get_status_display()
 
