@@ -271,14 +271,14 @@ class TestList:
         response = self.paste(client, pasted)
 
         assert response.status_code == 400
-        assert "There is no order in the list." in text(response)
+        assert "Paste at least one order ID or number." in text(response)
 
     def test_a_hundred_are_taken_and_more_are_not(self, client, order):
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
         refused = self.paste(client, "\n".join(numbers))
         assert refused.status_code == 400
-        assert "Too many orders (100 at most): these are 101." in text(refused)
+        assert "Too many orders (100 at most): the list has 101." in text(refused)
         assert numbers[50] in refused.content.decode()  # what was pasted is not lost
         assert not Refill.objects.exists()
 
