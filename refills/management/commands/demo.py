@@ -69,8 +69,8 @@ class Command(BaseCommand):
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = (
             "Everything belongs to the accounts demo-standard, demo-reseller, demo-agency, demo-suspended and\n"
-            "demo-staff. Running it again replaces the named orders that are no longer in their state with new ones, and\n"
-            "changes nothing else. Keys and ids are written to "
+            "demo-staff. Running it again replaces the named orders that are no longer in their state, and changes\n"
+            "nothing else. Keys and ids are written to "
             f"{FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
             "Exit status: 0 loaded; 2 wrong usage."
         )
