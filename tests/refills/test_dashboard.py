@@ -100,7 +100,9 @@ class TestOrders:
         assert "no time limit" in page
 
     @pytest.mark.parametrize(
-        ("cap", "history", "left"), [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3)]
+        ("cap", "history", "left"),
+        # The cap of a service may be lowered below what was used.
+        [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_how_often_it_still_may_be(self, client, order, cap, history, left):
         bought = order(service__refill_limit=cap)
@@ -108,6 +110,11 @@ class TestOrders:
             factories.Refill(order=bought, status=status)
 
         assert [row.attempts_left for row in self.rows(client)] == [left]
+
+    def test_a_service_that_does_not_refill_leaves_none(self, client, order):
+        order(service__refill=False)
+
+        assert [row.attempts_left for row in self.rows(client)] == [0]
 
     @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
     def test_one_that_was_not_delivered_has_no_refills_left(self, client, order, status):

@@ -96,8 +96,20 @@ def test_batches_that_overlap_in_opposite_orders_never_deadlock():
     assert Refill.objects.count() == 100
 
 
+def test_a_request_locks_its_orders_and_not_their_service():
+    customer = new_customer()
+    service = factories.Service()
+    held, free = factories.Order.create_batch(2, account=customer.account, service=service)
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [held.pk])
+        [answer] = race([lambda: customer.refill(free)])
+
+    assert "refill" in answer
+
+
 def test_orders_are_locked_in_the_order_of_their_ids():
-    """Whoever waits for the lowest id has locked none of the others yet, wherever they stand in table or request."""
+    """A request that waits for the lowest id holds no other lock yet, wherever the ids stand in table or request."""
     customer = new_customer()
     low, high = sorted(factories.Order.build().pk for _ in range(2))
     last, first = (factories.Order(pk=pk, account=customer.account) for pk in (high, low))
