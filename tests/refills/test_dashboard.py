@@ -10,6 +10,8 @@ from django.test import Client
 from django.utils import timezone
 from gunicorn.config import Config
 
+from apikeys.keys import create_api_key
+from apikeys.models import ApiKey
 from orders.models import Order
 from refills.models import Refill
 from refills.statuses import RefillStatus
@@ -65,6 +67,24 @@ class TestOverview:
         assert overview.in_flight == [waiting, approved]
         assert overview.settled == [done]
         assert "The account is private." in text(response)
+
+    def test_the_refills_settled_last_come_first(self, client, customer):
+        now = timezone.now()
+        first, last = (
+            factories.Refill(
+                order__account=customer.account, status="completed", settled_at=now - timedelta(hours=hours)
+            )
+            for hours in (2, 1)
+        )
+
+        assert client.get("/dashboard/").context["overview"].settled == [last, first]
+
+    def test_only_ones_own_active_keys_are_shown(self, client, customer, customers):
+        customers()
+        revoked, _ = create_api_key(customer.account)
+        ApiKey.objects.filter(pk=revoked.pk).update(revoked_at=timezone.now())
+
+        assert client.get("/dashboard/").context["overview"].keys == [customer.api_key]
 
     def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
         for _ in range(15):

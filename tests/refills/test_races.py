@@ -198,6 +198,20 @@ def test_requests_and_settlements_of_the_same_orders_never_deadlock():
     assert len(in_flight) == len(set(in_flight))
 
 
+def test_refills_are_locked_in_the_order_of_their_ids():
+    """A settlement that waits for the lowest id holds no other lock yet, wherever the ids stand."""
+    staff = factories.Account(is_staff=True)
+    low, high = sorted(factories.Refill.build().pk for _ in range(2))
+    last, first = (factories.Refill(pk=pk) for pk in (high, low))
+
+    with transaction.atomic():
+        Refill.objects.select_for_update().get(pk=first.pk)
+        settlement = Waiting(lambda: settle([last.pk, first.pk], RefillStatus.COMPLETED, staff))
+        assert Refill.objects.select_for_update(nowait=True).get(pk=last.pk)
+
+    assert len(settlement.result().done) == 2
+
+
 def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom():
     ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
     refill = factories.Refill()
