@@ -1,10 +1,13 @@
-"""Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
+"""Three layers, fixed windows of a minute (docs/contract.md, "Rate limits")."""
 
+import itertools
 import socket
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import redis
+from django.core.cache import caches
 from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
@@ -162,6 +165,23 @@ def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, set
     assert send(customer).status_code == 200
 
 
+def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypatch):
+    """Even if the window ends between the moment in which it was read and the answer."""
+    settings.RATE_LIMIT_KEY = 1
+    customer.post("services")
+    times = itertools.count(NOON.timestamp(), 60)
+    monkeypatch.setattr("notpanel.api.ratelimits.time", SimpleNamespace(time=lambda: next(times)))
+
+    assert customer.post("services")["Retry-After"] == "1"
+
+
+def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, time_machine):
+    reset = int(send(customer)["X-RateLimit-Reset"])
+    time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
+
+    assert int(send(customer)["X-RateLimit-Reset"]) == reset
+
+
 def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  # noqa: F811
     """One key and one expiry per layer and window, as django-ratelimit names them."""
     count_in(settings, redis_url)
@@ -246,7 +266,51 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, pr
     assert send_from("203.0.113.1, 203.0.113.2").status_code == 429
 
 
+def test_each_ipv6_network_is_counted_by_itself(customer, settings):
+    settings.RATE_LIMIT_IP = 1
+
+    def send_from(peer):
+        return Client(REMOTE_ADDR=peer).post("/api/v2", "", content_type=FORM).status_code
+
+    assert [send_from(peer) for peer in ("2a00::1", "2a00::2", "2a00:0:0:1::1")] == [401, 429, 401]
+
+
+def test_a_request_with_the_wrong_method_or_body_is_counted_on_its_address(db, settings):
+    settings.RATE_LIMIT_IP = 2
+
+    answers = [Client().get("/api/v2"), Client().post("/api/v2", "{", content_type="application/json")]
+
+    assert [answer.status_code for answer in answers] == [405, 400]
+    assert [answer["X-RateLimit-Remaining"] for answer in answers] == ["1", "0"]
+    assert Client().get("/api/v2").status_code == 429
+
+
 # ---- When the counters cannot be kept
+
+
+def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redis_url):  # noqa: F811
+    count_in(settings, redis_url)
+    assert send(customer).status_code == 200
+    with redis.Redis.from_url(redis_url) as other:
+        other.client_kill_filter(_type="normal", skipme=True)
+
+    response = send(customer)
+
+    assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
+
+
+def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url):  # noqa: F811
+    count_in(settings, redis_url)
+    counters = caches["counters"]
+
+    assert counters.add("a", 1, 60) is True
+    assert counters.add("a", 1, 60) is False
+    assert (counters.incr("a"), counters.get("a")) == (2, 2)
+    assert counters.add("b", 0, 60) is True
+    assert counters.get("b") == 0
+    for question in (counters.incr, counters.get):
+        with pytest.raises(ValueError, match="is not the counter that was added last"):
+            question("a")
 
 
 def test_a_redis_that_is_down_is_a_503(customer, settings):

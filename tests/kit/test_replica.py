@@ -1,4 +1,4 @@
-"""What is read from a replica, and what from the primary, with a replica that lags and one that is gone."""
+"""What is read from the replica and what from the primary; a replica that lags, and one that is gone."""
 
 import re
 
@@ -26,7 +26,7 @@ LISTS = "admin:refills_refill_changelist", "admin:orders_order_changelist"
 
 @pytest.fixture
 def add_replica(settings, monkeypatch):
-    """Add a replica to the settings: the tests' own database, with ``changes`` to how it is reached. Returns it."""
+    """Add a replica to the settings, and return its connection: the tests' own database, reached with ``changes``."""
 
     def add(**changes):
         options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
@@ -45,13 +45,13 @@ def add_replica(settings, monkeypatch):
 @pytest.fixture
 def connected(add_replica):
     added = add_replica()
-    added.connect()  # Django's tests keep others from doing so
+    added.connect()  # Django's tests block new connections, unless they are made here
     return added
 
 
 @pytest.fixture
 def stand_still(connected):
-    """Return what stops the replica: from then on it shows what there was when that was called."""
+    """Return a function that stops the replica: from then on it shows what there was when it was called."""
 
     def stop():
         with connected.cursor() as cursor:
@@ -62,7 +62,7 @@ def stand_still(connected):
 
 
 def tables_read_from(alias, call):
-    """Return the tables that ``call`` reads first in each statement from the database ``alias``, and its result."""
+    """Return the first table of each statement that ``call`` sends to the database ``alias``, and its result."""
     with CaptureQueriesContext(connections[alias]) as queries:
         result = call()
     return {match[1] for query in queries if (match := re.search(r' FROM "?(\w+)', query["sql"]))}, result
@@ -75,7 +75,7 @@ def customer():
 
 @pytest.fixture
 def agent():
-    """The browser of somebody of the staff."""
+    """The browser of an agent who is signed in."""
     client = Client()
     client.force_login(factories.Account(username="agent", is_staff=True, is_superuser=True))
     return client
@@ -101,7 +101,7 @@ def test_they_may_be_old(customer, stand_still):
 
 
 def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
-    """Who has requested a refill is told of it at once, and a refill is judged by what is true now."""
+    """Whoever requested a refill sees it at once, and a refill is judged by what is true now."""
     stand_still()
     order = factories.Order(account=customer.account)
 
@@ -147,7 +147,7 @@ def test_a_refills_page_is_of_the_primary(agent, connected):
 
 
 def queue(agent):
-    """Return the ids of the refills that the list shows as waiting."""
+    """Return the ids of the refills that wait, as the list shows them."""
     return [refill.pk for refill in agent.get("/admin/refills/refill/").context["cl"].result_list]
 
 
@@ -162,7 +162,7 @@ def test_who_has_settled_a_refill_sees_it_settled_and_others_soon(agent, stand_s
 
     assert queue(agent) == [other.pk]
     assert queue(colleague) == [refill.pk, other.pk]
-    # Nobody settles it twice for that: who tries is told who did it.
+    # The colleague cannot settle it a second time for all that, and is told who settled it.
     colleague.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "rejected", "note": "no"})
     assert Refill.objects.get(pk=refill.pk).status == "completed"
     assert queue(colleague) == [other.pk]
