@@ -1,4 +1,4 @@
-"""GET /api/openapi.json: true to the registry of actions, and true of the running API."""
+"""GET /api/openapi.json follows the list of actions, and the running API follows it."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_it_is_valid(document):
     assert document["servers"] == [{"url": "http://testserver"}]
 
 
-def test_it_has_one_path_whose_bodies_are_told_apart_by_the_action(document):
+def test_it_has_one_path_whose_bodies_are_discriminated_by_the_action(document):
     [(path, methods)] = document["paths"].items()
     assert (path, list(methods)) == ("/api/v2", ["post"])
     content = methods["post"]["requestBody"]["content"]
@@ -122,7 +122,7 @@ def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):  # noqa
 
     run = subprocess.run(
         command,
-        cwd=tmp_path,  # it keeps what it found in the directory where it runs
+        cwd=tmp_path,  # where it stores what it found
         env=os.environ | environment | {"PYTHONPATH": root},
         capture_output=True,
         text=True,

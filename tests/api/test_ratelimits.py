@@ -21,7 +21,7 @@ NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def counters(request, settings):
-    """Every test here runs twice: counted in memory, and in a real Redis."""
+    """Run every test twice: with counters in memory, and in a real Redis."""
     if request.param == "redis":
         count_in(settings, request.getfixturevalue("redis_url"))
 
@@ -35,7 +35,7 @@ def send(customer, **headers):
     return Client().post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM, headers=headers)
 
 
-def test_headers_tell_of_the_layer_with_the_least_left(customer, settings):
+def test_headers_show_the_layer_with_the_least_left(customer, settings):
     settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 5
 
     response = send(customer)
@@ -124,7 +124,7 @@ def test_guessing_keys_is_bounded_by_the_address(db, settings):
     assert responses[-1]["Retry-After"]
 
 
-def test_an_answer_without_an_account_tells_of_the_address(db):
+def test_an_answer_without_an_account_shows_the_address(db):
     response = post(key="np_guess", action="services")
 
     assert response["X-RateLimit-Limit"] == "300"
@@ -152,7 +152,7 @@ def test_errors_are_counted_too(customer, settings):
     assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
 
 
-def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, settings, time_machine):
+def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, settings, time_machine):
     settings.RATE_LIMIT_KEY = 1
     reset = int(send(customer)["X-RateLimit-Reset"])
 
@@ -183,7 +183,7 @@ def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, ti
 
 
 def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  # noqa: F811
-    """One key and one expiry per layer and window, as django-ratelimit names them."""
+    """django-ratelimit names one key per layer and window, and gives it one expiry."""
     count_in(settings, redis_url)
     prefix = settings.CACHES["counters"]["KEY_PREFIX"]
     send(customer)
@@ -195,7 +195,7 @@ def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  
         assert all(60 <= client.ttl(key) <= 65 for key in keys)
 
 
-# ---- Whose address it is
+# ---- The address of the client
 
 
 def address(peer, forwarded=None):
@@ -218,7 +218,7 @@ class TestAddress:
     def test_no_proxy_is_trusted_by_default(self):
         assert address("10.0.0.1", "203.0.113.7") == "10.0.0.1"
 
-    def test_a_trusted_proxy_tells_the_address(self, proxies):
+    def test_a_trusted_proxy_is_believed(self, proxies):
         assert address("10.0.0.1", "203.0.113.7") == "203.0.113.7"
 
     def test_a_client_cannot_pick_its_own(self, proxies):

@@ -101,13 +101,13 @@ def test_a_body_that_cannot_be_parsed_is_malformed(db, body, content_type):
 
 @pytest.mark.parametrize("value", [{"id": 1}, [["x"]], [{"id": 1}]])
 @pytest.mark.parametrize("name", ["order", "orders"])
-def test_a_parameter_that_is_no_text_is_malformed(customer, name, value):
+def test_a_parameter_that_is_not_text_is_malformed(customer, name, value):
     response = post_json({"key": customer.raw_key, "action": "refill", name: value})
 
     assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
 
 
-def test_a_file_is_no_text(customer):
+def test_a_file_is_not_text(customer):
     upload = {"key": customer.raw_key, "action": "refill", "order": open(__file__)}  # noqa: SIM115
 
     response = Client().post("/api/v2", upload)
@@ -215,7 +215,7 @@ def test_answers_are_json_whatever_the_client_accepts(db, accept):
     assert response["Content-Type"] == "application/json"
 
 
-def test_a_key_in_the_query_string_or_a_header_is_not_looked_at(customer):
+def test_a_key_in_the_query_string_or_a_header_is_ignored(customer):
     response = Client().post(
         f"/api/v2?key={customer.raw_key}",
         "action=services",
@@ -267,7 +267,7 @@ def test_the_log_record_has_the_id_of_the_answer(customer, monkeypatch, capture_
 
 @pytest.fixture
 def capture_log():
-    """The log as it is written: through the handler of settings.LOGGING."""
+    """Return a function that returns the log so far, as the handler of settings.LOGGING writes it."""
     [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
     stream, before = io.StringIO(), handler.stream
     handler.setStream(stream)
@@ -335,7 +335,7 @@ def test_the_fields_of_one_request_do_not_reach_the_next(customer, capture_log):
     assert "account=" not in second
 
 
-# ---- What goes wrong on our side
+# ---- Our own failures
 
 
 @pytest.fixture
@@ -350,7 +350,7 @@ def broken(monkeypatch):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_our_own_mistake_is_a_500_that_tells_nothing(customer, broken, settings, debug):
+def test_a_bug_is_a_500_that_tells_nothing(customer, broken, settings, debug):
     settings.DEBUG = debug
     broken(RuntimeError("SELECT secret FROM apikeys"))
 
@@ -375,7 +375,7 @@ def reported():
     got_request_exception.disconnect(receive)
 
 
-def test_our_own_mistake_is_reported_and_logged_with_its_traceback(customer, broken, reported, capture_log):
+def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, reported, capture_log):
     broken(RuntimeError("broken"))
 
     Client(raise_request_exception=False).post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM)
@@ -456,7 +456,7 @@ def test_a_body_is_utf8_whatever_charset_it_claims(customer, charset):
     assert response.status_code == 200
 
 
-def test_a_content_length_that_is_no_number_is_malformed(db):
+def test_a_content_length_that_is_not_a_number_is_malformed(db):
     response = Client().post("/api/v2", "key=x", content_type=FORM, CONTENT_LENGTH="abc")
 
     assert response.status_code in (400, 401)

@@ -1,4 +1,4 @@
-"""The tables of docs/contract.md say what the code says: none has a row that the other lacks."""
+"""The tables of docs/contract.md agree with the code, row for row."""
 
 import re
 from pathlib import Path
@@ -16,13 +16,13 @@ from refills.models import IN_FLIGHT, SETTLED, RefillStatus
 from refills.refusals import REFUSALS
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs" / "contract.md").read_text(), re.M))
+SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs/contract.md").read_text(), re.M))
 SHARED = "Errors that every action shares"
 OF_ERRORS = [SHARED, *(f"action={action.name}" for action in ACTIONS)]
 
 
 def rows(section, *columns):
-    """Return the rows of the table that has these columns, as lists of cells without backquotes; [] without one."""
+    """Return the rows of the section's table with these columns, as cells without backquotes; [] if it has none."""
     header = "| " + " | ".join(columns) + " |\n"
     _, _, table = SECTIONS[section].partition(header)
     lines = re.match(r"(?:\|.*\n)*", table)[0].splitlines()[1:]
@@ -96,7 +96,7 @@ def test_the_limits():
 
 
 def test_the_rate_limits():
-    """Beside the defaults in .env.example, which tests/notpanel/test_settings.py compares with those of the code."""
+    """Compares with .env.example, which tests/notpanel/test_settings.py compares with the code."""
     defaults = re.findall(r"^(RATE_LIMIT_\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.M)
     listed = rows("Rate limits", "layer", "requests a minute", "setting", "counted on")
 
