@@ -7,6 +7,7 @@ import pytest
 
 from apikeys.models import Account
 from notpanel.api.errors import SHARED_ERRORS, ApiError, status_of
+from notpanel.api.openapi import HEADERS_OF, RATE_LIMIT_HEADERS
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.public_id import LONGEST
@@ -44,11 +45,8 @@ def classes_below(base):
             yield from classes_below(error)
 
 
-def test_the_page_lists_every_error_of_the_code_and_no_other():
-    of_actions = [error for action in ACTIONS for error in action.errors]
-    listed = {error for section in OF_ERRORS for error in errors_in(section)}
-
-    assert listed == {as_written(error) for error in {*classes_below(ApiError), *SHARED_ERRORS, *of_actions}}
+def test_the_shared_errors_are_those_of_the_code():
+    assert set(errors_in(SHARED)) == {as_written(error) for error in {*classes_below(ApiError), *SHARED_ERRORS}}
 
 
 def test_no_error_is_listed_twice_in_a_table():
@@ -93,6 +91,13 @@ def test_the_limits():
         "characters of an id": str(LONGEST),
     }
     assert LARGEST_BODY % 1024 == 0
+
+
+def test_the_headers_of_the_rate_limits():
+    listed = [header for header, _ in rows("Rate limits", "header", "what it says")]
+
+    assert listed == list(RATE_LIMIT_HEADERS)
+    assert all(f"`{header}`" in SECTIONS["Rate limits"] for header in HEADERS_OF[429])
 
 
 def test_the_rate_limits():
