@@ -139,6 +139,6 @@ def _comes_from_api(response: HttpResponse) -> bool:
 
 
 def _as_json(response: HttpResponse) -> HttpResponse:
-    """Return the API's error in place of a page that Django made, for a bad Host header, say."""
+    """Return the API's error in place of a page that Django made, such as the one for a bad Host header."""
     error = _ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError)
     return JsonResponse({"error": error.message}, status=error.status)

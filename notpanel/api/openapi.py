@@ -74,7 +74,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
         "info": {
             "title": "NotPanel API",
             "version": VERSION,
-            "summary": "Orders, services and refills, for the programs of resellers.",
+            "summary": "Orders, services and refills for resellers' programs.",
             "description": (
                 "Every request is a POST to one address. Its body has the parameter action, which says what you want, "
                 "and the parameter key, which says who you are. Every answer is JSON. Every error is an object with "

@@ -74,7 +74,7 @@ class Ids:
 
 @dataclass(frozen=True)
 class OneOrMany:
-    """Two parameters, one of which a request must have: a single id (``one``) or up to LARGEST_BATCH ids (``many``).
+    """Two parameters for ids: a single id (``one``), or up to LARGEST_BATCH ids (``many``). A request has one of them.
 
     Their descriptions are built from their names, from ``single``, which names a single id, and from ``batch``, which
     says what a batch returns.

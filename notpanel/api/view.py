@@ -32,7 +32,7 @@ LARGEST_BODY = 64 * 1024  # bytes
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Answers in JSON, whatever the client says that it accepts."""
+    """Answers in JSON, and ignores what the client accepts."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return next((parser for parser in parsers if _media_type(request) == parser.media_type), None)

@@ -38,7 +38,7 @@ def main(key: str, limited_key: str, orders: list[str]) -> None:
         "status": post(f"action=status&orders={hundred}"),
         "services": post("action=services"),
     }
-    # The second of two requests is over a limit of one, whatever was counted before.
+    # The second of two requests is over a limit of one, regardless of what was counted before.
     with override_settings(RATE_LIMIT_IP=1):
         post("action=services", 200, 429)
         found["limited address"] = post("action=services", 429)

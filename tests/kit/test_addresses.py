@@ -72,7 +72,7 @@ def test_networks(text, network):
 
 
 @pytest.mark.parametrize("text", ["", "example.com", "203.0.113.0/33", "203.0.113", "fe80::1%eth0", "10.0.0.0/8,"])
-def test_what_is_no_network(text):
+def test_text_that_is_not_a_network(text):
     assert parse_network(text) is None
 
 

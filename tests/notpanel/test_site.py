@@ -91,14 +91,14 @@ def test_a_page_has_no_inline_script_or_style(client, customer, path):
     assert " onclick=" not in page
 
 
-def test_what_is_not_there_is_a_404_with_a_way_on(db, client):
+def test_an_unknown_page_is_a_404_with_a_way_on(db, client):
     response = client.get("/nothing/")
 
     assert response.status_code == 404
     assert 'href="/"' in response.content.decode()
 
 
-def test_what_is_too_large_is_a_400_with_a_way_on(client, customer):
+def test_a_form_that_is_too_large_is_a_400_with_a_way_on(client, customer):
     client.force_login(customer.account)
 
     response = client.post("/dashboard/orders/list/", {"orders": "1" * 3_000_000})
@@ -202,7 +202,7 @@ def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
 
 
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.7", 301)])
-def test_only_a_trusted_proxy_is_believed_that_a_page_came_by_tls(db, settings, peer, status):
+def test_only_a_trusted_proxy_is_believed_that_a_request_came_over_tls(db, settings, peer, status):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.SECURE_SSL_REDIRECT = True
