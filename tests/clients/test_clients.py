@@ -1,4 +1,4 @@
-"""Clients of the v2 API that others wrote, as far as each goes, against the running server."""
+"""Clients of the v2 API that others wrote work with the running server."""
 
 import pytest
 import safesmm
@@ -91,7 +91,7 @@ class TestSmmpy:
 
 
 class TestSafesmm:
-    """It knows no refill_status, and no batch of refills."""
+    """It has neither refill_status nor batches of refills."""
 
     @pytest.fixture
     def client(self, server, customer):

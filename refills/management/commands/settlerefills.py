@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would be settled and refused")
 
     def handle(self, *args: Any, file: Path, by: str, dry_run: bool, **options: Any) -> None:
-        staff = Account.objects.filter(username=by, is_active=True).first()
+        staff = Account.objects.filter(username=by).first()
         if staff is None or not staff.has_perm("refills.settle_refill"):
             raise CommandError(f"“{by}” may not settle refills: name an active account with that permission.")
         try:
