@@ -13,9 +13,10 @@ import warnings
 from pathlib import Path
 from types import FrameType
 
-import environ
 import platformdirs
 import psycopg
+
+from notpanel import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATABASE = "notpanel"
@@ -23,9 +24,9 @@ DATABASE = "notpanel"
 
 def provide() -> None:
     """Set DATABASE_URL to the embedded server, started if need be, unless the environment or .env names another."""
-    environ.Env.read_env(BASE_DIR / ".env")
-    if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = start(BASE_DIR / "var" / "postgres")
+    values = environment.load()
+    if not values.get("DATABASE_URL"):
+        values["DATABASE_URL"] = start(BASE_DIR / "var" / "postgres")
 
 
 def start(directory: Path) -> str:
