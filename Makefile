@@ -26,9 +26,9 @@ run: $(VENV)/installed .env ## install, migrate and serve, without demo data (PO
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
 
-test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills
+test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills; COVERAGE=1 lists the lines that none runs
 	@$(MANAGE) collectstatic --noinput --verbosity 0
-	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS) $(if $(COVERAGE),--cov)
 
 bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
 	@$(MANAGE) collectstatic --noinput --verbosity 0

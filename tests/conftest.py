@@ -12,7 +12,7 @@ from apikeys.keys import create_api_key
 from apikeys.models import Account, ApiKey
 from tests import factories
 
-# Their fixtures are for every test: no test imports one.
+# Every test can use the fixtures of these modules without an import.
 pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
 
 FORM = "application/x-www-form-urlencoded"
@@ -28,7 +28,7 @@ def _quick_and_clean(settings):
 
 @dataclass
 class Customer:
-    """A customer and a program of theirs: ``post`` sends what a client sends, with the key."""
+    """A customer with an API key. ``post`` calls the API as the customer's program does."""
 
     account: Account
     api_key: ApiKey
