@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, end_of
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, ApiKeyDetails, create_api_key, end_of, revoke_api_key
 from apikeys.models import ApiKey
 from tests import factories
 from tests.conftest import post
@@ -208,7 +208,7 @@ class TestLastDay:
     def test_it_may_be_today_and_not_before(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
 
-        assert "This day is over" in generate(client, expires_on="2026-04-30").content.decode()
+        assert "Choose today or a later day." in generate(client, expires_on="2026-04-30").content.decode()
         assert is_taken(shown_key(generate(client, expires_on="2026-05-01")))
         assert is_taken(shown_key(generate(client, expires_on="9999-12-31")))
 
@@ -219,7 +219,7 @@ class TestLastDay:
         assert not ApiKey.objects.exists()
 
     def test_an_expired_key_is_among_those_that_ended(self, client, account):
-        create_api_key(account, "old", expires_at=timezone.now() - timedelta(days=1))
+        create_api_key(account, ApiKeyDetails("old", expires_at=timezone.now() - timedelta(days=1)))
 
         response = client.get("/dashboard/api/")
 
@@ -230,7 +230,7 @@ class TestLastDay:
 class TestRotate:
     @pytest.fixture
     def key(self, account):
-        return create_api_key(account, "shop", 7, allowed_networks=["127.0.0.1/32"])
+        return create_api_key(account, ApiKeyDetails("shop", ("127.0.0.1/32",)), limit_per_minute=7)
 
     def test_the_new_value_works_at_once_and_the_old_one_no_more(self, client, key):
         api_key, old = key
@@ -273,7 +273,7 @@ class TestRotate:
 
     def test_what_ended_is_not_rotated(self, client, key):
         api_key, _ = key
-        api_key.revoke(timezone.now())
+        revoke_api_key(api_key)
 
         assert client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}).status_code == 404
 
@@ -288,7 +288,7 @@ class TestRotate:
 class TestChange:
     @pytest.fixture
     def key(self, account):
-        return create_api_key(account, "shop", allowed_networks=["10.0.0.0/8"], expires_at=end_of(date(2036, 5, 1)))
+        return create_api_key(account, ApiKeyDetails("shop", ("10.0.0.0/8",), end_of(date(2036, 5, 1))))
 
     def change(self, client, key, **fields):
         return client.post(f"/dashboard/api/{key[0].pk}/change/", {"name": "till", "password": PASSWORD, **fields})
@@ -340,8 +340,8 @@ class TestRevoke:
 
 
 def test_the_list_says_what_there_is_to_know(client, account):
-    create_api_key(account, "shop", 7)
-    create_api_key(account, "test")
+    create_api_key(account, ApiKeyDetails("shop"), limit_per_minute=7)
+    create_api_key(account, ApiKeyDetails("test"))
 
     page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/dashboard/api/").content.decode()).split())
 

@@ -2,12 +2,18 @@ import hashlib
 import re
 
 import pytest
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
+from apikeys.keys import (
+    LARGEST_NUMBER_OF_KEYS,
+    ApiKeyDetails,
+    create_api_key,
+    revoke_api_key,
+    rotate_api_key,
+)
 from apikeys.models import ApiKey
+from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from tests import factories, races
 
 
@@ -20,7 +26,7 @@ def test_the_raw_key_is_256_random_bits_with_a_recognisable_prefix(db):
 
 
 def test_only_its_digest_and_its_visible_beginning_are_stored(db):
-    api_key, raw_key = create_api_key(factories.Account(), "shop")
+    api_key, raw_key = create_api_key(factories.Account(), ApiKeyDetails("shop"))
 
     assert api_key.digest == hashlib.sha256(raw_key.encode()).hexdigest()
     assert api_key.prefix == raw_key[:11]
@@ -34,21 +40,22 @@ def test_an_account_has_ten_active_keys_at_most(db):
     for _ in range(LARGEST_NUMBER_OF_KEYS):
         api_key, _ = create_api_key(account)
 
-    with pytest.raises(ValidationError, match="10 active API keys at most"):
+    with pytest.raises(TooManyApiKeys, match="10 active API keys at most"):
         create_api_key(account)
 
     create_api_key(factories.Account())
-    assert api_key.revoke(timezone.now())
+    assert revoke_api_key(api_key)
     create_api_key(account)
     assert account.api_keys.filter(revoked_at=None).count() == LARGEST_NUMBER_OF_KEYS
 
 
 def test_a_key_is_revoked_once(db):
     api_key, _ = create_api_key(factories.Account())
-    first = timezone.now()
+    assert revoke_api_key(api_key)
+    api_key.refresh_from_db()
+    first = api_key.revoked_at
 
-    assert api_key.revoke(first)
-    assert not api_key.revoke(timezone.now())
+    assert not revoke_api_key(api_key)
     api_key.refresh_from_db()
     assert api_key.revoked_at == first
 
@@ -74,7 +81,7 @@ class TestRaces:
         def create():
             try:
                 return create_api_key(account)
-            except ValidationError:
+            except TooManyApiKeys:
                 return None
 
         created = races.race([create] * 20)
@@ -86,14 +93,14 @@ class TestRaces:
         def or_none(call, *args, **kwargs):
             try:
                 return call(*args, **kwargs)
-            except ValidationError:
+            except (ApiKeysChanged, ApiKeyRotated):
                 return None
 
         account = factories.Account()
         created = races.race([lambda: or_none(create_api_key, account, latest="")] * 5)
         [(api_key, _)] = filter(None, created)
 
-        values = races.race([lambda: or_none(rotate, ApiKey.objects.get(), api_key.prefix)] * 5)
+        values = races.race([lambda: or_none(rotate_api_key, ApiKey.objects.get(), api_key.prefix)] * 5)
 
         [raw_key] = filter(None, values)
         assert raw_key.startswith(ApiKey.objects.get().prefix)
@@ -104,7 +111,7 @@ def test_a_key_that_ended_meanwhile_gets_no_new_value(db, ended):
     api_key, _ = create_api_key(factories.Account())
     ApiKey.objects.update(**ended)
 
-    with pytest.raises(ValidationError, match="revoked or has expired"):
-        rotate(api_key, api_key.prefix)
+    with pytest.raises(ApiKeyEnded, match="revoked or has expired"):
+        rotate_api_key(api_key, api_key.prefix)
 
     assert ApiKey.objects.get().digest == api_key.digest

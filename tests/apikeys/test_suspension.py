@@ -1,10 +1,11 @@
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
-from django.core.exceptions import ValidationError
 from django.urls import reverse
 
 from apikeys.accounts import set_active
+from apikeys.models import SuspensionEvent
+from apikeys.refusals import CannotSuspendYourself, NoReasonGiven
 from tests import factories
 
 
@@ -15,22 +16,26 @@ def test_a_customer_is_suspended_and_restored_with_a_reason(staff, customer):
     assert set_active(customer.account, True, staff, "paid")
     assert customer.post("services").status_code == 200
 
-    words = LogEntry.objects.order_by("pk").values_list("change_message", "user")
-    assert list(words) == [("Suspended: chargeback", staff.pk), ("Restored: paid", staff.pk)]
+    events = SuspensionEvent.objects.values_list("account", "kind", "reason", "by")
+    assert list(events) == [
+        (customer.account.pk, "suspended", "chargeback", staff.pk),
+        (customer.account.pk, "restored", "paid", staff.pk),
+    ]
+    assert not LogEntry.objects.exists()
 
 
 def test_what_is_so_already_is_not_done_again(staff, customer):
     assert not set_active(customer.account, True, staff, "paid")
-    assert not LogEntry.objects.exists()
+    assert not SuspensionEvent.objects.exists()
 
 
 def test_a_reason_is_required(staff, customer):
-    with pytest.raises(ValidationError, match="Say why"):
+    with pytest.raises(NoReasonGiven, match="Give a reason"):
         set_active(customer.account, False, staff, " ")
 
 
 def test_nobody_suspends_themselves(staff):
-    with pytest.raises(ValidationError, match="yourself"):
+    with pytest.raises(CannotSuspendYourself, match="yourself"):
         set_active(staff, False, staff, "enough")
 
 
