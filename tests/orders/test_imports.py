@@ -65,7 +65,7 @@ def refused(command, path):
     with pytest.raises(CommandError) as error:
         call_command(command, path)
     assert error.value.returncode == 1
-    assert "Nothing was imported." in str(error.value)
+    assert "Nothing was changed." in str(error.value)
     return str(error.value)
 
 
@@ -132,11 +132,11 @@ class TestOrders:
             ({"currency": "usd"}, "currency: “usd” is not a currency code"),
             ({"start_count": "-1"}, "start_count: “-1” is not"),
             ({"remains": "many"}, "remains: “many” is not"),
-            ({"status": "Completed"}, "status: “Completed” is none of pending, processing"),
+            ({"status": "Completed"}, "status: “Completed” is not one of pending, processing"),
             ({"created": "yesterday"}, "created: “yesterday” is not a time"),
             ({"created": "0001-01-01"}, "created: 1 is not a year"),
-            ({"completed": ""}, "completed: must be given, for the order is completed"),
-            ({"status": "in_progress"}, "completed: must be empty, for the order is in_progress"),
+            ({"completed": ""}, "completed: must be given, because the order is completed"),
+            ({"status": "in_progress"}, "completed: must be empty, because the order is in_progress"),
             ({"completed": "2026-04-01"}, "completed: must not be before created"),
         ],
     )
@@ -162,7 +162,7 @@ class TestOrders:
         assert "and 450 more" in message
 
     def test_a_number_that_comes_twice_is_refused(self, shop, write):
-        assert "line 4: number: 17 comes twice" in refused(
+        assert "line 4: number: 17 is in the file twice" in refused(
             "importorders", write(ORDER, ORDER | {"number": "18"}, ORDER)
         )
 
@@ -181,9 +181,9 @@ class TestOrders:
         [
             ("", "number is missing"),
             ("number,acount\n", "“acount” is unknown"),
-            ("number,number\n", "one is named twice"),
+            ("number,number\n", "a column is named twice"),
             (",".join(ORDER) + "\n1,2\n", "line 2: 2 cells, where the header has 12"),
-            (",".join(ORDER) + '\n1,"2\n', "line 2: this is no CSV in UTF-8"),
+            (",".join(ORDER) + '\n1,"2\n', "line 2: this is not CSV in UTF-8"),
         ],
     )
     def test_what_is_no_such_file_is_refused(self, shop, tmp_path, text, error):
@@ -194,7 +194,7 @@ class TestOrders:
     def test_what_is_not_utf8_is_refused(self, shop, tmp_path):
         (tmp_path / "file.csv").write_bytes(",".join(ORDER).encode() + b"\n\xff")
 
-        assert "this is no CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
+        assert "this is not CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
 
     def test_a_file_from_a_spreadsheet_is_read(self, shop, tmp_path):
         """With a byte order mark, CRLF, blank lines and a line break within a cell."""
@@ -260,7 +260,7 @@ class TestServices:
         [
             ({"id": "0"}, "id: “0” is not"),
             ({"id": "2147483648"}, "id: “2147483648” is not"),
-            ({"id": "1"}, "id: 1 comes twice"),
+            ({"id": "1"}, "id: 1 is in the file twice"),
             ({"rate": "free"}, "rate: “free” is not an amount"),
             ({"max": "49"}, "max: must not be below min"),
             ({"refill": "maybe"}, "refill: “maybe” is neither true nor false"),

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from apikeys.models import Account
 from notpanel.kit.public_id import parse
-from orders.imports import BadFile, Column, read, text_up_to
+from orders.csv_files import Column, FileErrors, read, text_up_to
+from orders.refusals import BadFile
 from refills.models import Refill, RefillStatus, Transition
 from refills.settlement import TRANSITIONS, change_status
 
@@ -81,17 +82,19 @@ Row = tuple[int, str | int, RefillStatus, str]  # the line, the refill's id or n
 
 def _read(file: Path) -> list[Row]:
     """Return the rows of the file. Raises CommandError with all that is wrong in it."""
-    bad, rows = BadFile(), []
+    errors, rows = FileErrors(), []
     try:
         with file.open("rb") as opened:
-            for line, row in read(opened, COLUMNS, bad):
+            for line, row in read(opened, COLUMNS, errors):
                 if row["status"] == RefillStatus.REJECTED and not row["note"]:
-                    bad.add(line, "note: must be given, for the refill is rejected")
+                    errors.add(line, "note: must be given, for the refill is rejected")
                 rows.append((line, row["refill"], row["status"], row["note"]))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}.") from error
-    if bad.count:
-        raise CommandError(f"{file}:\n{bad}")
+    try:
+        errors.refuse_if_any()
+    except BadFile as refusal:
+        raise CommandError(f"{file}:\n{refusal.text}") from refusal
     return rows
 
 
