@@ -18,7 +18,7 @@ class ApiKeyRotated(Refusal):
 
 
 class ApiKeyEnded(Refusal):
-    message = "This key is revoked or has expired."
+    message = "This key is revoked or has expired. Create a new one."
 
 
 class NoReasonGiven(Refusal):
