@@ -182,7 +182,7 @@ def test_guesses_of_the_old_password_are_limited(client, account, settings):
 
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 0 < int(answers[-1]["Retry-After"]) <= 900
-    assert "Too many wrong passwords. Try it again in " in text(answers[-1])
+    assert "Too many wrong passwords. Try again in " in text(answers[-1])
 
 
 def test_staff_change_theirs_on_the_same_page(client, staff):

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from apikeys.keys import create_api_key
+from apikeys.keys import ApiKeyDetails, create_api_key
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
@@ -312,8 +312,8 @@ class TestNothingLiesBesideTheView:
         self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))
 
     def test_the_link_to_a_key(self, page, customer):
-        networks = ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64"]
-        key, _ = create_api_key(customer.account, "w" * 80, allowed_networks=networks)
+        networks = ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64")
+        key, _ = create_api_key(customer.account, ApiKeyDetails("w" * 80, networks))
         page.goto("/dashboard/api/")
 
         self.assert_in_view(page, page.get_by_role("link", name=f"Manage {key}"))

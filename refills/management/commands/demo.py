@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from apikeys.keys import authenticate, create_api_key
+from apikeys.keys import ApiKeyDetails, authenticate, create_api_key, revoke_api_key
 from apikeys.models import Account
 from notpanel.kit.caller import AccountSuspended, InvalidApiKey
 from notpanel.kit.public_id import parse
@@ -226,8 +226,8 @@ def _key(account: Account, raw_key: str) -> str:
     except InvalidApiKey:
         pass
     for api_key in account.api_keys.filter(name="demo", revoked_at=None):
-        api_key.revoke(timezone.now())
-    return create_api_key(account, "demo")[1]
+        revoke_api_key(api_key)
+    return create_api_key(account, ApiKeyDetails("demo"))[1]
 
 
 def _services(dice: random.Random) -> list[Service]:
