@@ -28,17 +28,19 @@ bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes 
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
 
-lint: $(VENV)/installed-dev .env ## check style, types, imports, settings and migrations
+lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, settings and migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
+	$(BIN)/djlint templates --lint --check --quiet
 	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
 
 format: $(VENV)/installed-dev ## put the code into the form that lint wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/djlint templates --reformat --quiet || true  # 1 says that it changed something
 
 install: $(VENV)/installed .env ## make .venv and .env
 

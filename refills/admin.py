@@ -25,6 +25,7 @@ from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
 from refills import desk, filters
+from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.forms import RejectForm, SettleForm
 from refills.models import Refill, RejectionReason
 from refills.requesting import tally_refills
@@ -140,10 +141,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
             '<a href="{}" class="text-link font-medium" title="{}">#{}</a>', url, refill.pk, refill.number
         )
 
-    @display(
-        description="age",
-        label={"on time": "success", "due soon": "warning", "late": "danger", "settled": "info"},
-    )
+    @display(description="age", label=TIMELINESS_COLOURS)
     def age(self, refill: Any) -> tuple[str, str]:
         if refill.settled_at:
             return "settled", f"settled in {duration(refill.settled_at - refill.created_at)}"
@@ -172,10 +170,7 @@ class RefillAdmin(LargeTableAdmin, ReadOnlyAdmin):
         refill.order.service = refill.service
         return f"{refill.tally.used} of {cap_of(refill.service)}"
 
-    @display(
-        description="status",
-        label={"pending": "info", "approved": "primary", "completed": "success", "rejected": "danger"},
-    )
+    @display(description="status", label=STATUS_COLOURS)
     def state(self, refill: Refill) -> tuple[str, str]:
         return refill.status, refill.get_status_display()
 

@@ -116,7 +116,7 @@ def test_refill_a_pasted_list(page, customer):
     page.get_by_label("Ids or numbers of orders").fill(f"{order.number}\n999999")
     page.get_by_role("button", name="Request refills").click()
 
-    expect(page.get_by_role("status")).to_have_text("Requested: 1 of 2.")
+    expect(page.get_by_role("status")).to_have_text("Requested refills for 1 of 2 orders.")
     expect(page.get_by_role("row", name=str(order.number))).to_contain_text(Refill.objects.get().pk)
     expect(page.get_by_role("row", name="999999")).to_contain_text("Order not found")
 

@@ -66,7 +66,7 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     page.goto("/admin/refills/refill/")
 
     row(page, oldest).get_by_role("button", name="Take").click()
-    expect(row(page, oldest).get_by_role("button", name="Give back")).to_be_visible()
+    expect(row(page, oldest).get_by_role("button", name="Release")).to_be_visible()
     row(page, oldest).get_by_role("button", name="Approve").click()
     expect(page.get_by_text("Approved: 1.")).to_be_visible()
     row(page, oldest).get_by_title(oldest.pk).click()
@@ -130,7 +130,7 @@ def test_a_refill_that_a_colleague_has_taken(page, queue):
     page.goto("/admin/refills/refill/")
 
     row(page, queue[0]).get_by_role("link", name="Taken by ann").click()
-    page.get_by_role("button", name="Take it over").click()
+    page.get_by_role("button", name="Take over").click()
     page.get_by_role("button", name="Complete").click()
 
     expect(page.get_by_text("Completed: 1.")).to_be_visible()

@@ -186,7 +186,7 @@ class TestRefill:
     def test_it_has_the_headings_in_their_order(self, client, db):
         page = client.get("/developers/refill/").content.decode()
 
-        headings = re.findall(r"<h\d[^>]*>(.*?)</h\d>", page)
+        headings = re.findall(r"<h\d[^>]*>\s*(.*?)\s*</h\d>", page)
         model = ["Request refill", "Parameters", "Example request", "Example response", "Common errors"]
         assert [heading for heading in dict.fromkeys(headings) if heading in model] == model
 

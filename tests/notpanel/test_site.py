@@ -72,7 +72,7 @@ def test_what_is_too_large_is_a_400_with_a_way_on(client, customer):
     response = client.post("/dashboard/orders/list/", {"orders": "1" * 3_000_000})
 
     assert response.status_code == 400
-    assert "What was sent is too large" in response.content.decode()
+    assert "The request was too large" in response.content.decode()
     assert "Sign out" in response.content.decode()  # as on every page
 
 
@@ -119,7 +119,7 @@ def test_a_form_from_elsewhere_is_refused(db):
     response = Client(enforce_csrf_checks=True).post("/dashboard/sign-in/", {"username": "x", "password": "y"})
 
     assert response.status_code == 403
-    assert "Send it again" in response.content.decode()
+    assert "Send the form again" in response.content.decode()
 
 
 def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):

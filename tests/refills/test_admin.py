@@ -154,7 +154,7 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
     body = {"action": "reject", "_selected_action": [refill.pk for refill in refills]}
 
     page = admin.post(LIST, body).content.decode()
-    assert "2 selected" in page
+    assert "You have selected 2 refills" in page
     assert "The account is private." in page
     act(admin, "reject", refills, reason=reason.pk, note="called them")
 
