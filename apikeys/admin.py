@@ -17,7 +17,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from apikeys.accounts import set_active
 from apikeys.models import Account, ApiKey
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
 
 admin.site.unregister(Group)
 
@@ -39,7 +39,7 @@ class AccountChangeForm(UserChangeForm):
 
 
 @admin.register(Account)
-class AccountAdmin(ShowsRefills, UserAdmin, LargeTableAdmin):  # type: ignore[misc]
+class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     add_form = AccountCreationForm
     form = AccountChangeForm
     change_password_form = AdminPasswordChangeForm
@@ -48,23 +48,25 @@ class AccountAdmin(ShowsRefills, UserAdmin, LargeTableAdmin):  # type: ignore[mi
     search_fields = ("username__startswith", "email__iexact")
     ordering = ("username",)
     # Suspending has a reason, and so a form of its own.
-    readonly_fields = ("is_active", "last_login", "date_joined", "latest_refills")
+    readonly_fields = ("is_active", "last_login", "date_joined")
     change_form_outer_after_template = "admin/apikeys/account/suspend.html"
-    customer_fieldsets = (
-        (None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),
-        ("Refills", {"fields": ("latest_refills",)}),
-    )
+    customer_fieldsets = ((None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),)
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("API", {"fields": ("tier",)}),
-        ("Refills", {"fields": ("latest_refills",)}),
     )
     add_fieldsets = (*UserAdmin.add_fieldsets, ("API", {"fields": ("tier",)}))
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        if obj is not None and not self.has_change_permission(request, obj):
-            return self.customer_fieldsets  # who only looks sees neither password nor permissions
-        return super().get_fieldsets(request, obj)
+        if obj is None:
+            return super().get_fieldsets(request, obj)
+        sections = ((title, {"fields": (render,)}) for title, render in sections_of(Account))
+        if not self.has_change_permission(request, obj):
+            return (*self.customer_fieldsets, *sections)  # without the password and the permissions
+        return (*super().get_fieldsets(request, obj), *sections)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *(section.render for section in sections_of(Account)))
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         return False  # orders and refills refer to it: it is suspended
