@@ -328,7 +328,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
-    "DASHBOARD_CALLBACK": "refills.statistics.dashboard",
+    "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "notpanel.api.exceptions.exception_handler",

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.core.cache import cache
 from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.functions import TruncDate
-from django.http import HttpRequest
-from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Service
 from refills.models import Refill
@@ -129,17 +126,3 @@ def _scorecard(now: datetime) -> list[Score]:
     ]
     scores.sort(key=lambda score: (-(score.refill_rate or 0), -(score.completed + score.rejected), score.service.id))
     return scores[:LONGEST_SCORECARD]
-
-
-def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add the figures to the admin's start page, for those who may see refills (unfold's DASHBOARD_CALLBACK)."""
-    if request.user.has_perm("refills.view_refill"):
-        now = timezone.now()
-        # Over a month of a large panel the figures take seconds: they are a minute old at most.
-        kept = cache.get("refills.statistics")
-        as_of, found = kept or (now, statistics(now))
-        if not kept:
-            cache.set("refills.statistics", (as_of, found), timeout=60)
-        context["statistics"], context["as_of"] = found, as_of
-        context["busiest_day"] = max(count for _, count in found.requests_per_day) or 1
-    return context

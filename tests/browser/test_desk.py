@@ -68,12 +68,12 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     row(page, oldest).get_by_role("button", name="Take").click()
     expect(row(page, oldest).get_by_role("button", name="Release")).to_be_visible()
     row(page, oldest).get_by_role("button", name="Approve").click()
-    expect(page.get_by_text("Approved: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was approved.")).to_be_visible()
     row(page, oldest).get_by_title(oldest.pk).click()
     page.get_by_label("Delivered").fill("120")
     page.get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     assert page.url.endswith(f"/{following.pk}/change/")
     oldest.refresh_from_db()
     assert (oldest.status, oldest.delivered, oldest.settled_by) == ("completed", 120, agent)
@@ -84,7 +84,7 @@ def test_two_clicks_from_the_list(page, queue):
 
     row(page, queue[0]).get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     expect(row(page, queue[0])).to_have_count(0)
     assert status(queue[0]) == "completed"
     assert status(queue[1]) == "pending"
@@ -98,7 +98,7 @@ def test_reject_with_a_reason(page, queue):
     page.get_by_label("Reason").select_option("The account is private.")
     page.get_by_role("button", name="Reject").click()
 
-    expect(page.get_by_text("Rejected: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was rejected.")).to_be_visible()
     queue[0].refresh_from_db()
     assert (queue[0].status, str(queue[0].reason)) == ("rejected", "The account is private.")
 
@@ -111,7 +111,7 @@ def test_complete_ten_at_once(page, queue):
     page.locator("select[name=action]").select_option("complete")
     page.get_by_role("button", name="Run").click()
 
-    expect(page.get_by_text("Completed: 10.")).to_be_visible()
+    expect(page.get_by_text("10 refills were completed.")).to_be_visible()
     assert [status(refill) for refill in queue] == ["completed"] * 10 + ["pending"] * 2
 
 
@@ -133,7 +133,7 @@ def test_a_refill_that_a_colleague_has_taken(page, queue):
     page.get_by_role("button", name="Take over").click()
     page.get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     assert status(queue[0]) == "completed"
 
 

@@ -104,6 +104,14 @@ class TestOneLook:
 
         assert (f'href="{link}"' in text) == clickable
 
+    def test_its_log_leads_to_its_page(self, admin):
+        """The admin keeps a log of every object. That of a refill is its own history, on its page."""
+        refill = factories.Refill()
+
+        response = admin.get(reverse("admin:refills_refill_history", args=[refill.pk]))
+
+        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+
     def test_its_number_is_an_address_too(self, admin):
         refill = Refill.objects.get(pk=factories.Refill().pk)
 
@@ -138,14 +146,45 @@ class TestSettling:
 
         refill.refresh_from_db()
         assert (refill.status, refill.delivered, refill.note, refill.settled_by) == ("completed", 120, "done", staff)
-        assert said == ["Completed: 1."]
+        assert said == ["1 refill was completed."]
         assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+
+    def test_the_next_one_may_be_claimed_by_the_agent_or_by_nobody_any_longer(self, admin, staff, settings):
+        now = timezone.now()
+        refill = factories.Refill(created_at=now - timedelta(hours=1))
+        expired = now - timedelta(minutes=settings.CLAIM_MINUTES, seconds=1)
+        mine = factories.Refill(created_at=now - timedelta(hours=3), claimed_by=staff, claimed_at=now)
+        free = factories.Refill(created_at=now - timedelta(hours=2), claimed_by=factories.Account(), claimed_at=expired)
+
+        for settled, following in ((refill, mine), (mine, free)):
+            response, _ = send(admin, settled, to="completed")
+            assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+
+    def test_the_next_one_is_never_the_one_that_was_just_approved(self, admin):
+        refill = factories.Refill()
+
+        response, said = send(admin, refill, to="approved")
+
+        assert response.url == reverse("admin:refills_refill_changelist")
+        assert said == ["1 refill was approved.", "The queue is empty."]
+
+    @pytest.mark.parametrize("status", ["pending", "approved", "completed", "rejected"])
+    def test_only_a_refill_in_flight_has_forms(self, admin, status):
+        refill = factories.Refill(status=status)
+
+        text = page(admin, refill).content.decode()
+
+        in_flight = status in ("pending", "approved")
+        assert ('name="to" value="completed"' in text) == in_flight
+        assert ('name="to" value="rejected"' in text) == in_flight
+        assert ('name="claim"' in text) == in_flight
+        assert ('name="to" value="approved"' in text) == (status == "pending")
 
     def test_after_the_last_one_the_list_opens(self, admin):
         response, said = send(admin, factories.Refill(), to="completed")
 
         assert response.url == reverse("admin:refills_refill_changelist")
-        assert said == ["Completed: 1.", "The queue is empty."]
+        assert said == ["1 refill was completed.", "The queue is empty."]
 
     def test_a_rejection_has_a_reason_and_a_note(self, admin):
         refill, reason = factories.Refill(), factories.RejectionReason()
@@ -160,17 +199,19 @@ class TestSettling:
 
         _, said = send(admin, refill, to="rejected", reason=reason.pk)
 
-        assert said[0].startswith("reason: ")
+        assert said == ["Choose a reason from the list: the one that was sent is not active."]
         refill.refresh_from_db()
         assert refill.status == "pending"
 
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"to": "completed", "delivered": "many"}, "delivered: "),
-            ({"to": "completed", "delivered": "-1"}, "delivered: "),
-            ({"to": "nonsense"}, "to: "),
-            ({}, "to: "),
+            ({"to": "completed", "delivered": "many"}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "delivered": "-1"}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "delivered": str(2**63)}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "note": "x" * 1001}, "Shorten the note to 1000 characters: it has 1001."),
+            ({"to": "nonsense"}, "Choose what to do with the refill"),
+            ({}, "Choose what to do with the refill"),
             ({"to": "pending"}, "A refill cannot be made pending."),
             ({"to": "rejected"}, "Choose a reason or write a note"),
         ],
@@ -186,12 +227,12 @@ class TestSettling:
         assert refill.status == "pending"
 
     def test_who_comes_second_is_told_who_did_it(self, admin):
-        refill = factories.Refill()
+        refill = factories.Refill(number=12)
         settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
         response, [said] = send(admin, refill, to="rejected", note="no")
 
-        assert "completed by ann at" in said
+        assert "#12: completed by ann at" in said
         assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
 
     def test_from_a_row_one_comes_back_to_the_list_as_it_was(self, admin):
