@@ -16,7 +16,7 @@ from apikeys.accounts import set_active
 from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey
 from apikeys.requests import SignedInRequest
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
 from notpanel.kit.refusals import Refusal
 
 SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest first
@@ -41,7 +41,7 @@ class AccountChangeForm(UserChangeForm):
 
 
 @admin.register(Account)
-class AccountAdmin(ShowsRefills, UserAdmin, LargeTableAdmin):  # type: ignore[misc]
+class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     add_form = AccountCreationForm
     form = AccountChangeForm
     change_password_form = AdminPasswordChangeForm
@@ -50,23 +50,25 @@ class AccountAdmin(ShowsRefills, UserAdmin, LargeTableAdmin):  # type: ignore[mi
     search_fields = ("username__startswith", "email__iexact")
     ordering = ("username",)
     # A suspension needs a reason, so it has a form of its own.
-    readonly_fields = ("is_active", "last_login", "date_joined", "latest_refills")
+    readonly_fields = ("is_active", "last_login", "date_joined")
     change_form_outer_after_template = "admin/apikeys/account/suspend.html"
-    customer_fieldsets = (
-        (None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),
-        ("Refills", {"fields": ("latest_refills",)}),
-    )
+    customer_fieldsets = ((None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),)
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
         ("API", {"fields": ("tier",)}),
-        ("Refills", {"fields": ("latest_refills",)}),
     )
     add_fieldsets = (*UserAdmin.add_fieldsets, ("API", {"fields": ("tier",)}))
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
-        if obj is not None and not self.has_change_permission(request, obj):
-            return self.customer_fieldsets  # without passwords and permissions
-        return super().get_fieldsets(request, obj)
+        if obj is None:
+            return super().get_fieldsets(request, obj)
+        sections = ((title, {"fields": (render,)}) for title, render in sections_of(Account))
+        if not self.has_change_permission(request, obj):
+            return (*self.customer_fieldsets, *sections)  # without the password and the permissions
+        return (*super().get_fieldsets(request, obj), *sections)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        return (*super().get_readonly_fields(request, obj), *(section.render for section in sections_of(Account)))
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         return False  # orders and refills refer to it: suspend it instead

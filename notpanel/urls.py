@@ -2,14 +2,12 @@
 
 from django.contrib import admin
 from django.urls import include, path, re_path
-from django.utils import timezone
 from django.views.generic import RedirectView
 
 import apikeys.urls
 import notpanel.views
 import orders.api
 import refills.api
-import refills.dashboard
 import refills.urls
 from apikeys.attempts import limit_sign_in
 from apikeys.keys import authenticate
@@ -19,7 +17,7 @@ from notpanel.developers import Developers
 ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
 
 api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
-developers = Developers(ACTIONS, lambda account_id: refills.dashboard.own_ids(account_id, timezone.now()))
+developers = Developers(ACTIONS, refills.api.own_ids)
 
 dashboard = [*refills.urls.urlpatterns, *apikeys.urls.urlpatterns]
 
@@ -30,7 +28,7 @@ urlpatterns = [
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", limit_sign_in(admin.site.login)),
-    # The admin's own form would take any number of guesses of the old password.
+    # The admin's own form does not limit guesses of the old password; the dashboard's does.
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),

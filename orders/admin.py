@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, ShowsRefills
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
 from orders.models import Order, Service
 
 
@@ -23,7 +23,7 @@ class ServiceAdmin(ModelAdmin):
 
 
 @admin.register(Order)
-class OrderAdmin(ShowsRefills, LargeTableAdmin, ReadOnlyAdmin):
+class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
     list_display = ("id", "number", "account", "service", "quantity", "status", "created_at", "completed_at")
     list_select_related = ("account", "service")
     ordering = ("-id",)
@@ -37,9 +37,11 @@ class OrderAdmin(ShowsRefills, LargeTableAdmin, ReadOnlyAdmin):
         ("charge", "currency"),
         "status",
         ("created_at", "completed_at"),
-        "latest_refills",
     )
-    readonly_fields = ("id", "latest_refills")
+    readonly_fields = ("id",)
+
+    def get_fields(self, request: HttpRequest, obj: Order | None = None) -> tuple[Any, ...]:
+        return (*self.fields, *(section.render for section in sections_of(Order)))
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         term = search_term.strip()

@@ -3,11 +3,13 @@
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from notpanel.api.actions import Action, Example
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
+    ORDER,
     REFILL,
     REFILLABLE_ORDER,
     UNKNOWN_ORDER,
@@ -18,10 +20,11 @@ from notpanel.api.schemas import ERROR, record, row
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
+from refills import dashboard
 from refills.lookups import FoundRefill, find_refills
-from refills.models import RefillStatus
 from refills.refusals import REFUSALS, RefillNotFound
 from refills.requesting import request_refills
+from refills.statuses import RefillStatus
 
 ORDER_IDS = OneOrMany(
     "order",
@@ -66,6 +69,19 @@ def _state(refill: FoundRefill | None) -> dict[str, str]:
     if refill is None:
         return {"error": RefillNotFound.message}
     return {"status": refill.status} | ({"reason": refill.reason} if refill.reason else {})
+
+
+def own_ids(account_id: int) -> dict[str, str]:
+    """Return ids of the account's own, each under the id of the examples that it takes the place of.
+
+    An account with a single refillable order sees it in both examples.
+    """
+    own = dashboard.own_ids(account_id, timezone.now())
+    replacements = {ORDER: own.order, REFILL: own.refill}
+    if own.refillable:
+        first, second = (own.refillable * 2)[:2]
+        replacements |= {REFILLABLE_ORDER: first, ANOTHER_REFILLABLE_ORDER: second}
+    return {example: own_id for example, own_id in replacements.items() if own_id}
 
 
 MADE = record({"refill": {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}})

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from apikeys.models import ApiKey
-from notpanel.api.examples import ANOTHER_REFILLABLE_ORDER, ORDER, REFILL, REFILLABLE_ORDER
 from notpanel.kit.public_id import PublicIdQuerySet, parse
 from orders.models import DELIVERED, Order
-from refills.models import IN_FLIGHT, SETTLED, Refill
-from refills.requesting import Tally, cap_of, judge, tally_refills
+from refills.models import Refill
+from refills.querysets import RefillQuerySet
+from refills.requesting import tally_refills
+from refills.rules import Tally, cap_of, judge
 
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20
@@ -22,8 +23,8 @@ class OrderRow:
     """An order as its customer sees it."""
 
     order: Order
-    refusal: str | None  # what a request for a refill would be told; None: it would be accepted
-    ends_at: datetime | None  # of the refill period; None: there is no end, or none yet
+    refusal: str | None  # what a request would be told now; None: it would be accepted
+    ends_at: datetime | None  # of the refill period; None: it has no end, or has not begun
     attempts_left: int
 
     @property
@@ -43,8 +44,8 @@ def overview(account_id: int, now: datetime) -> Overview:
     refills = Refill.objects.filter(account=account_id).select_related("order", "service", "reason")
     return Overview(
         keys=list(ApiKey.objects.active(now).filter(account=account_id).order_by("-created_at")),
-        in_flight=list(refills.filter(status__in=IN_FLIGHT).order_by("created_at", "id")[:SHOWN]),
-        settled=list(refills.filter(status__in=SETTLED).order_by("-settled_at", "-id")[:SHOWN]),
+        in_flight=list(refills.in_flight().oldest_first()[:SHOWN]),
+        settled=list(refills.settled().order_by("-settled_at", "-id")[:SHOWN]),
     )
 
 
@@ -60,7 +61,7 @@ def orders_of(account_id: int, *, status: str = "", search: str = "") -> PublicI
 
 
 def order_rows(orders: Iterable[Order], now: datetime) -> list[OrderRow]:
-    """Judge each of some orders as a request for its refill would be; one statement."""
+    """Judge each order as a request for its refill would be judged now. One statement."""
     orders = list(orders)
     tallies = tally_refills(order.id for order in orders)
     return [_order_row(order, tallies.get(order.id, Tally()), now) for order in orders]
@@ -73,13 +74,13 @@ def _order_row(order: Order, tally: Tally, now: datetime) -> OrderRow:
         order=order,
         refusal=refusal.text if refusal else None,
         ends_at=order.completed_at + timedelta(days=days) if order.completed_at and days else None,
-        attempts_left=max(cap_of(order) - tally.used, 0) if order.service.refill else 0,
+        attempts_left=max(cap_of(order.service) - tally.used, 0) if order.service.refill else 0,
     )
 
 
-def refills_of(account_id: int, *, status: str = "", search: str = "") -> PublicIdQuerySet:
+def refills_of(account_id: int, *, status: str = "", search: str = "") -> RefillQuerySet:
     """Return the account's refills of a status; ``search`` is the id or the number of a refill or of its order."""
-    refills: PublicIdQuerySet = Refill.objects.filter(account=account_id).select_related("order", "service", "reason")
+    refills = Refill.objects.filter(account=account_id).select_related("order", "service", "reason")
     if status:
         refills = refills.filter(status=status)
     if search:
@@ -90,20 +91,22 @@ def refills_of(account_id: int, *, status: str = "", search: str = "") -> Public
     return refills
 
 
-def own_ids(account_id: int, now: datetime) -> dict[str, str]:
-    """Return orders and a refill of the account, each by the id of the examples that it is shown instead of.
+@dataclass(frozen=True)
+class OwnIds:
+    """Ids of an account's own, for the examples of the developers' pages."""
 
-    The orders that may be refilled now are two, if there are two among the latest that were delivered; of a single one
-    both examples hold the same.
-    """
+    order: str | None  # the latest
+    refillable: list[str]  # orders that may be refilled now, the latest first
+    refill: str | None  # the latest
+
+
+def own_ids(account_id: int, now: datetime) -> OwnIds:
+    """Return ids of the account's own. The refillable orders are sought among the latest that were delivered."""
     orders = orders_of(account_id).order_by("-created_at", "-pk")
     delivered = order_rows(orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
-    refillable = [row.order.id for row in delivered if row.refusal is None]
-    own = {}
-    if latest := orders.values_list("pk", flat=True).first():
-        own[ORDER] = latest
-    if refillable:
-        own[REFILLABLE_ORDER], own[ANOTHER_REFILLABLE_ORDER] = (refillable * 2)[:2]
-    if refill := Refill.objects.filter(account=account_id).order_by("-created_at", "-pk").values_list("pk").first():
-        [own[REFILL]] = refill
-    return own
+    refills = Refill.objects.filter(account=account_id).order_by("-created_at", "-pk")
+    return OwnIds(
+        order=orders.values_list("pk", flat=True).first(),
+        refillable=[row.order.id for row in delivered if row.refusal is None],
+        refill=refills.values_list("pk", flat=True).first(),
+    )

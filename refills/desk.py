@@ -1,27 +1,28 @@
-"""What the staff's desk shows of a refill: how late it is, why it was accepted, what else there is to know."""
+"""What the desk shows of a refill: how late it is, why it was accepted, and what else an agent needs to decide."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.conf import settings
 from django.db.models import Q, QuerySet
 
 from apikeys.models import Account
 from orders.models import Order
-from refills.models import IN_FLIGHT, Refill, RefillStatus
-from refills.requesting import RULES, Tally, cap_of
+from refills.models import Refill
+from refills.querysets import due_soon_before, late_before
+from refills.rules import RULES, Case, Tally
 from refills.settlement import claimed_by_another
+from refills.statuses import IN_FLIGHT, RefillStatus
 
 LONGEST_LIST = 20  # of earlier refills, or of other orders
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One rule of requests, judged as of now for a refill that was made already."""
+    """A rule, judged again now for a refill that was accepted earlier."""
 
     rule: str
     figures: str
-    refusal: str | None  # what a request would be told; None: the rule is kept
+    refusal: str | None  # what a request would be told now; None: the rule is kept
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Look:
-    """All that is shown of a refill at one look."""
+    """Everything that a refill's page shows."""
 
     refill: Refill
     verdicts: list[Verdict]
@@ -48,28 +49,19 @@ class Look:
 
     @property
     def link_is_web(self) -> bool:
-        """Whether the order's link, which a customer wrote, may be offered to click on."""
+        """Return whether the order's link, which a customer wrote, is safe to show as a link."""
         return self.refill.order.link.startswith(("https://", "http://"))
 
 
 def timeliness(refill: Refill, now: datetime) -> str:
-    """Return "on time", "due soon" (past three quarters of SLA_HOURS) or "late" (past all) for one in flight."""
-    share = (now - refill.created_at) / timedelta(hours=settings.SLA_HOURS)
-    return "late" if share > 1 else "due soon" if share > 0.75 else "on time"
-
-
-def duration(length: timedelta) -> str:
-    """Write how long something took, as staff compare it: ``25 min``, ``7 h``, ``3 d 4 h``."""
-    minutes = int(length.total_seconds() // 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+    """Return how a refill in flight stands with SLA_HOURS: "on time", "due soon" or "late"."""
+    if refill.created_at < late_before(now):
+        return "late"
+    return "due soon" if refill.created_at < due_soon_before(now) else "on time"
 
 
 def look_at(refill: Refill, by: Account, now: datetime) -> Look:
-    """Gather what ``by`` should see of a refill; five statements beside those that loaded it with its order."""
+    """Return what ``by`` sees of a refill. Five statements, besides those that loaded it with its order."""
     others = list(
         Refill.objects.filter(order=refill.order_id)
         .exclude(pk=refill.pk)
@@ -86,30 +78,21 @@ def look_at(refill: Refill, by: Account, now: datetime) -> Look:
         history=history(refill),
         earlier=[other for other in others if other.created_at <= refill.created_at][:LONGEST_LIST],
         overlapping=list(overlapping(refill.order, now)[:LONGEST_LIST]),
-        taken_by_another=refill.status in IN_FLIGHT and claimed_by_another(refill, by, now),
+        taken_by_another=claimed_by_another(refill, by, now),
     )
 
 
 def verdicts(order: Order, tally: Tally, now: datetime) -> list[Verdict]:
-    """Judge each rule of requests for an order, of whose refills ``tally`` counts all but the one that is looked at."""
-    days = order.service.refill_days
-    ago = duration(now - order.completed_at) if order.completed_at else "not"
-    figures = (
-        f"the order is {order.status}",
-        f"refill={str(order.service.refill).lower()}",
-        f"completed {ago} ago, period: {f'{days} days' if days else 'no end'}",
-        f"{tally.in_flight} others in flight",
-        f"{tally.used} of {cap_of(order)} used beside this one",
-    )
-    found = []
-    for rule, text in zip(RULES, figures, strict=True):
-        refusal = rule(order, tally, now)
-        found.append(Verdict(rule.__name__.replace("_", " ").capitalize(), text, refusal.text if refusal else None))
-    return found
+    """Judge the order by each rule, in their order."""
+    case = Case(order, tally, now)
+    return [
+        Verdict(rule.label, rule.shown(case), rule.refuse(case).text if rule.is_violated(case) else None)
+        for rule in RULES
+    ]
 
 
 def history(refill: Refill) -> list[Step]:
-    """Return every step in the life of a refill, oldest first; the first is its request."""
+    """Return every step in the life of a refill, oldest first; the first one is its request."""
     by_way_of = f"API key {refill.api_key}" if refill.api_key else "dashboard"
     requested = Step(refill.created_at, "Requested", str(refill.account), by_way_of, "")
     return [
@@ -140,12 +123,5 @@ def overlapping(order: Order, now: datetime) -> QuerySet[Order]:
 
 
 def next_in_queue(by: Account, now: datetime, after: Refill) -> Refill | None:
-    """Return the oldest refill in flight that no colleague of ``by`` has taken, or None; never ``after`` itself."""
-    free_since = now - timedelta(minutes=settings.CLAIM_MINUTES)
-    return (
-        Refill.objects.filter(status__in=IN_FLIGHT)
-        .filter(Q(claimed_at=None) | Q(claimed_at__lte=free_since) | Q(claimed_by=by))
-        .exclude(pk=after.pk)
-        .order_by("created_at", "id")
-        .first()
-    )
+    """Return the oldest refill in flight that no colleague of ``by`` has claimed, or None; never ``after`` itself."""
+    return Refill.objects.in_flight().free_for(by, now).exclude(pk=after.pk).oldest_first().first()

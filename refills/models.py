@@ -1,5 +1,3 @@
-from typing import Any, ClassVar
-
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -7,25 +5,14 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from apikeys.models import ApiKey
-from notpanel.kit.public_id import PublicIdField, PublicIdQuerySet
+from notpanel.kit.public_id import PublicIdField
 from orders.models import Order, Service
-
-
-class RefillStatus(models.TextChoices):
-    """Where a refill is (contract.md, "The life of a refill")."""
-
-    PENDING = "pending"
-    APPROVED = "approved"
-    COMPLETED = "completed"
-    REJECTED = "rejected"
-
-
-IN_FLIGHT = (RefillStatus.PENDING, RefillStatus.APPROVED)
-SETTLED = (RefillStatus.COMPLETED, RefillStatus.REJECTED)
+from refills.querysets import RefillQuerySet
+from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 
 class RejectionReason(models.Model):
-    """Why staff reject a refill, in the words that the customer is told."""
+    """Why staff reject refills, in the words that the customer reads."""
 
     text = models.CharField(max_length=200, unique=True, help_text="The customer reads this.")
     active = models.BooleanField(default=True, help_text="Offered to staff.")
@@ -40,7 +27,7 @@ class RejectionReason(models.Model):
 class Refill(models.Model):
     """A request to deliver again what dropped off an order.
 
-    Only ``refills.requesting`` makes one, and only ``refills.settlement`` changes its status.
+    Only ``refills.requesting`` creates refills, and only ``refills.settlement`` changes their status.
     """
 
     ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
@@ -49,8 +36,8 @@ class Refill(models.Model):
     number = models.PositiveBigIntegerField(
         unique=True, editable=False, db_default=RawSQL("nextval('refills_refill_number')", ())
     )
-    # Account and service are the order's own, so that the staff's lists are filtered by an index of one table. One
-    # foreign key holds the three together (migration 0004); in the database they have none of their own.
+    # Account and service repeat those of the order, so that an index of this one table serves each filter of the
+    # desk's list. One foreign key holds the three together (migration 0004); none of them has a foreign key of its own.
     order = models.ForeignKey(Order, models.PROTECT, related_name="refills", db_index=False, db_constraint=False)
     account = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -64,7 +51,12 @@ class Refill(models.Model):
         Service, models.PROTECT, related_name="refills", db_index=False, db_constraint=False, editable=False
     )
     api_key = models.ForeignKey(
-        ApiKey, models.PROTECT, null=True, db_index=False, editable=False, help_text="The key that it came by."
+        ApiKey,
+        models.PROTECT,
+        null=True,
+        db_index=False,
+        editable=False,
+        help_text="The API key of the request; empty: it came from the dashboard.",
     )
     status = models.CharField(max_length=20, choices=RefillStatus, default=RefillStatus.PENDING)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -81,14 +73,14 @@ class Refill(models.Model):
     )
     delivered = models.PositiveBigIntegerField(null=True, editable=False, help_text="Units that were delivered again.")
     note = models.TextField(
-        blank=True, editable=False, help_text="By whoever settled it; the customer does not see it."
+        blank=True, editable=False, help_text="By the agent who settled it; the customer does not see it."
     )
     claimed_at = models.DateTimeField(null=True, editable=False)
     claimed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
     )
 
-    objects: ClassVar[Any] = PublicIdQuerySet.as_manager()
+    objects = RefillQuerySet.as_manager()
 
     class Meta:
         permissions = [("settle_refill", "Can settle refills")]
@@ -123,7 +115,7 @@ class Refill(models.Model):
         indexes = [
             # The queue: what is in flight, oldest first.
             models.Index(fields=["created_at", "id"], condition=Q(status__in=IN_FLIGHT), name="refill_queue"),
-            # The customer's overview: what is in flight, and what was settled last.
+            # The customer's overview: in flight, and settled last.
             models.Index(
                 fields=["account", "created_at", "id"], condition=Q(status__in=IN_FLIGHT), name="refill_in_flight"
             ),
@@ -132,7 +124,7 @@ class Refill(models.Model):
             ),
             # The history of an order.
             models.Index(fields=["order", "created_at"], name="refill_history"),
-            # The staff's lists, each by its filter.
+            # The desk's list, by each of its filters.
             models.Index(fields=["status", "created_at", "id"], name="refill_by_status"),
             models.Index(fields=["service", "created_at", "id"], name="refill_by_service"),
             models.Index(fields=["account", "created_at", "id"], name="refill_by_account"),
@@ -145,12 +137,11 @@ class Refill(models.Model):
 
 
 class Transition(models.Model):
-    """A step in the life of a refill. Nothing changes or deletes one: the database refuses it."""
+    """A step in the life of a refill, and its audit log. The database refuses to change or delete one."""
 
     class Via(models.TextChoices):
         ADMIN = "admin"
         COMMAND = "command"
-        API = "API"
 
     refill = models.ForeignKey(Refill, models.PROTECT, related_name="transitions", editable=False)
     at = models.DateTimeField(editable=False)

@@ -1,9 +1,11 @@
-"""The refusals of a refill, in the order in which they are judged (request-refill.txt, "Common errors")."""
+"""Why a refill is not requested, and why one is not settled."""
 
 from django.conf import settings
 
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
+
+# ---- Requests. The texts are those of docs/contract.md, "action=refill".
 
 
 class OrderNotFinished(Refusal):
@@ -33,6 +35,49 @@ class RefillLimitReached(Refusal):
     example = {"limit": settings.REFILL_LIMIT}
 
 
+class RefillNotFound(Refusal):
+    message = "Refill not found"
+    cause = "Refill ID doesn't exist or doesn't belong to your account."
+
+
+# ---- Settlement: what is wrong with a change of status.
+
+
+class NotAChange(Refusal):
+    message = "A refill cannot be made {status}."
+
+
+class RejectionUnexplained(Refusal):
+    message = "Choose a reason or write a note: a rejection needs one of them."
+
+
+class ReasonWithoutRejection(Refusal):
+    message = "Only a rejection has a reason."
+
+
+class DeliveredWithoutCompletion(Refusal):
+    message = "Only a completed refill has delivered units, and they are not negative."
+
+
+# ---- Settlement: why one refill keeps its status. Each is said after the refill's number.
+
+
+class NoSuchRefill(Refusal):
+    message = "there is no such refill"
+
+
+class RefillSettled(Refusal):
+    message = "{status} by {by} at {at:%Y-%m-%d %H:%M} UTC"
+
+
+class RefillHasStatus(Refusal):
+    message = "it is {status} already"
+
+
+class RefillTaken(Refusal):
+    message = "taken by {by} at {at:%H:%M} UTC"
+
+
 REFUSALS = (
     OrderNotFound,
     OrderNotFinished,
@@ -41,8 +86,3 @@ REFUSALS = (
     RefillAlreadyPending,
     RefillLimitReached,
 )
-
-
-class RefillNotFound(Refusal):
-    message = "Refill not found"
-    cause = "Refill ID doesn't exist or doesn't belong to your account."

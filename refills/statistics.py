@@ -1,19 +1,17 @@
-"""The figures of the admin's start page. Windows of time are half open: from its first moment, up to ``now``."""
+"""The figures of the admin's start page. A window of time includes its first moment and excludes ``now``."""
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
-from django.core.cache import cache
 from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.functions import TruncDate
-from django.http import HttpRequest
-from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Service
-from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.models import Refill
+from refills.querysets import is_late
+from refills.statuses import RefillStatus
 
 WINDOW = timedelta(days=30)
 LONGEST_SCORECARD = 20  # services
@@ -31,11 +29,11 @@ class Percentile(Aggregate):
 
 @dataclass(frozen=True)
 class Score:
-    """How a service did in the last 30 days. A rate is a share from 0 to 1, or None of nothing."""
+    """How a service did in the last 30 days. A rate is a share from 0 to 1; None where there is nothing to share."""
 
     service: Service
     orders: int  # completed in the window
-    refilled_orders: int  # of these, those with a refill, whatever became of it
+    refilled_orders: int  # orders completed in the window that have a refill, whatever its status
     completed: int  # refills settled in the window
     rejected: int
 
@@ -52,19 +50,17 @@ class Score:
 @dataclass(frozen=True)
 class Statistics:
     waiting: int  # refills in flight
-    late: int  # of these, those older than SLA_HOURS
+    late: int  # refills in flight that were requested longer than SLA_HOURS ago
     settled_today: int  # since midnight UTC
     hours_to_settle: dict[int, tuple[float | None, float | None]]  # median and p90, by days looked back: 7 and 30
     requests_per_day: list[tuple[str, int]]  # ISO date (UTC) and requests, of 30 days, the oldest first
-    scorecard: list[Score]  # the services that drop most first
+    scorecard: list[Score]  # the services whose orders drop most come first
 
 
 def statistics(now: datetime) -> Statistics:
     """Return the figures as of ``now``, in six statements."""
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    waiting = Refill.objects.filter(status__in=IN_FLIGHT).aggregate(
-        all=Count("id"), late=Count("id", filter=Q(created_at__lt=now - timedelta(hours=settings.SLA_HOURS)))
-    )
+    waiting = Refill.objects.in_flight().aggregate(all=Count("id"), late=Count("id", filter=is_late(now)))
     took = ExpressionWrapper(F("settled_at") - F("created_at"), output_field=DurationField())
     last_week = Q(settled_at__gte=now - timedelta(days=7))
     settled = Refill.objects.filter(settled_at__gte=now - WINDOW, settled_at__lt=now).aggregate(
@@ -130,17 +126,3 @@ def _scorecard(now: datetime) -> list[Score]:
     ]
     scores.sort(key=lambda score: (-(score.refill_rate or 0), -(score.completed + score.rejected), score.service.id))
     return scores[:LONGEST_SCORECARD]
-
-
-def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add the figures to the admin's start page, for those who may see refills (unfold's DASHBOARD_CALLBACK)."""
-    if request.user.has_perm("refills.view_refill"):
-        now = timezone.now()
-        # Over a month of a large panel the figures take seconds: they are a minute old at most.
-        kept = cache.get("refills.statistics")
-        as_of, found = kept or (now, statistics(now))
-        if not kept:
-            cache.set("refills.statistics", (as_of, found), timeout=60)
-        context["statistics"], context["as_of"] = found, as_of
-        context["busiest_day"] = max(count for _, count in found.requests_per_day) or 1
-    return context

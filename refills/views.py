@@ -22,8 +22,8 @@ from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
 from orders.refusals import OrderNotFound
 from refills import dashboard
-from refills.models import RefillStatus
 from refills.requesting import request_refills
+from refills.statuses import RefillStatus
 
 
 @login_required
@@ -38,7 +38,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def orders(request: HttpRequest) -> HttpResponse:
-    """List the orders with a button for each that may be refilled."""
+    """List the orders, with a button on each one that may be refilled."""
     status, search = _choice(request, OrderStatus.values), _search(request)
     found = slice_of(
         dashboard.orders_of(_account_id(request), status=status, search=search),
@@ -59,8 +59,8 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def refill(request: HttpRequest) -> HttpResponse:
-    """Request a refill of one order, and go back to the list."""
-    if request.method != "POST":  # whoever had to sign in first gets here by a link
+    """Request a refill of one order, and return to the list."""
+    if request.method != "POST":  # a customer who had to sign in first arrives by GET
         return redirect("dashboard:orders")
     order = request.POST.get("order", "")[: public_id.LONGEST]
     [outcome] = request_refills(_account_id(request), [order])
@@ -77,7 +77,7 @@ def refill(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 def refill_list(request: HttpRequest) -> HttpResponse:
-    """Request refills of a pasted list of orders, and show a row of result for each."""
+    """Request refills of a pasted list of orders, and show what became of each."""
     text = request.POST.get("orders", "")
     ids = re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []
     context: dict[str, object] = {"text": text, "largest_batch": LARGEST_BATCH}
@@ -85,7 +85,7 @@ def refill_list(request: HttpRequest) -> HttpResponse:
         return render(request, "dashboard/refill_list.html", context)
     if not ids or len(ids) > LARGEST_BATCH:
         too_many = TooMany(many="orders", limit=LARGEST_BATCH).text
-        context["error"] = f"{too_many}: these are {len(ids)}." if ids else "There is no order in the list."
+        context["error"] = f"{too_many}: the list has {len(ids)}." if ids else "Paste at least one order ID or number."
         return render(request, "dashboard/refill_list.html", context, status=400)
     outcomes = request_refills(_account_id(request), ids)
     context["results"] = [

@@ -10,7 +10,11 @@ from django.test import Client
 
 from apikeys.keys import create_api_key
 from apikeys.models import Account, ApiKey
+from refills.settlement import StatusChange, change_status
 from tests import factories
+
+# Every test can use the fixtures of these modules without an import.
+pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -25,7 +29,7 @@ def _quick_and_clean(settings):
 
 @dataclass
 class Customer:
-    """A customer and a program of theirs: ``post`` sends what a client sends, with the key."""
+    """A customer with an API key. ``post`` calls the API as the customer's program does."""
 
     account: Account
     api_key: ApiKey
@@ -46,6 +50,11 @@ def post_json(body: Any) -> Any:
     return Client().post(
         "/api/v2", body if isinstance(body, bytes) else json.dumps(body), content_type="application/json"
     )
+
+
+def settle(ids: Any, to: Any, by: Any, note: str = "", *, reason: Any = None, delivered: Any = None, **how: Any) -> Any:
+    """Give refills (ids) a status, as staff do."""
+    return change_status(ids, StatusChange(to, note, reason, delivered), by, **how)
 
 
 def new_customer(**fields: Any) -> Customer:

@@ -8,6 +8,7 @@ from factory.django import DjangoModelFactory
 from apikeys import models as apikeys
 from orders import models as orders
 from refills import models as refills
+from refills.statuses import SETTLED, RefillStatus
 
 
 class Account(DjangoModelFactory):
@@ -70,9 +71,9 @@ class Refill(DjangoModelFactory):
     order = factory.SubFactory(Order)
     account = factory.SelfAttribute("order.account")
     service = factory.SelfAttribute("order.service")
-    status = refills.RefillStatus.PENDING
+    status = RefillStatus.PENDING
     created_at = factory.LazyFunction(timezone.now)
-    approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == refills.RefillStatus.APPROVED else None)
-    approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == refills.RefillStatus.APPROVED else None)
-    settled_at = factory.LazyAttribute(lambda o: o.created_at if o.status in refills.SETTLED else None)
-    settled_by = factory.LazyAttribute(lambda o: o.staff if o.status in refills.SETTLED else None)
+    approved_at = factory.LazyAttribute(lambda o: o.created_at if o.status == RefillStatus.APPROVED else None)
+    approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == RefillStatus.APPROVED else None)
+    settled_at = factory.LazyAttribute(lambda o: o.created_at if o.status in SETTLED else None)
+    settled_by = factory.LazyAttribute(lambda o: o.staff if o.status in SETTLED else None)

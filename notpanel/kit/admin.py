@@ -1,19 +1,19 @@
 """What the apps' admins have in common."""
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
 
 from notpanel.kit import replica
 
 COUNTED = 2_000
-SHOWN_REFILLS = 50
 
 
 class BoundedPaginator(Paginator):
@@ -37,18 +37,9 @@ class LargeTableAdmin(ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         view = super().changelist_view
-        if request.method == "GET":
+        if request.method in ("GET", "HEAD"):
             view = replica.reads_may_lag(view, not_before=request.COOKIES.get(replica.COOKIE, ""))
         return view(request, extra_context)
-
-
-class ShowsRefills:
-    """For the pages of whatever has refills: ``latest_refills`` is a read-only field that lists them."""
-
-    @admin.display(description="refills")
-    def latest_refills(self, obj: Any) -> str:
-        refills = obj.refills.select_related("settled_by", "reason").order_by("-created_at")[:SHOWN_REFILLS]
-        return render_to_string("admin/refills/table.html", {"refills": refills})
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -62,3 +53,23 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class Section(NamedTuple):
+    """A part of the page of an object, which an app above the object's own adds."""
+
+    title: str
+    render: Callable[[Any], str]  # as ``readonly_fields`` take it
+
+
+_sections: defaultdict[type[Model], list[Section]] = defaultdict(list)
+
+
+def add_section(model: type[Model], title: str, render: Callable[[Any], str]) -> None:
+    """Show what ``render`` returns for an object of ``model``, as HTML, at the end of the object's page."""
+    _sections[model].append(Section(title, admin.display(render, description=title)))
+
+
+def sections_of(model: type[Model]) -> list[Section]:
+    """Return the sections that were added to the pages of ``model``. Its admin shows them."""
+    return _sections[model]

@@ -1,4 +1,4 @@
-"""Slices of long lists: the rows before or after one, found by an index however far back they lie."""
+"""Keyset pagination: a slice of a long list begins after a row, which an index finds however far back it lies."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import Model, Q, QuerySet
 
-ROWS = 50
+ROWS = 50  # of a slice
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of a list, the latest first, and the ids that its neighbours begin after."""
+    """Rows of a list, newest first, and the ids with which the slices beside it are requested."""
 
     rows: list[Any]
     newer_than: str | None  # ?after= of the next newer slice; None: there is none
@@ -19,10 +19,11 @@ class Slice:
 
 
 def slice_of(queryset: QuerySet[Any], *, before: str = "", after: str = "", rows: int = ROWS) -> Slice:
-    """Return the rows of ``queryset``, in the order of created_at and id, that come before or after one of its own.
+    """Return up to ``rows`` rows of ``queryset`` that are older than ``before`` or newer than ``after``.
 
-    ``before`` and ``after`` are ids; one that names no row of ``queryset`` gives the latest rows. One statement, and
-    another if there is an id.
+    Rows are ordered by created_at and id. ``before`` and ``after`` are ids of rows of ``queryset``; an id that it does
+    not contain, such as one of another account, gives the newest rows. Takes one statement, and a second one to look
+    up the id.
     """
     edge = _edge(queryset, before or after)
     newest_first = ("-created_at", "-pk")
@@ -30,16 +31,18 @@ def slice_of(queryset: QuerySet[Any], *, before: str = "", after: str = "", rows
         found = list(queryset.order_by(*newest_first)[: rows + 1])
         return _slice(found[:rows], newer=False, older=len(found) > rows)
     created_at, pk = edge
+    # The second condition of each filter follows from the first, but is the one that an index can begin with.
     if before:
-        past = Q(created_at__lt=created_at) | Q(created_at=created_at, pk__lt=pk)
-        found = list(queryset.filter(past, created_at__lte=created_at).order_by(*newest_first)[: rows + 1])
+        is_older = Q(created_at__lt=created_at) | Q(created_at=created_at, pk__lt=pk)
+        found = list(queryset.filter(is_older, created_at__lte=created_at).order_by(*newest_first)[: rows + 1])
         return _slice(found[:rows], newer=True, older=len(found) > rows)
-    future = Q(created_at__gt=created_at) | Q(created_at=created_at, pk__gt=pk)
-    found = list(queryset.filter(future, created_at__gte=created_at).order_by("created_at", "pk")[: rows + 1])
+    is_newer = Q(created_at__gt=created_at) | Q(created_at=created_at, pk__gt=pk)
+    found = list(queryset.filter(is_newer, created_at__gte=created_at).order_by("created_at", "pk")[: rows + 1])
     return _slice(found[:rows][::-1], newer=len(found) > rows, older=True)
 
 
 def _edge(queryset: QuerySet[Any], reference: str) -> tuple[Any, Any] | None:
+    """Return created_at and id of the row that ``reference`` names, or None if ``queryset`` has no such row."""
     try:
         pk = queryset.model._meta.pk.to_python(reference)
     except ValidationError:

@@ -346,8 +346,8 @@ def test_the_list_says_what_there_is_to_know(client, account):
 
     page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/dashboard/api/").content.decode()).split())
 
-    assert re.search(r"shop np_\S{8}… \d{4}-\S+ \S+ never 7 everywhere never", page)
-    assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ never 100 everywhere never", page)
+    assert re.search(r"shop np_\S{8}… \d{4}-\S+ \S+ never 7 anywhere never", page)
+    assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ never 100 anywhere never", page)
 
 
 def test_digests_are_on_no_page(client, account):

@@ -80,7 +80,7 @@ def test_the_database_refuses_an_unknown_tier(db):
 
 
 class TestRaces:
-    pytestmark = races.pytestmark
+    pytestmark = races.MARKS
 
     def test_the_tenth_key_is_created_once(self):
         account = factories.Account()

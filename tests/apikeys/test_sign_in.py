@@ -275,7 +275,7 @@ class TestReset:
 
         assert client.get("/dashboard/password/set/").status_code == 200
         assert Account.objects.get().check_password("another-horse-8")
-        assert "used before" in text(client.get(link, follow=True))
+        assert "has been used already" in text(client.get(link, follow=True))
 
     def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
         self.ask(client)

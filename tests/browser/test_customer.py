@@ -16,7 +16,6 @@ from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
 from tests.conftest import new_customer
-from tests.server import server  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("customer")]
 
@@ -50,7 +49,7 @@ def customer(transactional_db, settings):
 
 
 @pytest.fixture
-def page(browser, customer, server):  # noqa: F811
+def page(browser, customer, server):
     with browsing(browser, server, customer.account) as page:
         yield page
 
@@ -84,7 +83,7 @@ def test_create_a_key_call_the_api_with_the_text_shown_rotate_it_and_see_the_old
     assert new not in page.content()
 
 
-def test_sign_in_by_keyboard(browser, customer, server):  # noqa: F811
+def test_sign_in_by_keyboard(browser, customer, server):
     with browsing(browser, server) as page:
         page.goto("/dashboard/orders/")
         expect(page.get_by_label("Username")).to_be_focused()
@@ -116,12 +115,12 @@ def test_refill_a_pasted_list(page, customer):
     page.get_by_label("Ids or numbers of orders").fill(f"{order.number}\n999999")
     page.get_by_role("button", name="Request refills").click()
 
-    expect(page.get_by_role("status")).to_have_text("Requested: 1 of 2.")
+    expect(page.get_by_role("status")).to_have_text("Requested refills for 1 of 2 orders.")
     expect(page.get_by_role("row", name=str(order.number))).to_contain_text(Refill.objects.get().pk)
     expect(page.get_by_role("row", name="999999")).to_contain_text("Order not found")
 
 
-def test_everything_but_copying_and_trying_works_without_javascript(browser, customer, server):  # noqa: F811
+def test_everything_but_copying_and_trying_works_without_javascript(browser, customer, server):
     order = factories.Order(account=customer.account)
     with browsing(browser, server, customer.account, java_script_enabled=False) as page:
         page.goto("/dashboard/orders/")
@@ -227,7 +226,7 @@ def test_copy(page, customer):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):  # noqa: F811
+def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):
     account = customer.account
     refill = factories.Refill(order__account=account)
     factories.Order(account=account, link="https://example.com/" + "a" * 300)
@@ -330,7 +329,7 @@ class TestNothingLiesBesideTheView:
         assert key.evaluate("code => code.parentElement.scrollWidth <= code.parentElement.clientWidth")
 
 
-def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):  # noqa: F811
+def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):
     with browsing(browser, server, java_script_enabled=False) as page:
         page.goto("/developers/reference/")
         schema = page.locator("#RefillRequest")

@@ -7,9 +7,11 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status, claim
+from refills.models import Refill
+from refills.settlement import claim
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
 
@@ -64,14 +66,14 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     page.goto("/admin/refills/refill/")
 
     row(page, oldest).get_by_role("button", name="Take").click()
-    expect(row(page, oldest).get_by_role("button", name="Give back")).to_be_visible()
+    expect(row(page, oldest).get_by_role("button", name="Release")).to_be_visible()
     row(page, oldest).get_by_role("button", name="Approve").click()
-    expect(page.get_by_text("Approved: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was approved.")).to_be_visible()
     row(page, oldest).get_by_title(oldest.pk).click()
     page.get_by_label("Delivered").fill("120")
     page.get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     assert page.url.endswith(f"/{following.pk}/change/")
     oldest.refresh_from_db()
     assert (oldest.status, oldest.delivered, oldest.settled_by) == ("completed", 120, agent)
@@ -82,7 +84,7 @@ def test_two_clicks_from_the_list(page, queue):
 
     row(page, queue[0]).get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     expect(row(page, queue[0])).to_have_count(0)
     assert status(queue[0]) == "completed"
     assert status(queue[1]) == "pending"
@@ -96,7 +98,7 @@ def test_reject_with_a_reason(page, queue):
     page.get_by_label("Reason").select_option("The account is private.")
     page.get_by_role("button", name="Reject").click()
 
-    expect(page.get_by_text("Rejected: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was rejected.")).to_be_visible()
     queue[0].refresh_from_db()
     assert (queue[0].status, str(queue[0].reason)) == ("rejected", "The account is private.")
 
@@ -109,13 +111,13 @@ def test_complete_ten_at_once(page, queue):
     page.locator("select[name=action]").select_option("complete")
     page.get_by_role("button", name="Run").click()
 
-    expect(page.get_by_text("Completed: 10.")).to_be_visible()
+    expect(page.get_by_text("10 refills were completed.")).to_be_visible()
     assert [status(refill) for refill in queue] == ["completed"] * 10 + ["pending"] * 2
 
 
 def test_a_refill_that_a_colleague_has_just_settled(page, queue):
     page.goto("/admin/refills/refill/")
-    change_status([queue[0].pk], RefillStatus.REJECTED, factories.Account(username="ann"), "private")
+    settle([queue[0].pk], RefillStatus.REJECTED, factories.Account(username="ann"), "private")
 
     row(page, queue[0]).get_by_role("button", name="Complete").click()
 
@@ -128,10 +130,10 @@ def test_a_refill_that_a_colleague_has_taken(page, queue):
     page.goto("/admin/refills/refill/")
 
     row(page, queue[0]).get_by_role("link", name="Taken by ann").click()
-    page.get_by_role("button", name="Take it over").click()
+    page.get_by_role("button", name="Take over").click()
     page.get_by_role("button", name="Complete").click()
 
-    expect(page.get_by_text("Completed: 1.")).to_be_visible()
+    expect(page.get_by_text("1 refill was completed.")).to_be_visible()
     assert status(queue[0]) == "completed"
 
 

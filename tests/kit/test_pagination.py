@@ -1,4 +1,4 @@
-"""Slices of long lists."""
+"""Slices of long lists, found by keyset pagination."""
 
 from datetime import timedelta
 
@@ -50,6 +50,47 @@ def test_newer_slices_lead_back(orders):
 @pytest.mark.parametrize("edge", ["nonsense", "1", "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"])
 def test_an_edge_that_is_no_row_gives_the_latest(orders, edge):
     assert take(before=edge).rows == orders[:3]
+
+
+@pytest.mark.parametrize("edge", ["before", "after"])
+def test_a_row_that_the_list_does_not_contain_is_no_edge(orders, customer, edge):
+    """Another account's row must not tell when it was created."""
+    foreign = factories.Order(created_at=orders[3].created_at)
+
+    found = slice_of(Order.objects.filter(account=customer.account), rows=3, **{edge: foreign.pk})
+
+    assert found.rows == orders[:3]
+    assert (found.newer_than, found.older_than) == (None, orders[2].pk)
+
+
+@pytest.mark.parametrize("count", range(8))
+def test_a_slice_has_as_many_rows_as_it_was_asked_for(orders, count):
+    rows = slice_of(Order.objects.all(), rows=count + 1)
+
+    assert rows.rows == orders[: count + 1]
+    assert (rows.older_than is None) == (count + 1 >= len(orders))
+
+
+def test_every_row_is_on_one_slice_whatever_their_size(orders):
+    for size in (1, 2, 3, 4, 7):
+        found, before = [], ""
+        while before is not None:
+            piece = slice_of(Order.objects.all(), rows=size, before=before)
+            found += piece.rows
+            before = piece.older_than
+        assert found == orders
+
+        found, after = [], orders[-1].pk
+        while after is not None:
+            piece = slice_of(Order.objects.all(), rows=size, after=after)
+            found = piece.rows + found
+            after = piece.newer_than
+        assert found == orders[:-1]
+
+
+def test_a_slice_past_the_ends_is_empty(orders):
+    assert take(before=orders[-1].pk).rows == []
+    assert take(after=orders[0].pk).rows == []
 
 
 def test_nothing_has_no_neighbours(db):

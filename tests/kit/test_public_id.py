@@ -1,3 +1,5 @@
+"""Ids: how they are read, and how the database stores them (docs/contract.md, "Ids")."""
+
 import uuid
 
 import pytest
@@ -78,7 +80,7 @@ def test_it_is_stored_as_a_uuid(db):
     assert Order.objects.get(pk=ID.lower()).pk == ID
 
 
-def test_what_is_no_id_is_not_stored(db):
+def test_text_that_is_not_an_id_is_refused(db):
     with pytest.raises(ValidationError, match="is not an id that starts with ord_"):
         Order.objects.get(pk="17")
 

@@ -450,7 +450,7 @@ class TestServices:
 
 
 class TestRaces:
-    pytestmark = races.pytestmark
+    pytestmark = races.MARKS
 
     @pytest.mark.parametrize("dry_run", [False, True])
     def test_an_import_and_a_service_that_is_saved_do_not_deadlock(self, write, dry_run):

@@ -1,17 +1,18 @@
 """The staff's list of refills, and what it does."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
+from orders.models import Order
 from refills.models import Refill, Transition
+from refills.settlement import claim
 from tests import factories
 
 LIST = reverse("admin:refills_refill_changelist")
@@ -48,6 +49,13 @@ def test_the_list_opens_on_what_waits_oldest_first(admin):
     assert listed(admin) == [old.pk, middle.pk, young.pk]
 
 
+def test_refills_of_the_same_moment_are_listed_by_id(admin):
+    now = timezone.now()
+    refills = [factories.Refill(created_at=now) for _ in range(5)]
+
+    assert listed(admin) == sorted(refill.pk for refill in refills)
+
+
 def test_a_row_tells_of_the_refill(admin):
     refill = factories.Refill(
         created_at=timezone.now() - timedelta(hours=5), order__account__username="shop", order__service__name="Likes"
@@ -57,6 +65,19 @@ def test_a_row_tells_of_the_refill(admin):
 
     for text in (refill.pk, refill.order_id, refill.order.link, "Pending", "5 h", "shop (standard)", "Likes", "1 of 3"):
         assert text in page
+
+
+def test_what_a_customer_wrote_is_escaped(admin):
+    link, user_name = 'https://a.example/"><script>alert(1)</script>', "<b>shop"
+    factories.Refill(order__link=link, order__account__username=user_name, order__service__name="<i>Likes")
+
+    page = admin.get(LIST).content.decode()
+
+    assert page.count("a.example/&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;") == 2  # the title and the text
+    assert "&lt;b&gt;shop" in page
+    assert "&lt;i&gt;Likes" in page
+    for written in ("<script>alert(1)", user_name, "<i>Likes"):
+        assert written not in page
 
 
 @pytest.fixture
@@ -115,9 +136,9 @@ def test_it_is_searched_by_ids_numbers_link_and_user_name_settled_or_not(admin):
 @pytest.mark.parametrize(
     ("action", "status", "message"),
     [
-        ("approve", "approved", "Approved: 2."),
-        ("complete", "completed", "Completed: 2."),
-        ("reject", "rejected", "Rejected: 2."),
+        ("approve", "approved", "2 refills were approved."),
+        ("complete", "completed", "2 refills were completed."),
+        ("reject", "rejected", "2 refills were rejected."),
     ],
 )
 def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, status, message):
@@ -128,26 +149,51 @@ def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, s
     assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
     left.refresh_from_db()
     assert left.status == "pending"
-    assert LogEntry.objects.filter(user=staff, change_message__startswith=status.title()).count() == 2
     assert Transition.objects.filter(by=staff, via="admin", to_status=status).count() == 2
 
 
 def test_one_message_says_how_many_were_settled_and_which_were_refused_and_why(admin):
     fine = factories.Refill()
-    settled = factories.Refill(status="rejected", staff=factories.Account(username="colleague"))
+    settled = factories.Refill(number=12, status="rejected", staff=factories.Account(username="colleague"))
 
     [message] = act(admin, "complete", [fine, settled])
 
-    assert re.fullmatch(rf"Completed: 1\. Refused: 1 \({settled.pk}: rejected by colleague at .* UTC\)\.", message)
+    assert re.fullmatch(
+        r"1 refill was completed\. 1 refill was refused\. #12: rejected by colleague at [-0-9: ]{16} UTC\.", message
+    )
+
+
+def test_refusals_for_the_same_cause_are_grouped_and_five_refills_are_named_for_each(admin, time_machine):
+    time_machine.move_to(datetime(2026, 5, 20, 15, 0, tzinfo=UTC), tick=False)
+    agent = factories.Account(username="ann")
+    settled = [factories.Refill(number=number, status="completed", staff=agent) for number in range(11, 19)]
+    taken = [factories.Refill(number=number) for number in range(21, 26)]
+    claim([refill.pk for refill in taken], agent)
+
+    [message] = act(admin, "complete", [*settled, *taken])
+
+    assert message == (
+        "No refills were completed. 13 refills were refused."
+        " #11, #12, #13, #14, #15 and 3 more: completed by ann at 2026-05-20 15:00 UTC."
+        " #21, #22, #23, #24, #25: taken by ann at 15:00 UTC."
+    )
+
+
+def test_a_refill_that_does_not_exist_is_refused(admin):
+    response = admin.post(LIST, {"action": "complete", "_selected_action": ["ref_01HG9X7KJP4N0123456789ABCD"]})
+
+    assert messages_of(response) == [
+        "No refills were completed. 1 refill was refused. unknown: there is no such refill."
+    ]
 
 
 def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_passed_over(admin):
     """The list shows what is in flight; the refill is not among that any more."""
-    settled = factories.Refill(status="completed", staff=factories.Account(username="colleague"))
+    settled = factories.Refill(number=12, status="completed", staff=factories.Account(username="colleague"))
 
     [message] = act(admin, "complete", [settled], path=f"{LIST}?status=pending")
 
-    assert f"{settled.pk}: completed by colleague" in message
+    assert "#12: completed by colleague" in message
 
 
 def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, customer):
@@ -156,7 +202,7 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
     body = {"action": "reject", "_selected_action": [refill.pk for refill in refills]}
 
     page = admin.post(LIST, body).content.decode()
-    assert "2 selected" in page
+    assert "You have selected 2 refills" in page
     assert "The account is private." in page
     act(admin, "reject", refills, reason=reason.pk, note="called them")
 
@@ -170,7 +216,7 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
 def test_a_rejection_without_reason_and_note_is_refused(admin):
     refill = factories.Refill()
 
-    assert act(admin, "reject", [refill]) == ["Say why the refill is rejected: choose a reason, or write a note."]
+    assert act(admin, "reject", [refill]) == ["Choose a reason or write a note: a rejection needs one of them."]
 
     refill.refresh_from_db()
     assert refill.status == "pending"
@@ -180,14 +226,27 @@ def test_the_whole_filtered_list_can_be_selected(admin):
     factories.Refill.create_batch(3)
     response = admin.post(LIST, {"action": "approve", "select_across": "1", "_selected_action": ["x"]})
 
-    assert [str(message) for message in get_messages(response.wsgi_request)] == ["Approved: 3."]
+    assert messages_of(response) == ["3 refills were approved."]
 
 
-def test_too_large_a_selection_is_refused(admin, monkeypatch):
-    monkeypatch.setattr("refills.admin.LARGEST_SELECTION", 2)
+@pytest.fixture
+def thousand_and_one(db):
+    """1,001 refills in flight."""
+    account, service = factories.Account(), factories.Service()
+    orders = Order.objects.bulk_create(factories.Order.build_batch(1001, account=account, service=service))
+    return Refill.objects.bulk_create(Refill(order=order, account=account, service=service) for order in orders)
 
-    assert act(admin, "approve", factories.Refill.create_batch(3)) == ["Select 2 refills at most."]
-    assert set(Refill.objects.values_list("status", flat=True)) == {"pending"}
+
+@pytest.mark.parametrize("how", [{}, {"select_across": "1"}])
+@pytest.mark.parametrize(("action", "status"), [("approve", "approved"), ("reject", "rejected")])
+def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, action, status):
+    assert act(admin, action, thousand_and_one, note="no", **how) == ["Select 1,000 refills at most."]
+    assert not Refill.objects.exclude(status="pending").exists()
+
+    thousand_and_one.pop().delete()
+
+    assert act(admin, action, thousand_and_one, note="no", **how)[1:] == [f"1000 refills were {status}."]
+    assert Refill.objects.filter(status=status).count() == 1000
 
 
 def test_nothing_of_a_refill_is_edited_added_or_deleted(admin):
@@ -195,7 +254,8 @@ def test_nothing_of_a_refill_is_edited_added_or_deleted(admin):
     url = reverse("admin:refills_refill_change", args=[refill.pk])
 
     assert admin.get(url).status_code == 200
-    assert admin.post(url, {"status": "completed"}).status_code == 403
+    for method in (admin.post, admin.put, admin.patch, admin.delete):
+        assert method(url, {"status": "completed"}).status_code == 403
     assert admin.get(reverse("admin:refills_refill_add")).status_code == 403
     assert admin.post(reverse("admin:refills_refill_delete", args=[refill.pk])).status_code == 403
 

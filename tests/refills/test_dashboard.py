@@ -10,10 +10,13 @@ from django.test import Client
 from django.utils import timezone
 from gunicorn.config import Config
 
+from apikeys.keys import create_api_key
+from apikeys.models import ApiKey
 from orders.models import Order
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status
+from refills.models import Refill
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 from tests.orders.test_status import IMPOSSIBLE
 
 
@@ -52,7 +55,7 @@ class TestOverview:
     def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
         Refill.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(hours=1))
-        change_status(
+        settle(
             [done.pk], RefillStatus.REJECTED, staff, reason=factories.RejectionReason(text="The account is private.")
         )
         factories.Refill()
@@ -64,6 +67,24 @@ class TestOverview:
         assert overview.in_flight == [waiting, approved]
         assert overview.settled == [done]
         assert "The account is private." in text(response)
+
+    def test_the_refills_settled_last_come_first(self, client, customer):
+        now = timezone.now()
+        first, last = (
+            factories.Refill(
+                order__account=customer.account, status="completed", settled_at=now - timedelta(hours=hours)
+            )
+            for hours in (2, 1)
+        )
+
+        assert client.get("/dashboard/").context["overview"].settled == [last, first]
+
+    def test_only_ones_own_active_keys_are_shown(self, client, customer, customers):
+        customers()
+        revoked, _ = create_api_key(customer.account)
+        ApiKey.objects.filter(pk=revoked.pk).update(revoked_at=timezone.now())
+
+        assert client.get("/dashboard/").context["overview"].keys == [customer.api_key]
 
     def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
         for _ in range(15):
@@ -95,11 +116,13 @@ class TestOrders:
         page = text(client.get("/dashboard/orders/"))
 
         assert "2 weeks, 5 days left" in page
-        assert f"over since {at + timedelta(days=3):%Y-%m-%d %H:%M}" in page
-        assert "no end" in page
+        assert f"ended {at + timedelta(days=3):%Y-%m-%d %H:%M}" in page
+        assert "no time limit" in page
 
     @pytest.mark.parametrize(
-        ("cap", "history", "left"), [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3)]
+        ("cap", "history", "left"),
+        # The cap of a service may be lowered below what was used.
+        [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_how_often_it_still_may_be(self, client, order, cap, history, left):
         bought = order(service__refill_limit=cap)
@@ -107,6 +130,11 @@ class TestOrders:
             factories.Refill(order=bought, status=status)
 
         assert [row.attempts_left for row in self.rows(client)] == [left]
+
+    def test_a_service_that_does_not_refill_leaves_none(self, client, order):
+        order(service__refill=False)
+
+        assert [row.attempts_left for row in self.rows(client)] == [0]
 
     @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
     def test_one_that_was_not_delivered_has_no_refills_left(self, client, order, status):
@@ -254,7 +282,7 @@ class TestList:
             {"order": "ord_x", "found": False, "error": "Order not found"},
             {"order": one.pk, "found": True, "error": "A refill request is already pending for this order"},
         ]
-        assert "Requested: 2 of 5." in text(response)
+        assert "Requested refills for 2 of 5 orders." in text(response)
 
     def test_links_lead_to_the_orders_and_refills_that_there_are(self, client, order):
         one = order()
@@ -270,14 +298,14 @@ class TestList:
         response = self.paste(client, pasted)
 
         assert response.status_code == 400
-        assert "There is no order in the list." in text(response)
+        assert "Paste at least one order ID or number." in text(response)
 
     def test_a_hundred_are_taken_and_more_are_not(self, client, order):
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
         refused = self.paste(client, "\n".join(numbers))
         assert refused.status_code == 400
-        assert "Too many orders (100 at most): these are 101." in text(refused)
+        assert "Too many orders (100 at most): the list has 101." in text(refused)
         assert numbers[50] in refused.content.decode()  # what was pasted is not lost
         assert not Refill.objects.exists()
 
@@ -303,7 +331,7 @@ class TestRefills:
         old, new = refill(), refill()
         Refill.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=2))
         factories.Refill()
-        change_status(
+        settle(
             [new.pk],
             RefillStatus.REJECTED,
             staff,

@@ -6,7 +6,8 @@ from django.core.management import call_command
 from apikeys.models import Account, ApiKey
 from orders.models import Order, OrderStatus, Service
 from refills.management.commands import demo
-from refills.models import Refill, RefillStatus
+from refills.models import Refill
+from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import post
 

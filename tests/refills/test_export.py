@@ -55,6 +55,17 @@ def test_what_a_customer_wrote_is_no_formula(export, start):
     assert export()[0]["link"] == f"'{start}HYPERLINK(1)"
 
 
+def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
+    refill = factories.Refill(
+        order__link="https://example.com/?a=1&b=-2", order__account__username="a=b", delivered=None
+    )
+
+    [row] = export()
+
+    assert (row["link"], row["account"], row["number"]) == ("https://example.com/?a=1&b=-2", "a=b", str(refill.number))
+    assert (row["settled_by"], row["delivered"]) == ("", "")
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)

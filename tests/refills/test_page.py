@@ -7,10 +7,13 @@ from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
-from refills.desk import duration, overlapping, timeliness
-from refills.models import Refill, RefillStatus
-from refills.settlement import change_status, claim
+from notpanel.kit.durations import duration
+from refills.desk import overlapping, timeliness
+from refills.models import Refill
+from refills.settlement import claim
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 
 
 @pytest.fixture
@@ -47,9 +50,9 @@ class TestOneLook:
         assert [(verdict.figures, verdict.refusal) for verdict in look.verdicts] == [
             ("the order is completed", None),
             ("refill=true", None),
-            ("completed 10 d 0 h ago, period: 5 days", "Refill period has expired (5 days)"),
-            ("0 others in flight", None),
-            ("1 of 2 used beside this one", None),
+            ("completed 10 d 0 h ago, the period is 5 days", "Refill period has expired (5 days)"),
+            ("0 in flight besides this one", None),
+            ("1 of 2 used besides this one", None),
         ]
 
     def test_it_shows_every_earlier_refill_of_the_order(self, admin):
@@ -84,8 +87,8 @@ class TestOneLook:
 
     def test_it_shows_its_history(self, admin, staff):
         refill = factories.Refill()
-        change_status([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
-        change_status([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
+        settle([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
+        settle([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
 
         look = page(admin, refill).context["look"]
 
@@ -100,6 +103,14 @@ class TestOneLook:
         text = page(admin, factories.Refill(order__link=link)).content.decode()
 
         assert (f'href="{link}"' in text) == clickable
+
+    def test_its_log_leads_to_its_page(self, admin):
+        """The admin keeps a log of every object. That of a refill is its own history, on its page."""
+        refill = factories.Refill()
+
+        response = admin.get(reverse("admin:refills_refill_history", args=[refill.pk]))
+
+        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
 
     def test_its_number_is_an_address_too(self, admin):
         refill = Refill.objects.get(pk=factories.Refill().pk)
@@ -135,14 +146,45 @@ class TestSettling:
 
         refill.refresh_from_db()
         assert (refill.status, refill.delivered, refill.note, refill.settled_by) == ("completed", 120, "done", staff)
-        assert said == ["Completed: 1."]
+        assert said == ["1 refill was completed."]
         assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+
+    def test_the_next_one_may_be_claimed_by_the_agent_or_by_nobody_any_longer(self, admin, staff, settings):
+        now = timezone.now()
+        refill = factories.Refill(created_at=now - timedelta(hours=1))
+        expired = now - timedelta(minutes=settings.CLAIM_MINUTES, seconds=1)
+        mine = factories.Refill(created_at=now - timedelta(hours=3), claimed_by=staff, claimed_at=now)
+        free = factories.Refill(created_at=now - timedelta(hours=2), claimed_by=factories.Account(), claimed_at=expired)
+
+        for settled, following in ((refill, mine), (mine, free)):
+            response, _ = send(admin, settled, to="completed")
+            assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+
+    def test_the_next_one_is_never_the_one_that_was_just_approved(self, admin):
+        refill = factories.Refill()
+
+        response, said = send(admin, refill, to="approved")
+
+        assert response.url == reverse("admin:refills_refill_changelist")
+        assert said == ["1 refill was approved.", "The queue is empty."]
+
+    @pytest.mark.parametrize("status", ["pending", "approved", "completed", "rejected"])
+    def test_only_a_refill_in_flight_has_forms(self, admin, status):
+        refill = factories.Refill(status=status)
+
+        text = page(admin, refill).content.decode()
+
+        in_flight = status in ("pending", "approved")
+        assert ('name="to" value="completed"' in text) == in_flight
+        assert ('name="to" value="rejected"' in text) == in_flight
+        assert ('name="claim"' in text) == in_flight
+        assert ('name="to" value="approved"' in text) == (status == "pending")
 
     def test_after_the_last_one_the_list_opens(self, admin):
         response, said = send(admin, factories.Refill(), to="completed")
 
         assert response.url == reverse("admin:refills_refill_changelist")
-        assert said == ["Completed: 1.", "The queue is empty."]
+        assert said == ["1 refill was completed.", "The queue is empty."]
 
     def test_a_rejection_has_a_reason_and_a_note(self, admin):
         refill, reason = factories.Refill(), factories.RejectionReason()
@@ -157,19 +199,21 @@ class TestSettling:
 
         _, said = send(admin, refill, to="rejected", reason=reason.pk)
 
-        assert said[0].startswith("reason: ")
+        assert said == ["Choose a reason from the list: the one that was sent is not active."]
         refill.refresh_from_db()
         assert refill.status == "pending"
 
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"to": "completed", "delivered": "many"}, "delivered: "),
-            ({"to": "completed", "delivered": "-1"}, "delivered: "),
-            ({"to": "nonsense"}, "to: "),
-            ({}, "to: "),
+            ({"to": "completed", "delivered": "many"}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "delivered": "-1"}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "delivered": str(2**63)}, "Enter the delivered units as a whole number"),
+            ({"to": "completed", "note": "x" * 1001}, "Shorten the note to 1000 characters: it has 1001."),
+            ({"to": "nonsense"}, "Choose what to do with the refill"),
+            ({}, "Choose what to do with the refill"),
             ({"to": "pending"}, "A refill cannot be made pending."),
-            ({"to": "rejected"}, "Say why the refill is rejected"),
+            ({"to": "rejected"}, "Choose a reason or write a note"),
         ],
     )
     def test_what_cannot_be_is_said_and_nothing_changes(self, admin, fields, message):
@@ -183,12 +227,12 @@ class TestSettling:
         assert refill.status == "pending"
 
     def test_who_comes_second_is_told_who_did_it(self, admin):
-        refill = factories.Refill()
-        change_status([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
+        refill = factories.Refill(number=12)
+        settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
         response, [said] = send(admin, refill, to="rejected", note="no")
 
-        assert "completed by ann at" in said
+        assert "#12: completed by ann at" in said
         assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
 
     def test_from_a_row_one_comes_back_to_the_list_as_it_was(self, admin):

@@ -51,6 +51,8 @@ ACTIONS = {
     "take a refill": ("post", "admin:refills_refill_claim", {"refill": True, "claim": "take"}, "settle"),
     "see the reasons": ("get", "admin:refills_rejectionreason_changelist", {}, "superuser"),
     "add a reason": ("get", "admin:refills_rejectionreason_add", {}, "superuser"),
+    "change a reason": ("get", "admin:refills_rejectionreason_change", {"rejection_reason": True}, "superuser"),
+    "delete a reason": ("post", "admin:refills_rejectionreason_delete", {"rejection_reason": True, "post": "yes"}, ""),
     "see orders": ("get", "admin:orders_order_changelist", {}, "support superuser"),
     "see an order": ("get", "admin:orders_order_change", {"order": True}, "support superuser"),
     "edit an order": ("post", "admin:orders_order_change", {"order": True, "status": "refunded"}, ""),
@@ -73,14 +75,26 @@ ACTIONS = {
 }
 
 
+def arguments_of(fields, refill):
+    """Take the kinds of objects out of the fields. Returns the keys of a refill's objects of those kinds."""
+    objects = {
+        "refill": refill,
+        "order": refill.order,
+        "service": refill.service,
+        "account": refill.account,
+        "rejection_reason": refill.reason,
+    }
+    return [thing.pk for kind, thing in objects.items() if fields.pop(kind, False)]
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_role_by_action(log_in, role, action):
     method, name, fields, allowed = ACTIONS[action]
     fields, allowed = dict(fields), allowed.replace("settle", "support superuser").split()
     refill = factories.Refill()
-    objects = {"refill": refill, "order": refill.order, "service": refill.service, "account": refill.account}
-    arguments = [objects[kind].pk for kind in objects if fields.pop(kind, False)]
+    refill.reason = factories.RejectionReason()
+    arguments = arguments_of(fields, refill)
 
     response = getattr(log_in(role), method)(reverse(name, args=arguments), fields)
 
@@ -94,6 +108,24 @@ def test_role_by_action(log_in, role, action):
     assert (refill.claimed_by is not None) == (role in allowed and action == "take a refill")
     refill.account.refresh_from_db()
     assert refill.account.is_active == (not (role in allowed and action == "suspend an account"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_head_answers_as_get_does(log_in, role, action):
+    """On every page: also with 405 and 403, and with the address that it leads to."""
+    _, name, fields, _ = ACTIONS[action]
+    refill = factories.Refill()
+    refill.reason = factories.RejectionReason()
+    url = reverse(name, args=arguments_of(dict(fields), refill))
+    client = log_in(role)
+
+    head, get = client.head(url), client.get(url)
+
+    assert head.status_code == get.status_code
+    assert head.get("Location") == get.get("Location")
+    assert head.get("Content-Type") == get.get("Content-Type")
+    assert b"".join(head) == b""
 
 
 @pytest.mark.parametrize("role", ["staff", "viewer", "support", "superuser"])

@@ -9,12 +9,15 @@ from django.db import connection, transaction
 from apikeys.keys import revoke_api_key
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
-from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.models import Refill
 from refills.requesting import lock_orders, request_refills
-from refills.settlement import change_status, claim
+from refills.settlement import claim
+from refills.statuses import IN_FLIGHT, RefillStatus
 from tests import factories
-from tests.conftest import new_customer
-from tests.races import Waiting, pytestmark, race  # noqa: F401
+from tests.conftest import new_customer, settle
+from tests.races import MARKS, Waiting, race
+
+pytestmark = MARKS
 
 
 def test_fifty_requests_for_one_order_make_one_refill():
@@ -45,7 +48,7 @@ def test_fifty_requests_with_the_cap_one_away_never_pass_it():
     def complete():
         ready.set()
         for _ in range(50):
-            change_status(
+            settle(
                 Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True),
                 RefillStatus.COMPLETED,
                 staff,
@@ -69,7 +72,7 @@ def test_rejections_make_room_but_never_more_than_the_cap():
     def settle_all():
         for _ in range(40):
             waiting = Refill.objects.filter(order=order, status__in=IN_FLIGHT).values_list("pk", flat=True)
-            change_status(waiting, dice.choice([RefillStatus.COMPLETED, RefillStatus.REJECTED]), staff, "no")
+            settle(waiting, dice.choice([RefillStatus.COMPLETED, RefillStatus.REJECTED]), staff, "no")
 
     race([*[request] * 10, settle_all, settle_all])
 
@@ -93,8 +96,20 @@ def test_batches_that_overlap_in_opposite_orders_never_deadlock():
     assert Refill.objects.count() == 100
 
 
+def test_a_request_locks_its_orders_and_not_their_service():
+    customer = new_customer()
+    service = factories.Service()
+    held, free = factories.Order.create_batch(2, account=customer.account, service=service)
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [held.pk])
+        [answer] = race([lambda: customer.refill(free)])
+
+    assert "refill" in answer
+
+
 def test_orders_are_locked_in_the_order_of_their_ids():
-    """Whoever waits for the lowest id has locked none of the others yet, wherever they stand in table or request."""
+    """A request that waits for the lowest id holds no other lock yet, wherever the ids stand in table or request."""
     customer = new_customer()
     low, high = sorted(factories.Order.build().pk for _ in range(2))
     last, first = (factories.Order(pk=pk, account=customer.account) for pk in (high, low))
@@ -139,7 +154,7 @@ def test_a_refill_requested_while_another_is_being_settled_waits_for_nothing():
 
     def settle_slowly():
         with transaction.atomic():
-            change_status([refill.pk], RefillStatus.COMPLETED, staff)
+            settle([refill.pk], RefillStatus.COMPLETED, staff)
             settling.set()
             requested.wait()
 
@@ -173,7 +188,7 @@ def test_requests_and_settlements_of_the_same_orders_never_deadlock():
         def call():
             for _ in range(10):
                 waiting = list(Refill.objects.filter(status__in=IN_FLIGHT).order_by("id").values_list("pk", flat=True))
-                change_status(waiting[::step], RefillStatus.COMPLETED, staff)
+                settle(waiting[::step], RefillStatus.COMPLETED, staff)
 
         return call
 
@@ -183,17 +198,31 @@ def test_requests_and_settlements_of_the_same_orders_never_deadlock():
     assert len(in_flight) == len(set(in_flight))
 
 
+def test_refills_are_locked_in_the_order_of_their_ids():
+    """A settlement that waits for the lowest id holds no other lock yet, wherever the ids stand."""
+    staff = factories.Account(is_staff=True)
+    low, high = sorted(factories.Refill.build().pk for _ in range(2))
+    last, first = (factories.Refill(pk=pk) for pk in (high, low))
+
+    with transaction.atomic():
+        Refill.objects.select_for_update().get(pk=first.pk)
+        settlement = Waiting(lambda: settle([last.pk, first.pk], RefillStatus.COMPLETED, staff))
+        assert Refill.objects.select_for_update(nowait=True).get(pk=last.pk)
+
+    assert len(settlement.result().done) == 2
+
+
 def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom():
     ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
     refill = factories.Refill()
 
     with transaction.atomic():
-        change_status([refill.pk], RefillStatus.COMPLETED, ann)
-        second = Waiting(lambda: change_status([refill.pk], RefillStatus.REJECTED, bob, "no"))
+        settle([refill.pk], RefillStatus.COMPLETED, ann)
+        second = Waiting(lambda: settle([refill.pk], RefillStatus.REJECTED, bob, "no"))
 
     settlement = second.result()
     assert settlement.done == []
-    assert settlement.refused[refill.pk].startswith("completed by ann at ")
+    assert settlement.refused[refill.pk].text.startswith("completed by ann at ")
     refill.refresh_from_db()
     assert (refill.status, refill.settled_by, refill.note) == ("completed", ann, "")
 
@@ -204,7 +233,7 @@ def test_fifty_staff_settle_a_refill_once():
 
     settlements = race(
         [
-            lambda by=by, to=to: change_status([refill.pk], to, by, "no")
+            lambda by=by, to=to: settle([refill.pk], to, by, "no")
             for by in staff
             for to in (RefillStatus.COMPLETED, RefillStatus.REJECTED)
         ]
@@ -305,8 +334,8 @@ def test_a_refill_that_is_being_taken_is_not_settled_by_a_colleague():
 
     with transaction.atomic():
         claim([refill.pk], ann)
-        colleague = Waiting(lambda: change_status([refill.pk], RefillStatus.COMPLETED, bob))
+        colleague = Waiting(lambda: settle([refill.pk], RefillStatus.COMPLETED, bob))
 
-    assert colleague.result().refused[refill.pk].startswith("taken by ann at ")
+    assert colleague.result().refused[refill.pk].text.startswith("taken by ann at ")
     refill.refresh_from_db()
     assert refill.status == "pending"

@@ -7,8 +7,9 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orders.models import Order
-from refills.models import Refill, RefillStatus
+from refills.models import Refill
 from refills.requesting import request_refills
+from refills.statuses import RefillStatus
 from tests import factories
 from tests.orders.test_status import IMPOSSIBLE
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refills.models import RefillStatus
+from refills.statuses import RefillStatus
 from tests import factories
 
 

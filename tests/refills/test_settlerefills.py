@@ -2,10 +2,14 @@ import csv
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from refills.models import Refill, Transition
-from refills.settlement import claim
+from refills.settlement import StatusChange, claim
+from refills.settlement_files import Row, settle_rows
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.races import Waiting
 
 
 @pytest.fixture
@@ -78,8 +82,8 @@ def test_a_dry_run_settles_nothing(run):
     ("cells", "complaint"),
     [
         (["nonsense", "completed", ""], "refill: “nonsense” is neither the id nor the number of a refill"),
-        (["1", "pending", ""], "status: “pending” is none of approved, completed, rejected"),
-        (["1", "rejected", ""], "note: must be given, for the refill is rejected"),
+        (["1", "pending", ""], "status: “pending” must be one of approved, completed, rejected"),
+        (["1", "rejected", ""], "note: must be given, because the refill is rejected"),
         (["1"], "1 cells, where the header has 3"),
     ],
 )
@@ -95,7 +99,7 @@ def test_a_bad_row_is_reported_and_nothing_is_settled(run, cells, complaint):
 def test_it_needs_somebody_who_may_settle(run, customer):
     for name in ("nobody", customer.account.username):
         *_, error = run(["1", "completed", ""], arguments=("--by", name))
-        assert f"“{name}” is nobody who may settle refills" in str(error)
+        assert f"“{name}” may not settle refills" in str(error)
 
 
 def test_a_file_that_does_not_exist_is_reported(staff):
@@ -104,7 +108,7 @@ def test_a_file_that_does_not_exist_is_reported(staff):
 
 
 def test_more_rows_than_one_transaction_takes_are_settled(run, monkeypatch):
-    monkeypatch.setattr("refills.management.commands.settlerefills.CHUNK", 2)
+    monkeypatch.setattr("refills.settlement_files.CHUNK", 2)
     refills = factories.Refill.create_batch(5)
 
     out, _, _ = run(*[[refill.pk, "completed", ""] for refill in refills])
@@ -135,3 +139,21 @@ def test_what_the_file_says_of_one_refill_is_done_in_its_order(run):
     assert complaints.startswith(f"line 5: {refill.pk}: completed by ")
     steps = Transition.objects.filter(refill=refill).values_list("from_status", "to_status")
     assert list(steps) == [("pending", "approved"), ("approved", "completed")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_locks_in_the_order_of_ids_whatever_the_order_of_the_file(staff):
+    first, second = sorted(factories.Refill.create_batch(2), key=lambda refill: refill.pk)
+    rows = [
+        Row(2, second.pk, StatusChange(RefillStatus.COMPLETED)),
+        Row(3, first.pk, StatusChange(RefillStatus.APPROVED)),
+    ]
+
+    with transaction.atomic():
+        Refill.objects.select_for_update().get(pk=first.pk)
+        waiting = Waiting(lambda: settle_rows(rows, staff, dry_run=True))
+        # It waits for the first one and holds nothing: else this would be a deadlock.
+        Refill.objects.select_for_update(nowait=True).get(pk=second.pk)
+
+    assert waiting.result().settled == 2
+    assert statuses() == ["pending", "pending"]

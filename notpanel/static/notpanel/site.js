@@ -1,4 +1,4 @@
-// Copying, and the box that tries a request: all else works without this file.
+// The buttons that copy, and the form that tries a request. Everything else works without this script.
 "use strict";
 
 for (const pre of document.querySelectorAll("pre[data-copy]")) {
@@ -16,13 +16,13 @@ for (const pre of document.querySelectorAll("pre[data-copy]")) {
       await navigator.clipboard.writeText(code.textContent);
       says.data = "Copied";
     } catch {
-      // Browsers give the clipboard to secure pages only: select the text, so that a key press copies it.
+      // Only pages over HTTPS may write to the clipboard. Select the text instead, ready for Ctrl+C.
       getSelection().selectAllChildren(code);
       says.data = "Selected";
     }
     setTimeout(() => { says.data = "Copy"; }, 2000);
   });
-  // Beside what scrolls, so that it neither covers the code nor goes away with it.
+  // Outside the <pre>, which scrolls: so the button neither covers the code nor scrolls away with it.
   const box = document.createElement("div");
   box.className = "copyable";
   pre.replaceWith(box);
@@ -33,7 +33,7 @@ const form = document.querySelector("form[data-try-it]");
 if (form) {
   const show = (name, text) => { form.querySelector(`[data-answer-${name}]`).textContent = text; };
 
-  // The examples with the key in them can be pasted as they are.
+  // Fill the key into the examples, so that they run as they are pasted.
   const key = form.querySelector('[data-parameter="key"]');
   const examples = [...document.querySelectorAll("code[data-language]")].map((code) => [code, code.textContent]);
   key.addEventListener("input", () => {
@@ -58,7 +58,7 @@ if (form) {
       show("headers", [...response.headers].map(([name, value]) => `${name}: ${value}`).join("\n"));
       show("body", pretty(text));
     } catch (error) {
-      show("status", `none: ${error.message}`);
+      show("status", `no answer: ${error.message}`);
       show("headers", "");
       show("body", "");
     } finally {
@@ -66,7 +66,7 @@ if (form) {
       form.querySelector("[data-answer]").hidden = false;
     }
   });
-  // A browser may keep the page as it was, to go back to it: without the key.
+  // The browser may keep this page for its back button. Take the key out of it first.
   addEventListener("pagehide", () => {
     key.value = "";
     for (const [code, text] of examples) code.textContent = text;

@@ -1,21 +1,20 @@
-"""The filters of the staff's list of refills. Each is served by an index of the table of refills alone."""
+"""The filters of the list of refills. An index of the table of refills alone serves each of them."""
 
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.contrib.filters.admin import DropdownFilter, TextFilter
 
 from apikeys.models import Account
 from orders.models import Service
-from refills.models import IN_FLIGHT, Refill, RefillStatus
+from refills.querysets import RefillQuerySet
+from refills.statuses import RefillStatus
 
 
 class StatusFilter(DropdownFilter):
-    """What waits, unless one asks for something else; a search looks everywhere."""
+    """Shows refills in flight by default. A search, and the filter by who settled, find settled refills as well."""
 
     title = "status"
     parameter_name = "status"
@@ -24,13 +23,12 @@ class StatusFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(value, str(label)) for value, label in RefillStatus.choices]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
         if self.value() in RefillStatus.values:
             return queryset.filter(status=self.value())
-        # Who settled it can only be asked of what is settled.
         if request.GET.get("q") or request.GET.get("settled_by"):
             return queryset
-        return queryset.filter(status__in=IN_FLIGHT)
+        return queryset.in_flight()
 
 
 class AgeFilter(DropdownFilter):
@@ -41,18 +39,18 @@ class AgeFilter(DropdownFilter):
         return [
             ("late", "Late"),
             ("soon", "Due soon or late"),
-            ("1", "Of the last day"),
-            ("7", "Of the last 7 days"),
-            ("30", "Of the last 30 days"),
+            ("1", "Requested in the last 24 hours"),
+            ("7", "Requested in the last 7 days"),
+            ("30", "Requested in the last 30 days"),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
-        now, target = timezone.now(), timedelta(hours=settings.SLA_HOURS)
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
+        now = timezone.now()
         match self.value():
             case "late":
-                return queryset.filter(created_at__lt=now - target)
+                return queryset.late(now)
             case "soon":
-                return queryset.filter(created_at__lt=now - target * 0.75)
+                return queryset.due_soon_or_late(now)
             case "1" | "7" | "30" as days:
                 return queryset.filter(created_at__gte=now - timedelta(days=int(days)))
         return queryset
@@ -66,26 +64,25 @@ class CategoryFilter(DropdownFilter):
         categories = Service.objects.order_by("category").values_list("category", flat=True).distinct()
         return [(category, category) for category in categories]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
         if not self.value():
             return queryset
-        # Looked up by itself: the services are few, and their ids are what the index knows.
+        # The services are few, and the index of refills has their ids.
         services = list(Service.objects.filter(category=self.value()).values_list("id", flat=True))
         return queryset.filter(service__in=services)
 
 
 class AccountFilter(TextFilter):
-    """By user name, for a list of all customers to choose from would be no help."""
+    """Takes a user name: a panel has too many customers to choose from a list."""
 
     title = "customer"
     parameter_name = "account"
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
         if not self.value() or "\x00" in self.value():
             return queryset
-        return queryset.filter(
-            account__in=list(Account.objects.filter(username=self.value()).values_list("id", flat=True))
-        )
+        accounts = list(Account.objects.filter(username=self.value()).values_list("id", flat=True))
+        return queryset.filter(account__in=accounts)
 
 
 class TierFilter(DropdownFilter):
@@ -95,7 +92,7 @@ class TierFilter(DropdownFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(value, str(label)) for value, label in Account.Tier.choices]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
         if self.value() in Account.Tier.values:
             return queryset.filter(account__tier=self.value())
         return queryset
@@ -109,7 +106,7 @@ class SettledByFilter(DropdownFilter):
         staff = Account.objects.filter(is_staff=True).order_by("username")
         return [(str(pk), username) for pk, username in staff.values_list("id", "username")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Refill]) -> QuerySet[Refill]:
+    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
         return queryset.filter(settled_by=self.value()) if _is_id(self.value()) else queryset
 
 

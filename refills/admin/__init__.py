@@ -1,0 +1,35 @@
+"""The staff desk: refills, and the reasons for which they are rejected, in the admin.
+
+``changelist`` is the list, ``page`` a refill's page, ``actions`` are for a selection, ``export`` is the list as CSV.
+``settling.settle`` is where a button, a form or an action ends that changes a status.
+"""
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from apikeys.models import Account
+from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, add_section
+from orders.models import Order
+from refills.admin.actions import BulkActions
+from refills.admin.changelist import RefillListAdmin
+from refills.admin.export import Export
+from refills.admin.page import RefillPage
+from refills.admin.sections import latest_refills
+from refills.models import Refill, RejectionReason
+
+add_section(Order, "Refills", latest_refills)
+add_section(Account, "Refills", latest_refills)
+
+
+@admin.register(Refill)
+class RefillAdmin(RefillListAdmin, RefillPage, BulkActions, Export, LargeTableAdmin, ReadOnlyAdmin):
+    pass
+
+
+@admin.register(RejectionReason)
+class RejectionReasonAdmin(ModelAdmin):
+    list_display = ("text", "active")
+
+    def has_delete_permission(self, request: HttpRequest, obj: RejectionReason | None = None) -> bool:
+        return False  # refills refer to it: staff make it inactive

@@ -1,0 +1,66 @@
+"""Every condition on refills, once. Statements that are written out are tested against these."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.db.models import Q
+
+from notpanel.kit.public_id import PublicIdQuerySet
+from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
+
+if TYPE_CHECKING:
+    from apikeys.models import Account
+
+DUE_SOON = 0.75  # the share of SLA_HOURS after which a refill is due soon
+
+
+class RefillQuerySet(PublicIdQuerySet):
+    def in_flight(self) -> Self:
+        """Return the refills that are not settled yet."""
+        return self.filter(status__in=IN_FLIGHT)
+
+    def settled(self) -> Self:
+        """Return the refills that are completed or rejected."""
+        return self.filter(status__in=SETTLED)
+
+    def used_of_cap(self) -> Self:
+        """Return the refills that the cap of their order counts: all but the rejected ones."""
+        return self.exclude(status=RefillStatus.REJECTED)
+
+    def late(self, now: datetime) -> Self:
+        """Return the refills that were requested longer than SLA_HOURS ago, whatever their status."""
+        return self.filter(is_late(now))
+
+    def due_soon_or_late(self, now: datetime) -> Self:
+        """Return the refills for which three quarters of SLA_HOURS have passed, whatever their status."""
+        return self.filter(created_at__lt=due_soon_before(now))
+
+    def free_for(self, account: "Account", now: datetime) -> Self:
+        """Return the refills that no colleague of ``account`` has a claim on."""
+        expired = Q(claimed_at__lte=claims_expire_before(now))
+        return self.filter(Q(claimed_at=None) | expired | Q(claimed_by=account))
+
+    def oldest_first(self) -> Self:
+        """Order the refills as the queue does."""
+        return self.order_by("created_at", "id")
+
+
+def is_late(now: datetime) -> Q:
+    """Return the condition of ``RefillQuerySet.late``, for counting."""
+    return Q(created_at__lt=late_before(now))
+
+
+def late_before(now: datetime) -> datetime:
+    """Return the moment before which a refill must have been requested to be late now."""
+    return now - timedelta(hours=settings.SLA_HOURS)
+
+
+def due_soon_before(now: datetime) -> datetime:
+    """Return the moment before which a refill must have been requested to be due soon, or late, now."""
+    return now - timedelta(hours=settings.SLA_HOURS) * DUE_SOON
+
+
+def claims_expire_before(now: datetime) -> datetime:
+    """Return the moment up to which claims have expired now."""
+    return now - timedelta(minutes=settings.CLAIM_MINUTES)

@@ -1,0 +1,115 @@
+"""Settling refills from a CSV file, row by row as staff do it in the admin."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
+
+from django.db import transaction
+
+from apikeys.models import Account
+from notpanel.kit.public_id import parse
+from orders.csv_files import Column, FileErrors, read, text_up_to
+from refills.models import Refill, Transition
+from refills.settlement import TRANSITIONS, StatusChange, change_status
+from refills.statuses import RefillStatus
+
+CHUNK = 500  # rows whose refills are looked up, and settled in as few transactions as their changes allow
+
+
+def _reference(text: str) -> str | int:
+    reference = parse("ref", text)
+    if reference is None:
+        raise ValueError(f"“{text}” is neither the id nor the number of a refill")
+    return reference
+
+
+def _status(text: str) -> RefillStatus:
+    if text not in TRANSITIONS:
+        raise ValueError(f"“{text}” must be one of {', '.join(TRANSITIONS)}")
+    return RefillStatus(text)
+
+
+COLUMNS = (
+    Column("refill", _reference),
+    Column("status", _status),
+    Column("note", text_up_to(1000), optional=True, default=""),
+)
+
+
+class Row(NamedTuple):
+    line: int
+    refill: str | int  # its id or its number
+    change: StatusChange
+
+
+@dataclass
+class Result:
+    settled: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)  # the line, and the refill with why not
+
+
+def read_rows(file: BinaryIO) -> list[Row]:
+    """Return the rows of a file. Raises BadFile with everything that is wrong in it."""
+    errors, rows = FileErrors(), []
+    for line, row in read(file, COLUMNS, errors):
+        if row["status"] == RefillStatus.REJECTED and not row["note"]:
+            errors.add(line, "note: must be given, because the refill is rejected")
+        rows.append(Row(line, row["refill"], StatusChange(row["status"], row["note"])))
+    errors.refuse_if_any()
+    return rows
+
+
+def settle_rows(
+    rows: list[Row], by: Account, *, dry_run: bool = False, progress: Callable[[int], object] = lambda rows: None
+) -> Result:
+    """Settle the refills of ``rows`` in their order. A refill that is refused does not harm the others.
+
+    A dry run does the same in one transaction and rolls it back. ``progress`` is called with the number of rows done.
+    """
+    result = Result()
+    with transaction.atomic() if dry_run else nullcontext():
+        if dry_run:
+            _lock(row.refill for row in rows)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            _settle(chunk, by, result)
+            progress(len(chunk))
+        if dry_run:
+            transaction.set_rollback(True)
+    return result
+
+
+def _lock(references: Iterable[str | int]) -> None:
+    """Lock the refills in the order of their ids, since the groups of one transaction would lock them in another."""
+    locked = Refill.objects.named(references).select_for_update().order_by("id").values_list("id")
+    for _ in locked.iterator():
+        pass
+
+
+def _settle(rows: list[Row], by: Account, result: Result) -> None:
+    ids: dict[str | int, str] = {}
+    for pk, number in Refill.objects.named(row.refill for row in rows).values_list("id", "number"):
+        ids[pk] = ids[number] = pk
+    # Rows with the same change are settled together. A refill that comes again waits for the next pass, so that what
+    # the file says of it is done in the order of the file.
+    passes: list[dict[StatusChange, dict[str, Row]]] = [defaultdict(dict)]
+    seen: set[str] = set()
+    for row in rows:
+        refill_id = ids.get(row.refill)
+        if refill_id is None:
+            result.refused.append((row.line, f"{row.refill}: there is no such refill"))
+            continue
+        if refill_id in seen:
+            passes.append(defaultdict(dict))
+            seen.clear()
+        seen.add(refill_id)
+        passes[-1][row.change][refill_id] = row
+    for change, group in (group for each in passes for group in each.items()):
+        outcome = change_status(group, change, by, via=Transition.Via.COMMAND)
+        result.settled += len(outcome.done)
+        result.refused += [
+            (group[refill_id].line, f"{group[refill_id].refill}: {refusal.text}")
+            for refill_id, refusal in outcome.refused.items()
+        ]
