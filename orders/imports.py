@@ -175,7 +175,6 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             FROM incoming i JOIN {accounts} a ON a.username = account LEFT JOIN {orders} known USING (number)
             WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({_INCOMING}) ORDER BY number
             ON CONFLICT (number) DO UPDATE SET ({_THESE}) = ROW ({_NEW})
-            WHERE ({_OLD}) IS DISTINCT FROM ({_NEW})
             """
         )
         if total - known >= _MANY and not dry_run:

@@ -56,7 +56,7 @@ def is_taken(raw_key, **headers):
     return Client().post("/api/v2", {"key": raw_key, "action": "services"}, **headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["", "1/"])
+@pytest.mark.parametrize("path", ["", "1/", "1/change/", "1/revoke/"])
 def test_they_are_for_those_who_signed_in(db, path):
     assert Client().get(f"/dashboard/api/{path}")["Location"].startswith("/dashboard/sign-in/")
 
@@ -372,6 +372,23 @@ class TestEachPage:
         path = page.format(create_api_key(account)[0].pk)
 
         assert client.post(path, {"password": "wrong"}).wsgi_request.sensitive_post_parameters == ("password",)
+
+    def test_a_limit_ends_when_the_answer_said_and_no_sooner(self, client, account, page, settings, time_machine):
+        settings.ATTEMPTS_PER_NAME = 1
+        noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        path = page.format(create_api_key(account)[0].pk)
+
+        def answer(seconds):
+            time_machine.move_to(noon + timedelta(seconds=seconds), tick=False)
+            client.force_login(account)
+            return client.post(path, {"password": "wrong"})
+
+        assert answer(0).status_code == 200
+        wait = int(answer(0)["Retry-After"])
+        assert 0 < wait <= 900
+        last = answer(wait - 1)
+        assert (last.status_code, last["Retry-After"]) == (429, "1")
+        assert answer(wait).status_code == 200
 
     def test_it_limits_guesses_of_the_password(self, client, account, page, settings):
         settings.ATTEMPTS_PER_NAME = 1
