@@ -471,3 +471,7 @@ def test_without_tls_no_address_of_the_api_redirects(db, settings):
 @pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])
 def test_nothing_on_the_way_keeps_an_answer(customer, action):
     assert customer.post(action)["Cache-Control"] == "no-store"
+
+
+def test_a_client_may_keep_the_services_and_must_ask_again(customer):
+    assert customer.post("services")["Cache-Control"] == "private, no-cache"
