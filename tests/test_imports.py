@@ -45,7 +45,7 @@ def lint(copy):
     return run.stdout if run.returncode else ""
 
 
-def test_nothing_is_found_in_the_code_as_it_is(copy):
+def test_the_code_breaks_no_contract(copy):
     assert lint(copy) == ""
 
 

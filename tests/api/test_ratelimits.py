@@ -52,7 +52,7 @@ def test_headers_show_the_layer_with_the_least_left(customer, settings):
     assert send(customer)["X-RateLimit-Limit"] == "3"
 
 
-def test_it_is_not_always_the_lowest_limit_that_has_the_least_left(customer, settings):
+def test_the_layer_with_the_least_left_need_not_have_the_lowest_limit(customer, settings):
     settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 9
     for _ in range(5):
         send(customer)
@@ -62,7 +62,7 @@ def test_it_is_not_always_the_lowest_limit_that_has_the_least_left(customer, set
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("10", "4")
 
 
-def test_the_key_limit(customer, settings):
+def test_a_request_over_the_key_limit_is_refused(customer, settings):
     settings.RATE_LIMIT_KEY = 3
 
     responses = [send(customer) for _ in range(5)]
@@ -84,7 +84,7 @@ def test_a_key_may_have_a_limit_of_its_own(customer):
     assert [send(customer).status_code for _ in range(2)] == [200, 429]
 
 
-def test_another_key_is_counted_by_itself(customer, settings):
+def test_each_key_is_counted_separately(customer, settings):
     settings.RATE_LIMIT_KEY = 1
     other = Customer(customer.account, *create_api_key(customer.account))
     send(customer)
@@ -94,7 +94,7 @@ def test_another_key_is_counted_by_itself(customer, settings):
 
 
 @pytest.mark.parametrize("tier", ["standard", "reseller", "agency"])
-def test_the_tier_limit_is_over_all_keys_of_the_account(customers, settings, tier):
+def test_the_tier_limit_counts_all_keys_of_the_account(customers, settings, tier):
     settings.RATE_LIMIT_TIERS = {"standard": 100, "reseller": 100, "agency": 100, tier: 3}
     customer = customers(tier=tier)
     other_key = Customer(customer.account, *create_api_key(customer.account))
@@ -108,13 +108,13 @@ def test_the_tier_limit_is_over_all_keys_of_the_account(customers, settings, tie
     assert send(customers(tier=tier)).status_code == 200
 
 
-def test_the_default_figures(settings):
+def test_the_default_limits(settings):
     assert settings.RATE_LIMIT_IP == 300
     assert settings.RATE_LIMIT_KEY == 100
     assert settings.RATE_LIMIT_TIERS == {"standard": 200, "reseller": 1000, "agency": 5000}
 
 
-def test_guessing_keys_is_bounded_by_the_address(db, settings):
+def test_the_address_limit_bounds_the_guessing_of_keys(db, settings):
     settings.RATE_LIMIT_IP = 2
 
     responses = [post(key=f"np_guess{n}", action="services") for n in range(4)]
@@ -124,7 +124,7 @@ def test_guessing_keys_is_bounded_by_the_address(db, settings):
     assert responses[-1]["Retry-After"]
 
 
-def test_an_answer_without_an_account_shows_the_address(db):
+def test_an_answer_without_an_account_shows_the_address_limit(db):
     response = post(key="np_guess", action="services")
 
     assert response["X-RateLimit-Limit"] == "300"
@@ -132,7 +132,7 @@ def test_an_answer_without_an_account_shows_the_address(db):
     assert "X-RateLimit-Tier-Remaining" not in response
 
 
-def test_an_address_that_is_denied_touches_no_database(customer, settings, django_assert_num_queries):
+def test_a_request_over_the_address_limit_does_not_reach_the_database(customer, settings, django_assert_num_queries):
     settings.RATE_LIMIT_IP = 1
     send(customer)
 
@@ -140,19 +140,19 @@ def test_an_address_that_is_denied_touches_no_database(customer, settings, djang
         assert send(customer).status_code == 429
 
 
-def test_a_batch_is_one_unit(customer):
+def test_a_batch_counts_as_one_request(customer):
     response = customer.post("refill", orders=",".join(map(str, range(1, 101))))
 
     assert response["X-RateLimit-Remaining"] == "99"
 
 
-def test_errors_are_counted_too(customer, settings):
+def test_refused_requests_are_counted_too(customer, settings):
     settings.RATE_LIMIT_KEY = 2
 
     assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
 
 
-def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, settings, time_machine):
+def test_a_client_is_let_in_once_retry_after_has_passed_and_no_sooner(customer, settings, time_machine):
     settings.RATE_LIMIT_KEY = 1
     reset = int(send(customer)["X-RateLimit-Reset"])
 
@@ -165,7 +165,7 @@ def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, s
     assert send(customer).status_code == 200
 
 
-def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypatch):
+def test_retry_after_is_at_least_one_second(customer, settings, monkeypatch):
     """Even if the window ends between the moment in which it was read and the answer."""
     settings.RATE_LIMIT_KEY = 1
     customer.post("services")
@@ -175,14 +175,14 @@ def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypa
     assert customer.post("services")["Retry-After"] == "1"
 
 
-def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, time_machine):
+def test_in_the_last_second_of_a_window_the_next_one_begins_in_a_second(customer, time_machine):
     reset = int(send(customer)["X-RateLimit-Reset"])
     time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
 
     assert int(send(customer)["X-RateLimit-Reset"]) == reset
 
 
-def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
+def test_a_counter_expires_with_its_window(customer, settings, redis_url):
     """django-ratelimit names one key per layer and window, and gives it one expiry."""
     count_in(settings, redis_url)
     prefix = settings.CACHES["counters"]["KEY_PREFIX"]
@@ -198,7 +198,7 @@ def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
 # ---- The address of the client
 
 
-def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings):
+def test_the_forwarded_address_is_counted(customer, settings):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.RATE_LIMIT_IP = 1
     behind_proxy = {"REMOTE_ADDR": "10.0.0.1"}
@@ -216,7 +216,7 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings):
     assert send_from("203.0.113.1, 203.0.113.2").status_code == 429
 
 
-def test_each_ipv6_network_is_counted_by_itself(customer, settings):
+def test_each_ipv6_network_is_counted_separately(customer, settings):
     settings.RATE_LIMIT_IP = 1
 
     def send_from(peer):
@@ -249,7 +249,7 @@ def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redi
     assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
 
 
-def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url):
+def test_counters_return_only_the_counter_added_last(settings, redis_url):
     count_in(settings, redis_url)
     counters = caches["counters"]
 
@@ -263,7 +263,7 @@ def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url
             question("a")
 
 
-def test_a_redis_that_is_down_is_a_503(customer, settings):
+def test_a_request_gets_503_when_redis_is_down(customer, settings):
     count_in(settings, "redis://127.0.0.1:1/0", socket_connect_timeout=1)
 
     response = send(customer)
@@ -272,14 +272,14 @@ def test_a_redis_that_is_down_is_a_503(customer, settings):
     assert response["Retry-After"]
 
 
-def test_a_redis_that_does_not_answer_in_time_is_a_503(customer, settings):
+def test_a_request_gets_503_when_redis_does_not_answer_in_time(customer, settings):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         count_in(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", socket_timeout=0.1)
 
         assert send(customer).status_code == 503
 
 
-def test_a_counter_that_is_lost_between_two_steps_is_a_503(customer, monkeypatch):
+def test_a_request_gets_503_when_its_counter_is_lost_between_two_steps(customer, monkeypatch):
     monkeypatch.setattr("django_ratelimit.core.caches", {"counters": LostCounter()})
 
     assert send(customer).status_code == 503

@@ -142,7 +142,7 @@ def test_settling_a_selection(log_in, role, action, status):
     assert refill.status == (status if role in ("support", "superuser") else "pending")
 
 
-def test_who_may_not_settle_sees_no_buttons(log_in):
+def test_staff_without_the_permission_to_settle_see_no_buttons(log_in):
     refill = factories.Refill()
     client = log_in("viewer")
 
@@ -152,7 +152,7 @@ def test_who_may_not_settle_sees_no_buttons(log_in):
         assert 'name="claim"' not in text
 
 
-def test_support_may_do_this_and_nothing_else(support_group):
+def test_the_support_group_has_these_permissions_only(support_group):
     assert sorted(support_group.permissions.values_list("codename", flat=True)) == [
         "settle_refill",
         "view_account",
@@ -162,7 +162,7 @@ def test_support_may_do_this_and_nothing_else(support_group):
     ]
 
 
-def test_who_only_looks_at_an_account_sees_neither_password_nor_permissions(log_in):
+def test_staff_who_may_only_view_an_account_see_neither_password_nor_permissions(log_in):
     account = factories.Account(username="shop")
     account.set_password("secret")
     account.save()
