@@ -166,7 +166,7 @@ def test_a_client_is_let_in_once_retry_after_has_passed_and_no_sooner(customer, 
 
 
 def test_retry_after_is_at_least_one_second(customer, settings, monkeypatch):
-    """Even if the window ends between the moment in which it was read and the answer."""
+    """Even if the window ends before the answer is written."""
     settings.RATE_LIMIT_KEY = 1
     customer.post("services")
     times = itertools.count(NOON.timestamp(), 60)
@@ -235,7 +235,7 @@ def test_a_request_with_the_wrong_method_or_body_is_counted_on_its_address(db, s
     assert Client().get("/api/v2").status_code == 429
 
 
-# ---- When the counters cannot be kept
+# ---- When Redis fails
 
 
 def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redis_url):

@@ -125,7 +125,7 @@ def test_other_media_types_are_not_supported(db, content_type):
 def wsgi_environ(body, **environ):
     """Return the environ of a form whose body ends before its Content-Length, or has none."""
     environ = RequestFactory().post("/api/v2", body, content_type=FORM).environ | environ
-    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own lets nobody read past its end
+    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own refuses to be read past its end
 
 
 @pytest.mark.parametrize("missing", [1, 3])
@@ -335,7 +335,7 @@ def test_the_fields_of_one_request_do_not_reach_the_next(customer, capture_log):
     assert "account=" not in second
 
 
-# ---- Our own failures
+# ---- Failures on our side
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_a_bug_is_a_500_without_details(customer, broken, settings, debug):
 
 @pytest.fixture
 def reported():
-    """The exceptions that error trackers are told of."""
+    """The exceptions that are reported to error trackers."""
     found = []
 
     def receive(request, **kwargs):
@@ -420,7 +420,7 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (InterfaceError(), ServiceUnavailable),
         (redis.TimeoutError(), ServiceUnavailable),
         (DataError(), errors.InternalServerError),
-        (psycopg.OperationalError(), errors.InternalServerError),  # Django wraps those of its connections
+        (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
         (KeyError(), errors.InternalServerError),
     ],
 )

@@ -62,7 +62,7 @@ def test_an_account_is_added_with_its_tier(admin):
 
 @pytest.fixture
 def agent_with(db):
-    """Return a function that signs in an agent with some permissions and returns its client."""
+    """Return a function that signs in an agent with the permissions given, and returns the agent's client."""
 
     def sign_in(*codenames):
         agent = factories.Account(is_staff=True)

@@ -38,7 +38,7 @@ def shown_key(response):
 
 
 def hidden(page, name):
-    """Return what the page's form sends of itself."""
+    """Return the value of a hidden field of the page's form."""
     return re.search(f'<input type="hidden" name="{name}" value="(.*?)">', page.content.decode())[1]
 
 
@@ -103,7 +103,7 @@ class TestGenerate:
         assert response.status_code == 429
         assert 0 < int(response["Retry-After"]) <= 900
         assert not ApiKey.objects.exists()
-        assert 'value="shop"' in response.content.decode()  # what was filled in is not lost
+        assert 'value="shop"' in response.content.decode()  # the form keeps what was filled in
 
     def test_right_passwords_are_not_limited(self, client, settings):
         settings.ATTEMPTS_PER_NAME = 2
@@ -444,7 +444,7 @@ def test_keys_are_listed_latest_first(client, account, monkeypatch):
     context = client.get("/dashboard/api/").context
 
     assert [key.name for key in context["active"]] == ["4", "2", "0"]
-    assert [key.name for key in context["ended"]] == ["5", "3"]  # the latest of them only
+    assert [key.name for key in context["ended"]] == ["5", "3"]  # only the latest
 
 
 @pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])

@@ -1,4 +1,4 @@
-"""Signing in and out, passwords, and the limits of attempts."""
+"""Signing in and out, passwords, and the limits on wrong attempts."""
 
 import contextlib
 import re
@@ -40,7 +40,7 @@ def test_sign_in_and_out(client, account):
     assert sign_in(client)["Location"] == "/"
     assert client.get("/dashboard/").status_code == 200
 
-    assert client.get("/dashboard/sign-out/")["Location"] == "/dashboard/"  # a link elsewhere signs nobody out
+    assert client.get("/dashboard/sign-out/")["Location"] == "/dashboard/"  # a link on another site signs nobody out
     assert client.get("/dashboard/").status_code == 200
     client.post("/dashboard/sign-out/")
 
@@ -183,7 +183,7 @@ def test_simultaneous_attempts_check_no_more_passwords_than_the_limit(settings, 
     looked_at = threading.Barrier(attempts)
 
     def is_wrong(*args):
-        # Held until all would have been looked at, had nothing been counted before.
+        # Without a count before the check, all attempts would meet here.
         with contextlib.suppress(threading.BrokenBarrierError):
             looked_at.wait(0.5)
         return False

@@ -144,7 +144,7 @@ def test_an_account_with_events_is_not_deleted(staff):
 class TestPage:
     @pytest.fixture
     def suspend(self, client, customer):
-        """Return a function that posts to the page as an account, and returns the answer with its message."""
+        """Return a function that posts to the page as a given account. It returns the answer and its message."""
 
         def post(by, account_id=customer.account.pk, **fields):
             client.force_login(by)

@@ -41,7 +41,9 @@ OF_VISITORS = ["/dashboard/sign-in/", "/dashboard/password/reset/", "/dashboard/
 
 @pytest.fixture
 def customer(transactional_db, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+    ]  # the hasher of the server's own process
     customer = new_customer(username="anna")
     customer.account.set_password(PASSWORD)
     customer.account.save()
@@ -136,14 +138,14 @@ def test_everything_but_copying_and_trying_works_without_javascript(browser, cus
 
 
 def like(value):
-    """Return a value with ids that are new each time in place of what they are."""
+    """Return ``value`` as JSON, with a placeholder for each id that is new in every run."""
     return re.sub(r"ref_\w{26}", "ref_…", json.dumps(value))
 
 
 class TestExamples:
-    """Of each action, exactly as they stand on its page once one's key is typed into it, one after the other."""
+    """Run the examples of each action in turn, exactly as its page shows them once a key is typed in."""
 
-    # What runs a program, and what reads what it prints.
+    # For each language, what runs a program and what reads its output.
     RUN = {
         "curl": (["bash", "-c"], json.loads),
         "JavaScript": (["node", "--input-type=module", "-e"], lambda text: json.loads(as_json(text))),
@@ -156,7 +158,7 @@ class TestExamples:
         program, read = self.RUN[language]
         if shutil.which(program[0]) is None:
             pytest.skip(f"there is no {program[0]} on the PATH")
-        # The service that the page of services shows.
+        # The service in the example response of action=services.
         service = factories.Service(id=1, name="Followers, refilled for 30 days")
         factories.Order.create_batch(2, account=customer.account, service=service, remains=None)
         factories.Refill(order__account=customer.account, order__service=service, status="approved")
@@ -172,7 +174,7 @@ class TestExamples:
 
 
 def as_json(text):
-    """Return as JSON what node prints of an object."""
+    """Turn an object as node prints it into JSON."""
     return re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', text.replace("'", '"'))
 
 
@@ -207,7 +209,7 @@ class TestTryIt:
         expect(page.locator("[data-answer-status]")).to_have_text("200")
         assert customer.raw_key in page.locator("main").inner_text()
 
-        # Playwright's browser keeps none: the page is told what one is told that is kept.
+        # Playwright's browser keeps no page, so send the event that a kept page gets.
         page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
 
         expect(page.get_by_label("Key")).to_have_value("")
@@ -273,7 +275,7 @@ def test_a_form_error_is_announced_to_screen_readers(page, customer):
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1280])
 class TestNoSidewaysScrolling:
-    """What a page is for is in sight without scrolling sideways, however long a name is."""
+    """The main thing on a page is in view without scrolling sideways, however long a name is."""
 
     @pytest.fixture
     def page(self, page, width):

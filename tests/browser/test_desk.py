@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("
 
 @pytest.fixture
 def queue(agent):
-    """Twelve refills that wait, the oldest first, with their numbers."""
+    """Return twelve refills in flight, the oldest first."""
     now, service = timezone.now(), factories.Service(name="Likes")
     for age in range(12, 0, -1):
         factories.Refill(order__service=service, created_at=now - timedelta(hours=age))
@@ -34,7 +34,9 @@ def status(refill):
 
 
 def test_log_in(page, queue, agent, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+    ]  # the hasher of the server's own process
     agent.set_password("long-enough-1")
     agent.save()
     page.context.clear_cookies()

@@ -1,4 +1,4 @@
-"""Clients of the v2 API that others wrote work with the running server."""
+"""Third-party clients of the v2 API work with the running server."""
 
 import pytest
 import safesmm
@@ -91,7 +91,7 @@ class TestSmmpy:
 
 
 class TestSafesmm:
-    """It has neither refill_status nor batches of refills."""
+    """This client has neither refill_status nor batches of refills."""
 
     @pytest.fixture
     def client(self, server, customer):

@@ -1,4 +1,4 @@
-"""Slices of long lists, found by keyset pagination."""
+"""Pages of long lists, found by keyset pagination."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from tests import factories
 
 @pytest.fixture
 def orders(customer):
-    """Seven orders, the latest first; three of them were made in the same moment."""
+    """Seven orders, the latest first; three of them have the same created_at."""
     now = timezone.now()
     for days in (20, 17, 15, 15, 15, 11, 10):
         factories.Order(account=customer.account, created_at=now - timedelta(days=days))

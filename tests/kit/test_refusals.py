@@ -1,4 +1,4 @@
-"""A refusal's text, with its figures, and its name for programs."""
+"""A refusal's text, with its figures, and its code for programs."""
 
 import pytest
 

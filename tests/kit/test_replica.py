@@ -1,4 +1,4 @@
-"""What is read from the replica and what from the primary; a replica that lags, and one that is gone."""
+"""What is read from the replica and what from the primary, and what happens when the replica lags or fails."""
 
 import re
 
@@ -51,7 +51,7 @@ def connected(add_replica):
 
 @pytest.fixture
 def pause_replica(connected):
-    """Return a function that stops the replica: from then on it shows what there was when it was called."""
+    """Return a function that pauses the replica: later changes do not reach it."""
 
     def stop():
         with connected.cursor() as cursor:
@@ -147,7 +147,7 @@ def test_a_refills_page_is_read_from_the_primary(agent, connected):
 
 
 def queue(agent):
-    """Return the ids of the refills that wait, as the list shows them."""
+    """Return the ids of the refills in flight, as the list shows them."""
     return [refill.pk for refill in agent.get("/admin/refills/refill/").context["cl"].result_list]
 
 
@@ -162,7 +162,7 @@ def test_an_agent_sees_their_own_settlement_at_once_and_others_soon(agent, pause
 
     assert queue(agent) == [other.pk]
     assert queue(colleague) == [refill.pk, other.pk]
-    # The colleague cannot settle it a second time for all that, and is told who settled it.
+    # Even so the colleague cannot settle it a second time, and is told who settled it.
     colleague.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "rejected", "note": "no"})
     assert Refill.objects.get(pk=refill.pk).status == "completed"
     assert queue(colleague) == [other.pk]
@@ -219,7 +219,7 @@ def test_a_failed_replica_is_not_asked_for_a_while(customer, agent, add_replica,
     assert len(attempts) == 1
     assert caplog.text.count("The replica did not answer") == 1
 
-    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)  # long ago
+    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)  # the rest is over
 
     assert customer.post("status", order=order.pk).status_code == 200
     assert len(attempts) == 2

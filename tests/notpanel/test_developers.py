@@ -1,4 +1,4 @@
-"""The developers' pages follow the list of actions, and the refill's page has the literal texts of its model."""
+"""The developers' pages follow the list of actions, and the page of action=refill has its literal texts."""
 
 import html
 import json

@@ -45,7 +45,7 @@ class User:
 
 @pytest.fixture
 def directory(tmp_path):
-    # The folders above it are opened to the user that PostgreSQL runs as, where the tests run as root.
+    # If the tests run as root, starting the server opens the folders above to the user that PostgreSQL runs as.
     return tmp_path / "var" / "postgres"
 
 
@@ -145,7 +145,7 @@ def test_root_and_ordinary_users_can_start_a_server(tmp_path):
         os.chown(tmp_path, nobody, nobody)
         for folder in (tmp_path.parent, tmp_path.parent.parent, tmp_path.parent.parent.parent):
             folder.chmod(folder.stat().st_mode | 0o055)
-    # The standard library may be where only root can read: what needs it is imported before.
+    # Only root may be able to read the standard library, so import what is needed before giving up root.
     become = f"""
 import os, hashlib, logging, platform, shutil, socket, stat, tempfile
 import fasteners, platformdirs, psutil, psycopg

@@ -1,4 +1,4 @@
-"""requirements.txt is what pyproject.toml asks for, compiled: `make requirements`."""
+"""The pins in requirements.txt and requirements-dev.txt satisfy pyproject.toml. `make requirements` compiles them."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""manage.py serve: the application server itself, with what only a real connection shows."""
+"""manage.py serve: what can be tested over a real connection only."""
 
 import http.client
 import itertools
@@ -42,7 +42,7 @@ def test_a_refill_is_requested(server, customer):
 
 
 def test_a_chunked_body_is_read(server, customer):
-    """As axios sends its multipart forms: without a Content-Length."""
+    """axios sends its multipart forms without a Content-Length."""
     body = (part.encode() for part in ("key=", customer.raw_key, "&action=", "services"))
 
     response = requests.post(
@@ -68,7 +68,7 @@ def test_a_large_body_is_refused_in_json(server, db, chunked, size):
 
 
 def test_a_body_that_is_cut_off_requests_nothing(server, customer):
-    """What is left of the last id may be another order's number."""
+    """The part that arrived of the last id may be the number of another order."""
     order = factories.Order(account=customer.account)
     body = f"key={customer.raw_key}&action=refill&orders={order.number}"
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
@@ -132,7 +132,7 @@ def test_the_server_stops_on_a_signal(transactional_db, tmp_path, number):
 
 
 def test_the_worker_stops_even_while_a_request_is_handed_on():
-    """Whatever lock the interrupted thread holds: a handler that waits for it waits for ever."""
+    """A signal handler that waits for a lock of the thread that it interrupts would wait for ever."""
     worker = Worker(1, os.getpid(), [], None, 30, Config(), logging.getLogger())
     worker.tpool = worker.get_thread_pool()
     worker.method_queue.init()

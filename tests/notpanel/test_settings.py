@@ -378,7 +378,7 @@ def test_env_example_is_what_the_settings_declare(read):
 def test_env_example_can_be_copied_whole(read):
     unset, copied = read(), read(**DEFAULTS | {"SECRET_KEY": "x"})
 
-    names = {name for name in unset if name.isupper()} - {"UNFOLD"}  # each reading has its own lambdas there
+    names = {name for name in unset if name.isupper()} - {"UNFOLD"}  # it holds lambdas, which are never equal
     assert {name: copied[name] for name in names} == {name: unset[name] for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Two servers of several processes each, with one PostgreSQL and one Redis: to a client they are one."""
+"""Two servers of several processes each share one PostgreSQL and one Redis, and act as one towards a client."""
 
 import itertools
 import random

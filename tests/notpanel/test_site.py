@@ -161,7 +161,7 @@ def test_a_form_from_another_site_is_refused(db):
 
 
 class TestForgedForms:
-    """A form that carries the cookies of somebody signed in, but no token of ours, changes nothing."""
+    """A form with the cookies of a signed-in user but without our CSRF token changes nothing."""
 
     @pytest.fixture
     def browser(self):

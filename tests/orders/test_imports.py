@@ -249,7 +249,7 @@ class TestOrders:
             ({"status": "partial"}, {"status": "partial"}),
             ({"created": "2026-05-01T10:00:01Z"}, {"created_at": datetime(2026, 5, 1, 10, 0, 1, tzinfo=UTC)}),
             ({"completed": "2026-05-03"}, {"completed_at": datetime(2026, 5, 3, tzinfo=UTC)}),
-            ({"charge": "0.278190", "completed": "2026-05-02T10:00:00Z"}, {}),  # written otherwise, and the same
+            ({"charge": "0.278190", "completed": "2026-05-02T10:00:00Z"}, {}),  # the same values, written differently
         ],
     )
     def test_only_a_change_is_counted_and_written_whatever_the_column(self, shop, write, cells, changes):
@@ -359,7 +359,7 @@ class TestOrders:
             finally:
                 tracemalloc.stop()
 
-        import_rows(10, 1)  # what is loaded once
+        import_rows(10, 1)  # load what only the first import loads
         small = import_rows(1_000, 1_000)
         large = import_rows(20_000, 100_000)
 
@@ -461,7 +461,7 @@ class TestRaces:
         with transaction.atomic():
             Service.objects.get(pk=2).save()
             imported = races.Waiting(lambda: call_command("importservices", path, dry_run=dry_run, verbosity=0))
-            Service.objects.get(pk=1).save()  # which an import that had locked the services would hold
+            Service.objects.get(pk=1).save()  # an import that locked the services first would hold it
 
         imported.result()
         assert Service.objects.filter(name="Likes").count() == (0 if dry_run else 2)
@@ -533,7 +533,7 @@ class TestRaces:
         from refills.requesting import request_refills
 
         shop, service = factories.Account(username="shop"), factories.Service(id=1)
-        # Their ids in the opposite order of their numbers: locked by number, they would be locked the other way.
+        # The ids are in the opposite order of the numbers, so an import that locked by number could deadlock.
         orders = [factories.Order(account=shop, service=service, number=n) for n in range(40, 0, -1)]
         path = write(*[ORDER | {"number": str(n), "quantity": "7"} for n in range(1, 41)])
         ids = [order.pk for order in orders]
@@ -564,7 +564,7 @@ class TestRaces:
 
     @pytest.mark.parametrize(("many", "analyzed"), [(3, 1), (4, 0)])
     def test_a_large_import_analyzes_the_table(self, write, monkeypatch, many, analyzed):
-        """Else requests would stay with plans that were made for an empty one."""
+        """Otherwise requests would keep plans that were made for an empty table."""
         monkeypatch.setattr("orders.imports._MANY", many)
         factories.Account(username="shop")
         factories.Service(id=1)
@@ -580,7 +580,7 @@ class TestRaces:
         call_command("importorders", path, verbosity=0)
 
         assert times() - before == analyzed
-        call_command("importorders", path, verbosity=0)  # which creates none
+        call_command("importorders", path, verbosity=0)  # this one creates none
         assert times() - before == analyzed
 
     def test_an_import_locks_no_order_that_it_does_not_change(self, write):

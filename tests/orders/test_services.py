@@ -112,7 +112,7 @@ def test_a_change_that_is_rolled_back_is_not_seen(customer):
 
 @pytest.mark.django_db(transaction=True)
 def test_services_read_during_a_change_are_not_kept_for_the_new_version(monkeypatch):
-    """A change that is committed after the version was read, and before the services were."""
+    """The change is committed after the version is read, and before the services are."""
     customer = new_customer()
     factories.Service(name="old")
     read = api._active_services
@@ -130,7 +130,7 @@ def test_services_read_during_a_change_are_not_kept_for_the_new_version(monkeypa
 
 @pytest.mark.django_db(transaction=True)
 def test_transactions_that_change_services_wait_for_each_other():
-    """Else the version of the one that ends last could be seen before what the other has changed."""
+    """Otherwise a version could be seen before the changes that belong to it."""
     factories.Service(id=1)
     factories.Service(id=2)
 
@@ -212,7 +212,7 @@ def test_a_client_with_an_unknown_entity_tag_gets_the_list(customer, known):
 
 
 def test_the_entity_tag_depends_on_the_content_only(customer):
-    """Two servers, or one that was restarted, give the same list the same tag."""
+    """Two servers give the same list the same tag, and so does a server that was restarted."""
     factories.Service(name="one")
     tag = ask(customer)["ETag"]
 

@@ -106,7 +106,7 @@ def test_a_batch_is_keyed_by_the_ids_as_sent(customer, customers):
 @pytest.mark.parametrize("count", [1, 100])
 def test_the_statements_do_not_grow_with_the_batch(customer, django_assert_num_queries, count):
     orders = factories.Order.create_batch(count, account=customer.account, service=factories.Service())
-    customer.post("services")  # which notes the use of the key
+    customer.post("services")  # records the use of the key
 
     with django_assert_num_queries(2):  # the key, the orders
         answer = customer.post("status", orders=",".join(order.pk for order in orders)).json()

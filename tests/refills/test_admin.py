@@ -1,4 +1,4 @@
-"""The staff's list of refills, and what it does."""
+"""The staff's list of refills, and its actions."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -92,7 +92,7 @@ def test_text_that_a_customer_wrote_is_escaped(admin):
 
 @pytest.fixture
 def varied(db):
-    """Refills that differ in whatever the list can be filtered by."""
+    """Refills that differ in everything that the list can be filtered by."""
     now, agent = timezone.now(), factories.Account(username="ann", is_staff=True)
     return {
         "young": factories.Refill(created_at=now, order__account__username="shop"),
@@ -198,7 +198,7 @@ def test_a_refill_that_does_not_exist_is_refused(admin):
 
 
 def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_ignored(admin):
-    """The list shows what is in flight; the refill is not among that any more."""
+    """The list shows refills in flight, so its queryset no longer contains this one."""
     settled = factories.Refill(number=12, status="completed", staff=factories.Account(username="colleague"))
 
     [message] = act(admin, "complete", [settled], path=f"{LIST}?status=pending")
@@ -298,7 +298,7 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
     factories.Refill.create_batch(count)
     admin.get(LIST)
 
-    # session, user, what to filter by (categories, staff), the count, the rows, what their orders have used
+    # session, user, the choices of the filters (categories, staff), the count, the rows, the counts of their orders
     with django_assert_num_queries(7):
         admin.get(LIST)
 

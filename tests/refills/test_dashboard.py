@@ -136,7 +136,7 @@ class TestOrders:
 
     @pytest.mark.parametrize(
         ("cap", "history", "left"),
-        # The cap of a service may be lowered below what was used.
+        # In the last case the cap was lowered below what was used.
         [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_each_row_shows_how_many_refills_are_left(self, client, order, cap, history, left):
@@ -321,7 +321,7 @@ class TestList:
         refused = self.paste(client, "\n".join(numbers))
         assert refused.status_code == 400
         assert "Too many orders (100 at most): the list has 101." in text(refused)
-        assert numbers[50] in refused.content.decode()  # what was pasted is not lost
+        assert numbers[50] in refused.content.decode()  # the form keeps what was pasted
         assert not Refill.objects.exists()
 
         assert self.paste(client, "\n".join(numbers[:100])).context["requested"] == 100

@@ -70,6 +70,6 @@ def test_a_cell_that_is_not_a_formula_is_exported_unchanged(export):
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)
 
-    # session, user, and of the list: what to filter by (2), the count, a page, its orders; the rows of the file
+    # session, user; of the list, the choices of the filters (2), the count, a page, its orders; the rows of the file
     with django_assert_num_queries(8):
         b"".join(client.get(URL).streaming_content)

@@ -1,4 +1,4 @@
-"""The page of a refill: everything about it in one look, and the buttons that settle it."""
+"""The page of a refill, and the buttons that settle and claim it."""
 
 from datetime import timedelta
 
@@ -105,7 +105,7 @@ class TestView:
         assert (f'href="{link}"' in text) == clickable
 
     def test_the_admins_log_of_a_refill_redirects_to_its_page(self, admin):
-        """The admin keeps a log of every object. That of a refill is its own history, on its page."""
+        """The admin has a log of every object. A refill's log is its history, which its page shows."""
         refill = factories.Refill()
 
         response = admin.get(reverse("admin:refills_refill_history", args=[refill.pk]))

@@ -1,4 +1,4 @@
-"""The rules of a refill with threads and real transactions."""
+"""The rules of a refill hold under races, with threads and real transactions."""
 
 import random
 import threading
@@ -34,7 +34,7 @@ def test_fifty_requests_for_one_order_make_one_refill():
 
 
 def test_fifty_requests_for_the_last_refill_never_exceed_the_cap():
-    """Others settle meanwhile, as fast as they can, so that more than one could be requested."""
+    """Another thread completes each refill at once, so that several requests could be accepted in turn."""
     staff = factories.Account(is_staff=True)
     order = factories.Order()
     factories.Refill.create_batch(2, order=order, status="completed", staff=staff)
@@ -249,7 +249,7 @@ def test_a_request_whose_key_is_revoked_meanwhile_is_finished():
     with transaction.atomic():
         lock_orders(customer.account.pk, [order.pk])
         under_way = Waiting(lambda: customer.refill(order))
-        # It has passed the check of its key. It is not cut off half way, and the next one is refused.
+        # The request under way has passed the check of its key and is finished. The next one is refused.
         race([lambda: revoke_api_key(customer.api_key)])
         refused = race([lambda: customer.refill(another)])
 

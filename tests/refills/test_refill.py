@@ -168,7 +168,7 @@ def test_the_setting_is_the_cap_of_services_without_one(customer, order, setting
 
 
 def test_the_rules_are_judged_in_order(customer, customers, order):
-    """Each order fails every later rule too; what is told is the first."""
+    """Each order violates every later rule too; the first one refuses it."""
     service = factories.Service(refill=False, refill_days=30, refill_limit=1)
     everything = {"service": service, **completed(timedelta(days=31))}
     theirs = factories.Order(account=customers().account, status="cancelled", **everything)
@@ -240,7 +240,7 @@ def test_a_batch_in_which_nothing_is_refilled_is_still_answered(customer):
     ]
 
 
-# ---- What the database refuses, whatever code forgets
+# ---- What the database refuses, even if code forgets to
 
 
 def test_the_database_refuses_a_second_refill_in_flight(db):
@@ -281,7 +281,7 @@ def test_the_database_refuses_a_refill_of_another_account_or_service_than_its_or
 
 @pytest.fixture
 def blind(monkeypatch):
-    """A request that does not see the refills that others have made: as if they had come in between."""
+    """Hide the refills of other requests from the first counts, as if they had been inserted after the count."""
     from refills import requesting
 
     seeing, calls = requesting.tally_refills, []

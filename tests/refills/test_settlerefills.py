@@ -14,7 +14,7 @@ from tests.races import Waiting
 
 @pytest.fixture
 def run(tmp_path, staff, capsys):
-    """Run the command on rows; returns what it prints, what it complains of, and its error."""
+    """Run the command on rows. Returns its standard output, its standard error, and the error that it ended with."""
 
     def call(*rows, header=("refill", "status", "note"), arguments=("--by", "agent")):
         path = tmp_path / "file.csv"
@@ -152,7 +152,7 @@ def test_a_dry_run_locks_refills_in_the_order_of_their_ids(staff):
     with transaction.atomic():
         Refill.objects.select_for_update().get(pk=first.pk)
         waiting = Waiting(lambda: settle_rows(rows, staff, dry_run=True))
-        # It waits for the first one and holds nothing: else this would be a deadlock.
+        # The dry run waits for the first one and holds nothing. Otherwise this would deadlock.
         Refill.objects.select_for_update(nowait=True).get(pk=second.pk)
 
     assert waiting.result().settled == 2

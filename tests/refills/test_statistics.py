@@ -20,7 +20,7 @@ def days(count):
 
 
 def settled(ago, took, status="completed", **fields):
-    """A refill settled ``ago``, which had waited for as long as it ``took``."""
+    """A refill that was settled ``ago`` and had waited for ``took``."""
     return factories.Refill(status=status, settled_at=NOW - ago, created_at=NOW - ago - took, **fields)
 
 
@@ -113,7 +113,7 @@ def test_the_scorecard_has_the_rates_of_each_service(db):
 
 
 def test_refills_and_orders_dated_in_the_future_are_in_no_figure(db):
-    """Clocks differ, and imported times are what a file says."""
+    """Clocks differ, and imported times come from a file."""
     service = factories.Service()
     settled(-hours(1), hours(2), order=order(service, -hours(2)))
 
