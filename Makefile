@@ -26,7 +26,7 @@ run: $(VENV)/installed .env ## install, migrate and serve, without demo data (PO
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
 
-test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills; COVERAGE=1 lists the lines that none runs
+test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills; COVERAGE=1 lists the lines that no test runs
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS) $(if $(COVERAGE),--cov)
 
@@ -43,10 +43,10 @@ lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, sett
 	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
 
-format: $(VENV)/installed-dev ## put the code into the form that lint wants
+format: $(VENV)/installed-dev ## format the code as lint requires
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/djlint templates --reformat --quiet || true  # 1 says that it changed something
+	$(BIN)/djlint templates --reformat --quiet || true  # it exits with 1 if it changed something
 
 install: $(VENV)/installed .env ## make .venv and .env
 

@@ -1,4 +1,4 @@
-"""Limit wrong passwords: so many in a quarter of an hour.
+"""Limit how many wrong passwords may be tried in a quarter of an hour.
 
 An attempt is counted before its password is checked, so that attempts at the same time cannot exceed a limit together.
 An attempt with the right password is counted again, as right. The difference of the two counts is limited.

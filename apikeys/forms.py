@@ -27,12 +27,12 @@ class LimitedForm(forms.BaseForm):
 
     @property
     def wait(self) -> int:
-        """The seconds until a password is checked again; 0 if this one was."""
+        """Return the seconds until a password is checked again, or 0 if this one was checked."""
         return self._wait if self.errors else 0
 
     @contextmanager
     def proving_the_password_of(self, account: Account) -> Iterator[None]:
-        """Wrap the check of a password, which raises if it is wrong. Too many of them become an error of the form."""
+        """Wrap the check of a password, which raises if it is wrong. Too many wrong ones are an error of the form."""
         try:
             with proving_the_password_of(account):
                 yield
@@ -92,7 +92,7 @@ class ApiKeyForm(PasswordAgainForm):
         label="Last day",
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text="It works to the end of this day (UTC). Empty: it never expires.",
+        help_text="The key works to the end of this day (UTC). Empty: it never expires.",
     )
 
     field_order = ("name", "allowed_networks", "expires_on", "password")
@@ -129,7 +129,7 @@ class ApiKeyForm(PasswordAgainForm):
 
     @property
     def details(self) -> ApiKeyDetails:
-        """What was asked for. The form must be valid."""
+        """Return what the form asks for. It must be valid."""
         last_day = self.cleaned_data["expires_on"]
         return ApiKeyDetails(
             name=self.cleaned_data["name"],

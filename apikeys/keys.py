@@ -104,7 +104,7 @@ def revoke_api_key(api_key: ApiKey) -> bool:
 
 
 def end_of(last_day: date) -> datetime:
-    """Return the time from which a key is refused whose last day is ``last_day`` (UTC)."""
+    """Return the time from which a key that has this last day (UTC) is refused."""
     # Python's calendar has no day after date.max.
     return datetime.combine(min(last_day, date.max - timedelta(days=1)), time(), UTC) + timedelta(days=1)
 

@@ -6,9 +6,9 @@ from apikeys.models import Account
 
 
 class SignedInRequest(HttpRequest):
-    """A request of an account: what a view gets that is only for those who have signed in.
+    """The request that a view gets if only users who have signed in can reach it.
 
-    No request is made of this class. It types the argument of views behind ``login_required`` or ``admin_view``.
+    It is a type only, for views behind ``login_required`` or ``admin_view``: no request is an instance of it.
     """
 
     user: Account

@@ -1,4 +1,4 @@
-"""The API's public pages, made from the list of actions. What they know of the apps, urls.py passes to them."""
+"""The API's public pages, made from the list of actions. urls.py passes them what they need from the apps."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
 from notpanel.kit.refusals import Refusal
 
-# Takes the id of an account. Returns ids that belong to it, keyed by the example ids in whose place it sees them.
+# Takes the id of an account. Returns ids that belong to it, keyed by the example ids that they replace.
 OwnIds = Callable[[int], Mapping[str, str]]
 
 

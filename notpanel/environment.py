@@ -50,7 +50,7 @@ class BadSetting(ImproperlyConfigured):
 def load() -> MutableMapping[str, str]:
     """Add what .env sets to the environment of this process, which wins over it. Returns that environment.
 
-    A file that this process may not read is taken for missing: what started it may have read the file.
+    A file that this process may not read counts as missing: the program that started it may have read the file.
     """
     try:
         lines = DOTENV.read_text(encoding="utf-8").splitlines()
@@ -89,7 +89,7 @@ class Environment:
         return text
 
     def switch(self, name: str, default: bool, *, help: str) -> bool:
-        """Declare what is on or off. Accepts the words that django-environ accepts, but no others for off."""
+        """Declare a switch: on or off. Accepts the words that django-environ accepts, but no others for off."""
         text = self.text(name, "on" if default else "off", help=help)
         word = text.strip().lower()
         if word not in ON | OFF:

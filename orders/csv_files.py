@@ -1,4 +1,4 @@
-"""Read CSV files with a header: columns, what their cells may hold, and what is wrong by line."""
+"""Read CSV files with a header: convert and check their cells, and collect the errors by line."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ SHOWN_ERRORS = 50
 
 @dataclass
 class FileErrors:
-    """Collect what is wrong in a file: the first errors, and how many there are."""
+    """Collect the errors in a file: the first ones, and how many there are."""
 
     first: list[tuple[int, str]] = field(default_factory=list)
     count: int = 0
@@ -110,7 +110,7 @@ Row = dict[str, Any]  # the values of a row, by the names of all columns in thei
 
 
 def read(file: BinaryIO, columns: Sequence[Column], errors: FileErrors) -> Iterator[tuple[int, Row]]:
-    """Yield each good row of a file with the number of its first line, and add what is wrong with others to ``errors``.
+    """Yield each good row of a file with the number of its first line, and add the errors of the others to ``errors``.
 
     A file with a wrong header yields no row.
     """

@@ -68,8 +68,8 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     errors.refuse_if_any()
     names = [column.name for column in SERVICE_COLUMNS]
     with transaction.atomic():
-        # Whatever writes services locks this row first, by a trigger, and its services next. With the row locked, no
-        # service changes between the comparison and the write, and no deadlock is possible.
+        # Every statement that writes services first locks this row, by a trigger, and then its services. With the row
+        # locked, no service changes between the comparison and the write, and no deadlock is possible.
         list(Catalogue.objects.select_for_update(no_key=True))
         known = Service.objects.in_bulk()
         changed = sum(
@@ -85,7 +85,7 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     return Imported(created, changed, len(services) - created - changed)
 
 
-# The columns that an import changes of an order that exists. The account and the service of an order never change.
+# The columns of an existing order that an import can change. The account and the service of an order never change.
 _CHANGEABLE = (
     "link",
     "quantity",

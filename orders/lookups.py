@@ -1,4 +1,4 @@
-"""What customers' programs read of orders and of the catalogue."""
+"""Find orders and services for customers' programs."""
 
 from collections.abc import Iterable
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Every condition on orders, once."""
+"""The conditions on orders, each defined once."""
 
 from typing import Self
 
@@ -7,6 +7,6 @@ from notpanel.kit.public_id import PublicIdQuerySet, parse
 
 class OrderQuerySet(PublicIdQuerySet):
     def matching(self, text: str) -> Self:
-        """Return the orders that ``text`` names: the order of an id or a number, or all orders of a link."""
+        """Return the orders that ``text`` names: one by its id or number, or all of a link."""
         reference = parse("ord", text)
         return self.filter(link=text) if reference is None else self.named([reference])

@@ -72,7 +72,7 @@ def _state(refill: FoundRefill | None) -> dict[str, str]:
 
 
 def own_ids(account_id: int) -> dict[str, str]:
-    """Return ids of the account's own, each under the id of the examples that it takes the place of.
+    """Return the account's own ids, keyed by the ids of the examples that they replace.
 
     An account with a single refillable order sees it in both examples.
     """

@@ -61,7 +61,7 @@ def orders_of(account_id: int, *, status: str = "", search: str = "") -> PublicI
 
 
 def order_rows(orders: Iterable[Order], now: datetime) -> list[OrderRow]:
-    """Judge each order as a request for its refill would be judged now. One statement."""
+    """Judge each order as a request for its refill would be judged now. Takes one statement."""
     orders = list(orders)
     tallies = tally_refills(order.id for order in orders)
     return [_order_row(order, tallies.get(order.id, Tally()), now) for order in orders]
@@ -93,7 +93,7 @@ def refills_of(account_id: int, *, status: str = "", search: str = "") -> Refill
 
 @dataclass(frozen=True)
 class OwnIds:
-    """Ids of an account's own, for the examples of the developers' pages."""
+    """An account's own ids, for the examples of the developers' pages."""
 
     order: str | None  # the latest
     refillable: list[str]  # orders that may be refilled now, the latest first
@@ -101,7 +101,7 @@ class OwnIds:
 
 
 def own_ids(account_id: int, now: datetime) -> OwnIds:
-    """Return ids of the account's own. The refillable orders are sought among the latest that were delivered."""
+    """Return the account's own ids. Refillable orders are searched for among the latest delivered ones only."""
     orders = orders_of(account_id).order_by("-created_at", "-pk")
     delivered = order_rows(orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
     refills = Refill.objects.filter(account=account_id).order_by("-created_at", "-pk")

@@ -54,7 +54,7 @@ class Look:
 
 
 def timeliness(refill: Refill, now: datetime) -> str:
-    """Return how a refill in flight stands with SLA_HOURS: "on time", "due soon" or "late"."""
+    """Return how the age of a refill in flight compares with SLA_HOURS: "on time", "due soon" or "late"."""
     if refill.created_at < late_before(now):
         return "late"
     return "due soon" if refill.created_at < due_soon_before(now) else "on time"

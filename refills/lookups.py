@@ -1,4 +1,4 @@
-"""What customers' programs read of refills."""
+"""Find refills for customers' programs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from refills.models import Refill
 
 
 class FoundRefill(NamedTuple):
-    """What a program is told of a refill."""
+    """What the API tells a program about a refill."""
 
     id: str
     number: int

@@ -1,4 +1,4 @@
-"""Every condition on refills, once. Statements that are written out are tested against these."""
+"""The conditions on refills, each defined once. Tests compare the raw SQL that repeats a condition with it."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self

@@ -1,4 +1,4 @@
-"""Why a refill is not requested, and why one is not settled."""
+"""Why a request for a refill or a settlement is refused."""
 
 from django.conf import settings
 
@@ -40,7 +40,7 @@ class RefillNotFound(Refusal):
     cause = "Refill ID doesn't exist or doesn't belong to your account."
 
 
-# ---- Settlement: what is wrong with a change of status.
+# ---- Settlement: an invalid change of status.
 
 
 class NotAChange(Refusal):
@@ -52,14 +52,14 @@ class RejectionUnexplained(Refusal):
 
 
 class ReasonWithoutRejection(Refusal):
-    message = "Only a rejection has a reason."
+    message = "Choose a reason for a rejection only."
 
 
 class DeliveredWithoutCompletion(Refusal):
-    message = "Only a completed refill has delivered units, and they are not negative."
+    message = "Enter delivered units for a completed refill only, as a whole number of 0 or more."
 
 
-# ---- Settlement: why one refill keeps its status. Each is said after the refill's number.
+# ---- Settlement: why a refill keeps its status. Messages show these texts after the refill's number.
 
 
 class NoSuchRefill(Refusal):

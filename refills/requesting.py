@@ -51,7 +51,7 @@ class LockedTerms(NamedTuple):
 
 
 class LockedOrder(NamedTuple):
-    """What the rules read of an order (``rules.JudgedOrder``), and what a refill repeats of it."""
+    """The columns of an order that the rules read (``rules.JudgedOrder``) or that a refill repeats."""
 
     id: str
     number: int

@@ -1,4 +1,4 @@
-"""The rules of a refill: what a request is judged by, one object per rule (docs/contract.md, "action=refill")."""
+"""The rules by which a request for a refill is judged, one object per rule (docs/contract.md, "action=refill")."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -59,8 +59,8 @@ class Case(NamedTuple):
 class Rule:
     """A rule that every request for a refill must keep."""
 
-    label: ClassVar[str]  # what the desk calls it: what is true while the rule is kept
-    refusal: ClassVar[type[Refusal]]  # what a request is told that violates it
+    label: ClassVar[str]  # what the desk calls it: what holds while the rule is kept
+    refusal: ClassVar[type[Refusal]]  # how a request that violates it is refused
 
     def is_violated(self, case: Case) -> bool:
         raise NotImplementedError
@@ -70,7 +70,7 @@ class Rule:
         return {}
 
     def shown(self, case: Case) -> str:
-        """Return what the desk shows next to the label: what the rule was judged by."""
+        """Return what the desk shows next to the label: the values on which the verdict depends."""
         raise NotImplementedError
 
     def refuse(self, case: Case) -> Refusal:

@@ -35,10 +35,10 @@ TRANSITIONS: dict[RefillStatus, tuple[RefillStatus, ...]] = {
 
 @dataclass(frozen=True)
 class StatusChange:
-    """What is to become of refills.
+    """A change of status that staff ask for.
 
-    ``reason`` goes with a rejection and is what the customer reads; ``delivered`` (units) goes with a completion. A
-    note is for staff, and replaces an earlier one.
+    ``reason`` goes with a rejection, and the customer reads it. ``delivered`` (units) goes with a completion. A note is
+    for staff, and replaces an earlier one.
     """
 
     to: RefillStatus
@@ -85,7 +85,7 @@ def change_status(
 ) -> Outcome:
     """Make the change to each of ``refills`` (ids) whose status allows it, and write it into their history.
 
-    A refill on which a colleague has a claim is refused, unless ``take_over`` says that the agent knows. Raises what
+    A refill on which a colleague has a claim is refused unless ``take_over`` is true. Raises what
     ``StatusChange.check`` raises; then nothing was changed.
     """
     change = replace(change, note=change.note.strip())
@@ -122,7 +122,7 @@ def change_status(
 def claim(refills: Iterable[str], by: Account, *, take_over: bool = False) -> Outcome:
     """Claim refills (ids) in flight for ``by``: for CLAIM_MINUTES no colleague can settle them.
 
-    A refill on which a colleague has a claim is refused, unless ``take_over`` says that the agent knows.
+    A refill on which a colleague has a claim is refused unless ``take_over`` is true.
     """
     with transaction.atomic():
         now = timezone.now()
@@ -148,7 +148,7 @@ def claimed_by_another(refill: Refill, by: Account, now: datetime) -> bool:
 def _lock(
     refills: Iterable[str], by: Account, now: datetime, *, take_over: bool
 ) -> tuple[list[Refill], dict[str, Refusal]]:
-    """Lock ``refills`` (ids) in the order of their ids. Returns those that ``by`` may work on, and why not the others.
+    """Lock ``refills`` (ids) in the order of their ids. Returns those that ``by`` may work on, and refusals by id.
 
     Two agents who work on the same refills wait for each other here; the second sees what the first has done. Nothing
     is joined: after a wait for a lock, PostgreSQL reads the locked rows again, but not the rows joined to them.

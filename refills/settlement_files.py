@@ -1,4 +1,4 @@
-"""Settling refills from a CSV file, row by row as staff do it in the admin."""
+"""Settle refills from a CSV file, as staff do in the admin."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -47,11 +47,11 @@ class Row(NamedTuple):
 @dataclass
 class Result:
     settled: int = 0
-    refused: list[tuple[int, str]] = field(default_factory=list)  # the line, and the refill with why not
+    refused: list[tuple[int, str]] = field(default_factory=list)  # the line, and a text with the refill and the cause
 
 
 def read_rows(file: BinaryIO) -> list[Row]:
-    """Return the rows of a file. Raises BadFile with everything that is wrong in it."""
+    """Return the rows of a file. Raises BadFile with all errors in it."""
     errors, rows = FileErrors(), []
     for line, row in read(file, COLUMNS, errors):
         if row["status"] == RefillStatus.REJECTED and not row["note"]:
@@ -64,7 +64,7 @@ def read_rows(file: BinaryIO) -> list[Row]:
 def settle_rows(
     rows: list[Row], by: Account, *, dry_run: bool = False, progress: Callable[[int], object] = lambda rows: None
 ) -> Result:
-    """Settle the refills of ``rows`` in their order. A refill that is refused does not harm the others.
+    """Settle the refills of ``rows`` in their order. A refused refill does not affect the others.
 
     A dry run does the same in one transaction and rolls it back. ``progress`` is called with the number of rows done.
     """
@@ -92,8 +92,8 @@ def _settle(rows: list[Row], by: Account, result: Result) -> None:
     ids: dict[str | int, str] = {}
     for pk, number in Refill.objects.named(row.refill for row in rows).values_list("id", "number"):
         ids[pk] = ids[number] = pk
-    # Rows with the same change are settled together. A refill that comes again waits for the next pass, so that what
-    # the file says of it is done in the order of the file.
+    # Rows with the same change are settled together. If a refill comes again, its next row waits for the next pass, so
+    # that the rows of one refill are done in the order of the file.
     passes: list[dict[StatusChange, dict[str, Row]]] = [defaultdict(dict)]
     seen: set[str] = set()
     for row in rows:

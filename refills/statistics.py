@@ -18,7 +18,7 @@ LONGEST_SCORECARD = 20  # services
 
 
 class Percentile(Aggregate):
-    """PostgreSQL's percentile_cont: ``Percentile("field", 0.9)``; None where there is nothing."""
+    """PostgreSQL's percentile_cont: ``Percentile("field", 0.9)``; None if there are no rows."""
 
     function = "percentile_cont"
     template = "%(function)s(%(fraction)s) WITHIN GROUP (ORDER BY %(expressions)s)"
@@ -29,7 +29,7 @@ class Percentile(Aggregate):
 
 @dataclass(frozen=True)
 class Score:
-    """How a service did in the last 30 days. A rate is a share from 0 to 1; None where there is nothing to share."""
+    """How a service did in the last 30 days. A rate is a share from 0 to 1, or None without any rows to divide by."""
 
     service: Service
     orders: int  # completed in the window

@@ -43,7 +43,7 @@ class RateLimits:
         """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded."""
         account, tier_limit = str(caller.account_id), settings.RATE_LIMIT_TIERS[caller.tier]
         key = self._usage("key", str(caller.api_key_id), caller.limit_per_minute or settings.RATE_LIMIT_KEY)
-        if key.spent:  # then it does not count on the tier, but a header still says what is left there
+        if key.spent:  # not counted on the tier, but a header still shows what the tier has left
             self.tier = self._usage("tier", account, tier_limit, count=False)
         self._deny_if_spent(key)
         self.tier = self._usage("tier", account, tier_limit)

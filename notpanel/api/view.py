@@ -113,7 +113,7 @@ class ApiView(JsonView):
         return body
 
     def identify_caller(self, body: Mapping[str, Any]) -> Caller:
-        """Return the caller whose key the body has. Raises InvalidApiKey or AccountSuspended."""
+        """Return the caller whose key is in the body. Raises InvalidApiKey or AccountSuspended."""
         key = body.get("key")
         caller = self.authenticate(key if isinstance(key, str) else "", self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
@@ -128,7 +128,7 @@ class ApiView(JsonView):
         return action
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Add the headers that every answer has, a refusal too."""
+        """Add the headers that every answer has, refusals included."""
         response = super().finalize_response(request, response, *args, **kwargs)
         for name, value in self.rate_limits.headers().items():
             response[name] = value

@@ -17,7 +17,7 @@ COUNTED = 2_000
 
 
 class BoundedPaginator(Paginator):
-    """Counts rows only so far: what lies past that in a list of millions is found by filter and search."""
+    """Counts rows up to a bound only. In a list of millions, staff find the rows past it by filter and search."""
 
     @cached_property
     def count(self) -> int:
@@ -56,7 +56,7 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class Section(NamedTuple):
-    """A part of the page of an object, which an app above the object's own adds."""
+    """A part of an object's page that another app adds."""
 
     title: str
     render: Callable[[Any], str]  # as ``readonly_fields`` take it

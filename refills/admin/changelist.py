@@ -28,17 +28,17 @@ from refills.rules import Tally, cap_of
 from refills.settlement import claimed_by_another
 from refills.statuses import IN_FLIGHT
 
-FOUND_ORDERS = 1000  # orders on one link whose refills a search finds
-FOUND_ACCOUNTS = 20  # accounts by the beginning of a user name whose refills a search finds
+FOUND_ORDERS = 1000  # how many orders on one link a search looks up
+FOUND_ACCOUNTS = 20  # how many accounts a search looks up by the beginning of a user name
 
 
 class RefillList(ChangeList):
-    """The list, as one request shows it. Its columns are its own methods: they know who looks at it, and when."""
+    """The list, as one request shows it. The columns are methods, so that they know the viewer and the time."""
 
     def __init__(self, request: SignedInRequest, model: type[Refill], list_display: list[str], *options: Any) -> None:
         self.viewer, self.now = request.user, timezone.now()
         self.has_buttons = may_settle(request.user)
-        self.back = request.GET.urlencode()  # to where the buttons of a row lead back
+        self.back = request.GET.urlencode()  # where the buttons of a row return to
         columns = (
             self.refill,
             self.age,

@@ -1,4 +1,4 @@
-"""A refill's page: everything about it in one look, and the buttons that settle and claim it."""
+"""A refill's page: everything about the refill at a glance, and the buttons that settle and claim it."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -28,7 +28,7 @@ from refills.statuses import IN_FLIGHT, RefillStatus
 def for_settling(
     view: Callable[[Any, SignedInRequest, Refill], HttpResponseBase],
 ) -> Callable[[Any, SignedInRequest, str], HttpResponseBase]:
-    """Give the view the refill whose id is in the address: by POST, and only to staff who may settle."""
+    """Pass the view the refill whose id is in the address. Refuse all but POSTs by staff who may settle."""
 
     @method_decorator(require_POST)
     @wraps(view)
@@ -56,7 +56,7 @@ class RefillPage(ModelAdmin):
         self, request: SignedInRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         if request.method not in ("GET", "HEAD"):
-            raise PermissionDenied  # nothing of a refill is edited
+            raise PermissionDenied  # a refill cannot be edited
         refill = _find(object_id)
         if refill is None or not self.has_view_permission(request, refill):
             return super().change_view(request, object_id, form_url, extra_context)
@@ -110,14 +110,14 @@ class RefillPage(ModelAdmin):
 
 
 def _find(object_id: str) -> Refill | None:
-    """Return the refill with everything that its page shows of it, by its id, as the admin quotes it, or its number."""
+    """Find a refill by its number, or by its id as the admin quotes it. Loads all rows that its page shows with it."""
     reference = parse("ref", object_id.replace("_5F", "_"))
     related = ("order__service", "account", "api_key", "settled_by", "approved_by", "claimed_by", "reason")
     return Refill.objects.select_related(*related).named([reference]).first()
 
 
 def _back(request: SignedInRequest, refill: Refill) -> HttpResponse:
-    """Redirect to where the button was: the list, filtered as it was, or the refill's page."""
+    """Redirect to the page with the button: the list, filtered as it was, or the refill's page."""
     if "back" not in request.GET:
         return redirect("admin:refills_refill_change", refill.pk)
     return redirect(f"{reverse('admin:refills_refill_changelist')}?{request.GET['back']}")

@@ -16,6 +16,6 @@ def refill_badge(refill: Refill) -> dict[str, str]:
 
 @register.inclusion_tag("unfold/helpers/label.html")
 def rule_badge(refusal: str | None) -> dict[str, str]:
-    """Show whether a refill passed a rule, given what the rule refuses it with."""
+    """Show whether a refill passed a rule: it failed if there is a refusal."""
     outcome = "failed" if refusal else "passed"
     return {"text": outcome, "type": RULE_COLOURS[outcome]}

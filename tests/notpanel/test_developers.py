@@ -40,7 +40,7 @@ def programs(response):
 
 
 def responses(response):
-    """Return the responses beside the examples."""
+    """Return the responses shown with the examples."""
     return [
         html.unescape(text) for text in re.findall(r"data-response>(.*?)</code>", response.content.decode(), re.DOTALL)
     ]

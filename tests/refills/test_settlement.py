@@ -136,7 +136,7 @@ def test_a_rejection_with_a_reason_needs_no_note(staff):
 
 @pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED])
 def test_only_a_rejection_has_a_reason(staff, to):
-    with pytest.raises(Refusal, match="Only a rejection has a reason"):
+    with pytest.raises(Refusal, match="Choose a reason for a rejection only"):
         settle([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
 
 

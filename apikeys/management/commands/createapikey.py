@@ -12,7 +12,7 @@ from notpanel.kit.refusals import Refusal
 
 
 class Command(BaseCommand):
-    help = "Creates an API key of an account and prints it on standard output. It is not shown again."
+    help = "Creates an API key for an account and prints it on standard output. It is not shown again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class = RawDescriptionHelpFormatter
@@ -27,10 +27,13 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NETWORK",
-            help="an address or a network (203.0.113.0/24) from which it may be used; may be repeated; default: all",
+            help="an address or network (203.0.113.0/24) from which the key may be used; may be repeated; default: all",
         )
         parser.add_argument(
-            "--last-day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="it works to the end of this day (UTC)"
+            "--last-day",
+            type=date.fromisoformat,
+            metavar="YYYY-MM-DD",
+            help="the key works to the end of this day (UTC)",
         )
         parser.add_argument("--limit", type=int, metavar="N", help="requests per minute; default: the setting's")
 

@@ -33,7 +33,7 @@ const form = document.querySelector("form[data-try-it]");
 if (form) {
   const show = (name, text) => { form.querySelector(`[data-answer-${name}]`).textContent = text; };
 
-  // Fill the key into the examples, so that they run as they are pasted.
+  // Fill the key into the examples, so that they can be pasted and run unchanged.
   const key = form.querySelector('[data-parameter="key"]');
   const examples = [...document.querySelectorAll("code[data-language]")].map((code) => [code, code.textContent]);
   key.addEventListener("input", () => {

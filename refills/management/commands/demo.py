@@ -253,7 +253,7 @@ def _services(dice: random.Random) -> list[Service]:
 
 
 class _Draft:
-    """New orders of the demo, and what is to become of their refills."""
+    """New orders of the demo, and the statuses that their refills are to get."""
 
     def __init__(self, dice: random.Random, now: datetime) -> None:
         self.dice, self.now = dice, now
