@@ -175,6 +175,16 @@ def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypa
     assert customer.post("services")["Retry-After"] == "1"
 
 
+def test_a_window_that_ends_while_a_request_is_counted_has_a_second_left(customer, monkeypatch):
+    ended = {"count": 1, "limit": 100, "should_limit": False, "time_left": -1}
+    monkeypatch.setattr("notpanel.api.ratelimits.get_usage", lambda *args, **kwargs: ended)
+
+    response = send(customer)
+
+    assert response.status_code == 200
+    assert int(response["X-RateLimit-Reset"]) == NOON.timestamp() + 1
+
+
 def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, time_machine):
     reset = int(send(customer)["X-RateLimit-Reset"])
     time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
