@@ -1,4 +1,4 @@
-"""What staff send to settle refills. A valid form has ``change``, which ``settling.settle`` takes."""
+"""What staff send to settle refills. A valid form has ``change``, which ``status_changes.apply_change`` takes."""
 
 from django import forms
 from unfold.widgets import (

@@ -21,7 +21,7 @@ from apikeys.keys import (
 )
 from apikeys.models import ApiKey
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
-from notpanel.kit.caller import AccountSuspended, InvalidApiKey
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.kit.sql import fetch
 from tests import factories, races
 

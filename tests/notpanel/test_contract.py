@@ -13,7 +13,7 @@ from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.public_id import LONGEST
 from notpanel.urls import ACTIONS
 from orders.models import DELIVERED, OrderStatus
-from refills.refusals import REFUSALS
+from refills.rules import REFUSALS
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent

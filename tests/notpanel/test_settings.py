@@ -51,6 +51,11 @@ def test_a_missing_secret_key_stops(read, secret_key):
         read(SECRET_KEY=secret_key)
 
 
+def test_a_secret_key_is_taken_as_it_is_written(read):
+    """Django's own generator writes keys that begin with $."""
+    assert read(SECRET_KEY="$w0n-er")["SECRET_KEY"] == "$w0n-er"
+
+
 def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
@@ -340,7 +345,7 @@ def test_a_setting_may_name_another_variable(read, monkeypatch):
     monkeypatch.setenv("TLS", "off")
 
     assert read(HTTPS="$TLS")["HTTPS"] is False
-    with pytest.raises(BadSetting, match="HTTPS is empty"):
+    with pytest.raises(BadSetting, match=r"HTTPS is “\$NO_SUCH_VARIABLE”: it must be on or off"):
         read(HTTPS="$NO_SUCH_VARIABLE")
 
 

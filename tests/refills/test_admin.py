@@ -135,7 +135,7 @@ def test_it_is_filtered(admin, varied, query, names):
 def test_it_is_searched_by_ids_numbers_link_and_user_name_settled_or_not(admin):
     order = factories.Order(number=4711, link="https://example.com/x?y=1", account__username="some-shop")
     refill = factories.Refill(status="completed", order=order)
-    factories.Refill()
+    factories.Refill(order__number=4712)  # a number that no refill of the test has
     refill.refresh_from_db()
 
     for term in (refill.pk, refill.pk.lower(), refill.number, order.pk, 4711, quote(order.link), "some-shop", "some-"):
