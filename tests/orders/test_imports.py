@@ -120,6 +120,7 @@ class TestOrders:
             ({"number": "-5"}, "number: “-5” is not"),
             ({"number": "1e3"}, "number: “1e3” is not"),
             ({"number": "9" * 19}, "number: “9999999999999999999” is not"),
+            ({"number": "9" * 5000}, "number: “9999"),
             ({"number": ""}, "number: “” is not"),
             ({"account": "nobody"}, "account: “nobody” is unknown"),
             ({"account": ""}, "account: must be text of 1 to 150 characters"),
