@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
 
 ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
-LARGEST = 2**31 - 1  # that PostgreSQL takes for a time limit
+LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
 
 POSTGRESQL = {
     name for name, backend in environ.Env.DB_SCHEMES.items() if backend == environ.Env.DB_SCHEMES["postgresql"]
@@ -48,9 +48,16 @@ class BadSetting(ImproperlyConfigured):
 
 
 def load() -> MutableMapping[str, str]:
-    """Add the lines of .env to the environment of this process, which wins over them. Returns that environment."""
-    for number, line in enumerate(DOTENV.read_text().splitlines() if DOTENV.exists() else (), start=1):
-        if line.strip() and not re.match(r"\s*#|(export )?\w+=", line):  # django-environ skips it, and prints it
+    """Add what .env sets to the environment of this process, which wins over it. Returns that environment.
+
+    A file that this process may not read is taken for missing: what started it may have read the file.
+    """
+    try:
+        lines = DOTENV.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not re.match(r"\s*#|(export )?\w+=", line):  # django-environ would print and ignore it
             raise BadSetting(f"Line {number} of .env is neither NAME=value, without spaces around =, nor a comment.")
     environ.Env.read_env(DOTENV)
     return os.environ
@@ -82,7 +89,7 @@ class Environment:
         return text
 
     def switch(self, name: str, default: bool, *, help: str) -> bool:
-        """Declare what is on or off. The words that django-environ takes for on are taken for it."""
+        """Declare what is on or off. Accepts the words that django-environ accepts, but no others for off."""
         text = self.text(name, "on" if default else "off", help=help)
         word = text.strip().lower()
         if word not in ON | OFF:
@@ -90,7 +97,7 @@ class Environment:
         return word in ON
 
     def whole_number(self, name: str, default: int, *, minimum: int = 1, maximum: int = LARGEST, help: str) -> int:
-        """Declare a figure. Its least value is 1 unless 0 has a meaning."""
+        """Declare a whole number. Pass ``minimum`` only where 0 has a meaning."""
         text = self.text(name, str(default), help=help)
         try:
             number = int(text)
@@ -101,13 +108,13 @@ class Environment:
         return number
 
     def seconds(self, name: str, default: float, *, help: str) -> float:
-        """Declare a time, which may have a fraction."""
+        """Declare a number of seconds, which may have a fraction."""
         text = self.text(name, str(default), help=help)
         try:
             number = float(text)
         except ValueError:
             number = 0
-        if not 0 < number <= LARGEST:  # which “nan” is not either
+        if not 0 < number <= LARGEST:  # refuses “nan” too
             raise _wrong(name, text, f"a number above 0, at most {LARGEST}")
         return number
 
@@ -134,7 +141,7 @@ class Environment:
         return text
 
     def host_names(self, name: str, default: Sequence[str], *, help: str) -> list[str]:
-        """Declare names that the site answers to, one at least."""
+        """Declare the host names that the site answers to: one or more."""
 
         def checked(item: str) -> str:
             if not re.fullmatch(r"\*|\.?\w[\w.-]*|\[[0-9A-Fa-f:.]+\]", item):
@@ -148,7 +155,7 @@ class Environment:
         return names
 
     def origins(self, name: str, *, help: str) -> list[str]:
-        """Declare origins, of which there may be none."""
+        """Declare a list of origins, which may be empty."""
 
         def checked(item: str) -> str:
             if not re.fullmatch(r"https?://[^/?#@\s]+", item):
@@ -158,7 +165,7 @@ class Environment:
         return self._items(name, (), checked, "an origin without a path, such as https://panel.example", help)
 
     def networks(self, name: str, *, help: str) -> list[Network]:
-        """Declare networks, of which there may be none."""
+        """Declare a list of networks, which may be empty."""
         allowed = "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address"
         return self._items(name, (), ipaddress.ip_network, allowed, help)
 
@@ -206,7 +213,7 @@ class Environment:
         return url
 
     def mail(self, name: str, default: str, *, help: str) -> dict[str, Any]:
-        """Declare the URL of what sends mail. Returns Django's settings for it."""
+        """Declare the URL of a mail server or of another backend. Returns Django's settings for it."""
         url = self.text(name, default, help=help)
         _check_scheme(
             name, url, environ.Env.EMAIL_SCHEMES, ["smtp", "smtp+tls", "smtp+ssl", "consolemail"], MAIL_EXAMPLE
@@ -228,7 +235,7 @@ def _check_scheme(name: str, url: str, schemes: Collection[str], usual: Sequence
 def _readable(name: str, example: str) -> Iterator[None]:
     try:
         yield
-    except ValueError:  # its text holds part of a password that has a “/”
+    except ValueError:  # its text may hold part of a password
         problem = "has a port that is not a number, or a password with / ? or #, which a URL writes as %2F %3F %23"
         raise _wrong_url(name, problem, example) from None
 

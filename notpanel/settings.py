@@ -332,7 +332,7 @@ UNFOLD = {
 }
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "notpanel.api.exceptions.exception_handler",
-    # A client may send half a surrogate pair as an id, and gets it back: escaped, for it is no UTF-8.
+    # A client may send half a surrogate pair as an id and gets it back: escaped, because UTF-8 cannot hold it.
     "UNICODE_JSON": False,
     "UNAUTHENTICATED_USER": None,
 }

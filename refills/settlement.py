@@ -25,7 +25,7 @@ from refills.refusals import (
 )
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
-# The statuses from which a refill may become each status (docs/contract.md, "The life of a refill").
+# The statuses from which a refill may become each status (docs/contract.md, "Refill statuses").
 TRANSITIONS: dict[RefillStatus, tuple[RefillStatus, ...]] = {
     RefillStatus.APPROVED: (RefillStatus.PENDING,),
     RefillStatus.COMPLETED: IN_FLIGHT,

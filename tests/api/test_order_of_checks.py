@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from apikeys.keys import revoke_api_key
 from apikeys.models import ApiKey
@@ -26,6 +28,12 @@ def test_a_key_that_is_missing_or_unknown_is_invalid(db, key):
 @pytest.mark.parametrize("key", [None, 5, ["x"], {"a": 1}, True, "\ud800"])
 def test_a_key_that_is_not_text_is_invalid(db, key):
     assert answer(post_json({"key": key, "action": "services"})) == (401, {"error": "Invalid API key"})
+
+
+def test_a_file_that_is_named_like_a_key_is_not_a_key(customer):
+    response = Client().post("/api/v2", {"key": SimpleUploadedFile(customer.raw_key, b"x"), "action": "services"})
+
+    assert answer(response) == (401, {"error": "Invalid API key"})
 
 
 def test_a_revoked_key_is_invalid(customer):

@@ -54,6 +54,15 @@ def test_a_body_without_a_content_type_is_read_as_a_form(customer, order):
     assert Client().post("/api/v2", body, content_type="").json()["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    "content_type", ["Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"]
+)
+def test_a_media_type_is_read_in_any_case_and_without_its_parameters(customer, content_type):
+    body = json.dumps({"key": customer.raw_key, "action": "services"})
+
+    assert Client().generic("POST", "/api/v2", body, content_type=content_type).status_code == 200
+
+
 def test_json_is_read_and_its_scalars_are_text(customer, order):
     response = post_json({"key": customer.raw_key, "action": "status", "order": order.number})
 
@@ -471,3 +480,7 @@ def test_without_tls_no_address_of_the_api_redirects(db, settings):
 @pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])
 def test_nothing_on_the_way_keeps_an_answer(customer, action):
     assert customer.post(action)["Cache-Control"] == "no-store"
+
+
+def test_a_client_may_keep_the_services_and_must_ask_again(customer):
+    assert customer.post("services")["Cache-Control"] == "private, no-cache"

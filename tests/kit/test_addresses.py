@@ -5,12 +5,12 @@ import ipaddress
 import pytest
 from django.test import RequestFactory
 
-from notpanel.kit.addresses import client_address, is_within, parse_network, peer_is_trusted
+from notpanel.kit.addresses import client_address, counted, is_within, parse_network, peer_is_trusted
 
 
 @pytest.fixture(autouse=True)
 def _proxies(settings):
-    settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8::/32")]
 
 
 def request(peer, forwarded=None):
@@ -20,6 +20,53 @@ def request(peer, forwarded=None):
 
 def address(peer, forwarded=None):
     return str(client_address(request(peer, forwarded)))
+
+
+def test_no_proxy_is_trusted_by_default(settings):
+    settings.TRUSTED_PROXIES = []
+
+    assert address("10.0.0.1", "203.0.113.7") == "10.0.0.1"
+
+
+def test_a_trusted_proxy_is_believed():
+    assert address("10.0.0.1", "203.0.113.7") == "203.0.113.7"
+
+
+def test_a_client_cannot_pick_its_own():
+    assert address("203.0.113.7", "198.51.100.1") == "203.0.113.7"
+    assert address("10.0.0.1", "198.51.100.1, 203.0.113.7") == "203.0.113.7"
+    assert address("10.0.0.1", "198.51.100.1, 10.9.9.9, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
+
+
+def test_a_chain_of_trusted_proxies_ends_at_its_first():
+    assert address("10.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3"
+
+
+def test_garbage_ends_the_chain():
+    assert address("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2") == "10.0.0.2"
+    assert address("10.0.0.1", "") == "10.0.0.1"
+    assert address("10.0.0.1") == "10.0.0.1"
+
+
+def test_ipv4_within_ipv6_is_ipv4():
+    assert address("::ffff:203.0.113.7") == "203.0.113.7"
+    assert address("::ffff:10.0.0.1", "::ffff:203.0.113.7") == "203.0.113.7"
+
+
+def test_a_unix_socket_is_a_proxy_of_this_machine(settings):
+    assert address("", "203.0.113.7") == "203.0.113.7"
+    settings.TRUSTED_PROXIES = []
+    assert address("", "203.0.113.7") == "None"
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [("203.0.113.7", "203.0.113.7"), ("2a00:1:2:3:4:5:6:7", "2a00:1:2:3::"), ("fe80::1%eth0", "fe80::"), ("", "None")],
+)
+def test_limits_count_ipv6_by_its_64(settings, peer, expected):
+    settings.TRUSTED_PROXIES = []
+
+    assert counted(client_address(request(peer))) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import connection, connections, router, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -204,6 +204,11 @@ def test_writes_go_to_the_primary_wherever_the_row_was_read(stand_still):
 
     assert service._state.db == "default"
     assert Service.objects.get().name == "new"
+
+
+def test_what_may_lag_still_writes_to_the_primary(connected):
+    assert replica.reads_may_lag(lambda: router.db_for_read(Service))() == replica.ALIAS
+    assert replica.reads_may_lag(lambda: router.db_for_write(Service))() == "default"
 
 
 def test_a_replica_that_is_gone_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):

@@ -365,6 +365,12 @@ def test_a_line_of_dotenv_that_would_be_skipped_stops(read, line):
     assert str(refusal.value) == "Line 2 of .env is neither NAME=value, without spaces around =, nor a comment."
 
 
+def test_a_dotenv_that_cannot_be_read_is_taken_for_missing(read):
+    environment.DOTENV.mkdir()
+
+    assert read()["SLA_HOURS"] == 24
+
+
 def test_env_example_is_what_the_settings_declare(read):
     assert (BASE_DIR / ".env.example").read_text() == read()["env"].example(), "run make env-example"
 

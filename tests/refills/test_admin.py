@@ -67,6 +67,16 @@ def test_a_row_tells_of_the_refill(admin):
         assert text in page
 
 
+def test_the_buttons_of_a_row_lead_back_to_the_list_as_it_is_filtered(admin):
+    refill = factories.Refill(order__account__username="a&b")
+
+    page = admin.get(LIST, {"account": "a&b", "status": "pending"}).content.decode()
+
+    for what in ("settle", "claim"):
+        url = reverse(f"admin:refills_refill_{what}", args=[refill.pk])
+        assert f'formaction="{url}?back=account%3Da%2526b%26status%3Dpending"' in page
+
+
 def test_what_a_customer_wrote_is_escaped(admin):
     link, user_name = 'https://a.example/"><script>alert(1)</script>', "<b>shop"
     factories.Refill(order__link=link, order__account__username=user_name, order__service__name="<i>Likes")

@@ -51,6 +51,21 @@ def test_the_pages_are_for_those_who_signed_in(db, path):
     assert Client().post("/dashboard/orders/refill/").status_code == 302
 
 
+def test_the_address_of_the_refill_button_leads_back_and_asks_for_nothing(client, order):
+    """A customer who had to sign in first arrives at it by GET."""
+    response = client.get("/dashboard/orders/refill/", {"order": order().pk}, follow=True)
+
+    assert response.redirect_chain == [("/dashboard/orders/", 302)]
+    assert messages(response) == []
+    assert not Refill.objects.exists()
+
+
+def test_what_is_no_id_is_shown_up_to_the_length_of_one(client):
+    response = client.post("/dashboard/orders/refill/", {"order": "x" * 65}, follow=True)
+
+    assert messages(response) == [f"{'x' * 64}: Order not found."]
+
+
 class TestOverview:
     def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
@@ -325,7 +340,7 @@ class TestList:
 
 class TestRefills:
     def rows(self, client, **query):
-        return client.get("/dashboard/refills/", query).context["slice"].rows
+        return client.get("/dashboard/refills/", query).context["page"].rows
 
     def test_ones_own_with_status_reason_and_dates(self, client, refill, staff):
         old, new = refill(), refill()

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
             raise CommandError(
-                f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, and REDIS_URL is not set: each process would count "
+                f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each would count "
                 "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
             )
         Server(f"{settings.HOST}:{port}", settings.WEB_CONCURRENCY, settings.WEB_THREADS).run()
