@@ -1,5 +1,6 @@
-# Two lines for a fresh machine with python3 (3.11 or newer) and make:
+# For a fresh machine with python3 (3.11 or newer) and make:
 #   make demo    install, migrate, load demo data, serve on PORT (8000)
+#   make run     the same without demo data
 #   make test    install, run every test
 PYTHON ?= python3
 PORT ?= 8000
@@ -9,10 +10,10 @@ MANAGE := $(BIN)/python manage.py
 TESTS ?= tests
 ROUNDS ?= 3
 
-.PHONY: help install demo test bench lint format requirements clean
+.PHONY: help install demo run test bench lint format env-example requirements clean
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT=8000)
 	@HTTPS=off $(MANAGE) migrate --verbosity 0
@@ -20,9 +21,14 @@ demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT
 	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT)
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
 
-test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills
+run: $(VENV)/installed .env ## install, migrate and serve, without demo data (PORT=8000)
+	@HTTPS=off $(MANAGE) migrate --verbosity 0
+	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
+	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
+
+test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills; COVERAGE=1 lists the lines that none runs
 	@$(MANAGE) collectstatic --noinput --verbosity 0
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS) $(if $(COVERAGE),--cov)
 
 bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
 	@$(MANAGE) collectstatic --noinput --verbosity 0
@@ -43,6 +49,9 @@ format: $(VENV)/installed-dev ## put the code into the form that lint wants
 	$(BIN)/djlint templates --reformat --quiet || true  # 1 says that it changed something
 
 install: $(VENV)/installed .env ## make .venv and .env
+
+env-example: $(VENV)/installed .env ## write .env.example from notpanel/settings.py
+	@$(BIN)/python -c 'from pathlib import Path; from notpanel.settings import env; Path(".env.example").write_text(env.example())'
 
 requirements: $(VENV)/installed-dev ## compile the pins from the ranges in pyproject.toml
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header \

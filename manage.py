@@ -8,11 +8,15 @@ def main() -> None:
     try:
         from django.core.management import execute_from_command_line
 
+        from notpanel.environment import BadSetting
         from notpanel.server import embedded
     except ImportError as error:
         raise SystemExit(f"{error}. `make install` makes a .venv; run .venv/bin/python manage.py.") from error
-    embedded.provide()
-    execute_from_command_line(sys.argv)
+    try:
+        embedded.provide()
+        execute_from_command_line(sys.argv)
+    except BadSetting as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

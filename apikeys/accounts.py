@@ -1,26 +1,33 @@
-"""Suspending customers and restoring them."""
+"""Suspend customers, and restore them."""
 
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 
-from apikeys.models import Account
+from apikeys.models import Account, SuspensionEvent
+from apikeys.refusals import CannotSuspendYourself, NoReasonGiven
 
 
 def set_active(account: Account, active: bool, by: Account, reason: str) -> bool:
-    """Restore (``active``) or suspend an account, from its next request on. Returns False if it was so before.
+    """Restore (``active``) or suspend an account, from its next request on. Returns False if it already was.
 
-    Who did it and why is kept in the admin's history. Raises ValidationError without a reason, or if ``by``
-    would suspend themselves.
+    A change is recorded as a SuspensionEvent. Raises NoReasonGiven, or CannotSuspendYourself if ``by`` is the account.
     """
     reason = reason.strip()
     if not reason:
-        raise ValidationError("Say why.")
+        raise NoReasonGiven
     if account.pk == by.pk:
-        raise ValidationError("You cannot suspend yourself.")
+        raise CannotSuspendYourself
     with transaction.atomic():
-        changed = bool(Account.objects.filter(pk=account.pk, is_active=not active).update(is_active=active))
-        if changed:
-            words = f"{'Restored' if active else 'Suspended'}: {reason}"
-            LogEntry.objects.log_actions(by.pk, [account], CHANGE, change_message=words, single_object=True)
-    return changed
+        locked = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        if locked.is_active == active:
+            return False
+        locked.is_active = active
+        locked.save(update_fields=["is_active"])
+        SuspensionEvent.objects.create(
+            account=locked,
+            by=by,
+            at=timezone.now(),
+            kind=SuspensionEvent.Kind.RESTORED if active else SuspensionEvent.Kind.SUSPENDED,
+            reason=reason,
+        )
+    return True

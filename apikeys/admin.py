@@ -1,23 +1,25 @@
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
-from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apikeys.accounts import set_active
+from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey
+from apikeys.requests import SignedInRequest
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
+from notpanel.kit.refusals import Refusal
+
+SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest first
 
 admin.site.unregister(Group)
 
@@ -47,7 +49,7 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     list_filter = ("tier", "is_active", "is_staff")
     search_fields = ("username__startswith", "email__iexact")
     ordering = ("username",)
-    # Suspending has a reason, and so a form of its own.
+    # A suspension needs a reason, so it has a form of its own.
     readonly_fields = ("is_active", "last_login", "date_joined")
     change_form_outer_after_template = "admin/apikeys/account/suspend.html"
     customer_fieldsets = ((None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),)
@@ -69,24 +71,27 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
         return (*super().get_readonly_fields(request, obj), *(section.render for section in sections_of(Account)))
 
     def has_delete_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
-        return False  # orders and refills refer to it: it is suspended
+        return False  # orders and refills refer to it: suspend it instead
 
     def get_urls(self) -> list[URLPattern]:
         suspend = self.admin_site.admin_view(self.suspend_view)
         return [path("<int:account_id>/suspend/", suspend, name="apikeys_account_suspend"), *super().get_urls()]
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Account | None = None,
     ) -> HttpResponse:
-        past = LogEntry.objects.filter(
-            content_type=ContentType.objects.get_for_model(Account),
-            object_id=object_id,
-            change_message__regex="^(Suspended|Restored): ",
-        ).select_related("user")[:10]
-        context = {"may_suspend": request.user.has_perm("apikeys.suspend_account"), "suspensions": past}
-        return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+        if obj is not None and request.user.has_perm("apikeys.suspend_account"):
+            events = obj.suspension_events.select_related("by").order_by("-at", "-id")[:SHOWN_EVENTS]
+            context |= {"may_suspend": True, "suspension_events": events}
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def suspend_view(self, request: HttpRequest, account_id: int) -> HttpResponse:
+    def suspend_view(self, request: SignedInRequest, account_id: int) -> HttpResponse:
         """Suspend or restore an account (POST: active, reason)."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -95,9 +100,9 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
         account = get_object_or_404(Account, pk=account_id)
         active = request.POST.get("active") == "yes"
         try:
-            changed = set_active(account, active, cast(Account, request.user), request.POST.get("reason", ""))
-        except ValidationError as error:
-            self.message_user(request, error.message, messages.ERROR)
+            changed = set_active(account, active, request.user, request.POST.get("reason", ""))
+        except Refusal as refusal:
+            self.message_user(request, refusal.text, messages.ERROR)
         else:
             state = "active" if active else "suspended"
             words = f"{account} is {state} now." if changed else f"{account} was {state} before."
@@ -107,7 +112,7 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
-    """Keys are created by whoever gets to see them: by createapikey, never here."""
+    """Keys, without their values. They are created where they are shown: on the dashboard, or by createapikey."""
 
     list_display = (
         "prefix",
@@ -130,8 +135,7 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     @admin.action(description="Revoke selected keys, for good", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        now = timezone.now()
-        revoked = [api_key for api_key in queryset if api_key.revoke(now)]
+        revoked = [api_key for api_key in queryset if revoke_api_key(api_key)]
         for api_key in revoked:
             self.log_change(request, api_key, "Revoked.")
         self.message_user(request, f"Revoked: {len(revoked)}.", messages.SUCCESS)

@@ -1,7 +1,7 @@
-"""Limits on wrong attempts to prove who one is, in a quarter of an hour.
+"""Limit wrong passwords: so many in a quarter of an hour.
 
-An attempt is counted before its password is looked at, so that no number of attempts at once gets past a limit. A right
-one is counted once more, as right: what is limited is the attempts that were not.
+An attempt is counted before its password is checked, so that attempts at the same time cannot exceed a limit together.
+An attempt with the right password is counted again, as right. The difference of the two counts is limited.
 """
 
 import functools
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django_ratelimit.core import get_usage
 
 from apikeys.models import Account
+from apikeys.refusals import TooManyAttempts
 from notpanel.kit.addresses import client_address, counted
 
 PERIOD = 15 * 60  # seconds
@@ -25,31 +25,22 @@ PERIOD = 15 * 60  # seconds
 View = Callable[..., HttpResponseBase]
 
 
-class TooManyAttempts(ValidationError):
-    """No password is looked at for ``wait`` seconds."""
-
-    def __init__(self, wait: int) -> None:
-        self.wait = wait
-        minutes = math.ceil(wait / 60)
-        super().__init__(f"Too many wrong passwords. Try it again in {minutes} minute{'s' if minutes > 1 else ''}.")
-
-
 def begin(group: str, value: str, limit: int) -> int:
-    """Count an attempt on ``value``. Returns the seconds to wait until one is allowed, 0 if this one is."""
+    """Count an attempt on ``value``. Returns 0 if it is allowed, and else the seconds to wait for the next one."""
     begun, right = _usage(group, value, limit), _usage(f"{group}:right", value, limit, count=False)
-    if begun["count"] and begun["count"] - right["count"] <= limit:  # it is 0 where it could not be counted
+    if begun["count"] and begun["count"] - right["count"] <= limit:  # it is 0 if the attempt could not be counted
         return 0
-    # A window of django-ratelimit includes the second in which it ends.
+    # The window includes the second in which it ends.
     return int(max(begun["time_left"], 0)) + 1
 
 
 def succeed(group: str, value: str, limit: int) -> None:
-    """Count an attempt that was begun as a right one."""
+    """Count an attempt, which ``begin`` has counted, as right."""
     _usage(f"{group}:right", value, limit)
 
 
 def _usage(group: str, value: str, limit: int, *, count: bool = True) -> dict[str, Any]:
-    # Its window depends on the value alone: that of the right attempts is that of all.
+    # The window depends on the value alone, so that it is the same for the two counts.
     return get_usage(
         None, group=f"attempts:{group}", key=lambda group, request: value, rate=(limit, PERIOD), increment=count
     )
@@ -57,9 +48,10 @@ def _usage(group: str, value: str, limit: int, *, count: bool = True) -> dict[st
 
 @contextmanager
 def proving_the_password_of(account: Account) -> Iterator[None]:
-    """Around the check of the password of who is signed in, which raises if it is wrong. Raises TooManyAttempts.
+    """Wrap the check of the password of a user who is signed in. The check raises if the password is wrong.
 
-    Counted apart from signing in, for which everybody may name the account.
+    Raises TooManyAttempts. These attempts are counted apart from those to sign in, which anybody can make in the name
+    of the account.
     """
     counter = ("password", str(account.pk), settings.ATTEMPTS_PER_NAME)
     if wait := begin(*counter):
@@ -69,16 +61,16 @@ def proving_the_password_of(account: Account) -> Iterator[None]:
 
 
 def posted(field: str) -> Callable[[HttpRequest], str]:
-    """Return what finds the name in a field of the form that was POSTed."""
+    """Return a function that reads the name from a field of the POSTed form."""
     return lambda request: request.POST.get(field, "")
 
 
 def limit_attempts(
     group: str, name_of: Callable[[HttpRequest], str], is_right: Callable[[HttpResponseBase], bool]
 ) -> Callable[[View], View]:
-    """Limit what is POSTed to a view, counted on the address and on the name, whether or not there is such an account.
+    """Limit the POSTs to a view by address and by name, whether or not the name has an account.
 
-    ``name_of`` finds the name in the request; ``is_right`` tells from the view's answer whether the attempt was right.
+    ``name_of`` reads the name from the request. ``is_right`` tells from the answer whether the attempt was right.
     """
 
     def decorate(view: View) -> View:
@@ -105,7 +97,7 @@ def limit_attempts(
     return decorate
 
 
-# The site's form and the admin's send on whoever gave the right password, and show all others the form again.
+# Both sign-in forms, the site's and the admin's, redirect after a right password. A wrong one shows the form again.
 limit_sign_in = limit_attempts("sign-in", posted("username"), lambda answer: answer.status_code == 302)
-# Nobody learns whether it was an account's address.
+# The answer is the same whether or not the address belongs to an account.
 limit_resets = limit_attempts("reset", posted("email"), lambda answer: False)

@@ -1,6 +1,8 @@
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django import forms
@@ -8,43 +10,55 @@ from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from apikeys.attempts import TooManyAttempts, proving_the_password_of
-from apikeys.keys import end_of
+from apikeys.attempts import proving_the_password_of
+from apikeys.keys import ApiKeyDetails, end_of
 from apikeys.models import Account, ApiKey
+from apikeys.refusals import TooManyAttempts
 from notpanel.kit.addresses import parse_network
 
 MOST_NETWORKS = 20
-MAIL_AFTER = 1.0  # seconds, in which the answer is sent
+MAIL_AFTER = 1.0  # seconds; by then the answer is sent
 
 
 class LimitedForm(forms.BaseForm):
-    """A form that looks at no password after too many wrong ones. What else was filled in is kept."""
+    """A form that checks no password after too many wrong ones. It keeps what else was filled in."""
+
+    _wait = 0
 
     @property
     def wait(self) -> int:
-        """Seconds until a password is looked at again, 0 if this one was."""
-        errors = [error for errors in self.errors.as_data().values() for error in errors]
-        return max((error.wait for error in errors if isinstance(error, TooManyAttempts)), default=0)
+        """The seconds until a password is checked again; 0 if this one was."""
+        return self._wait if self.errors else 0
+
+    @contextmanager
+    def proving_the_password_of(self, account: Account) -> Iterator[None]:
+        """Wrap the check of a password, which raises if it is wrong. Too many of them become an error of the form."""
+        try:
+            with proving_the_password_of(account):
+                yield
+        except TooManyAttempts as refusal:
+            self._wait = refusal.wait
+            raise ValidationError(refusal.text) from refusal
 
 
 class ChangePasswordForm(LimitedForm, PasswordChangeForm):
     def clean_old_password(self) -> str:
-        with proving_the_password_of(self.user):
+        with self.proving_the_password_of(self.user):
             return super().clean_old_password()
 
 
 class ResetPasswordForm(PasswordResetForm):
-    """Sends its mail once the answer is gone: how long that takes would tell who has an account."""
+    """Send the mail after the answer: the time that it takes would tell whether the address has an account."""
 
     def send_mail(self, *args: Any, **kwargs: Any) -> None:
-        # It reads nothing from the database. The context has the request's id, for the log if it cannot be sent.
+        # Sending reads nothing from the database. The context holds the request's id, for the log if sending fails.
         mail = threading.Timer(MAIL_AFTER, copy_context().run, (super().send_mail, *args), kwargs)
         mail.daemon = True
         mail.start()
 
 
 class PasswordAgainForm(LimitedForm, forms.Form):
-    """Asks whoever is signed in for their password, so that a browser left open gives no key away."""
+    """Ask the user who is signed in for the password, so that an unattended browser gives no key away."""
 
     password = forms.CharField(
         label="Your password", strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
@@ -56,14 +70,14 @@ class PasswordAgainForm(LimitedForm, forms.Form):
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        with proving_the_password_of(self.account):
+        with self.proving_the_password_of(self.account):
             if not self.account.check_password(password):
-                raise ValidationError("This is not your password.")
+                raise ValidationError("This is not your password. Enter the one that you sign in with.")
         return password
 
 
 class ApiKeyForm(PasswordAgainForm):
-    """What a customer may wish of a key, a new one or ``api_key``. ``wishes`` holds it by the fields of ApiKey."""
+    """Ask for the details of a key, a new one or ``api_key``, and for the password."""
 
     name = forms.CharField(
         max_length=100, help_text="What it is for, such as “shop” or “test”.", widget=forms.TextInput()
@@ -72,7 +86,7 @@ class ApiKeyForm(PasswordAgainForm):
         label="Allowed addresses",
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "203.0.113.7\n2001:db8::/32"}),
-        help_text=f"Addresses or networks, up to {MOST_NETWORKS}, one per line. Empty: from everywhere.",
+        help_text=f"Up to {MOST_NETWORKS} addresses or networks, one per line. Empty: from everywhere.",
     )
     expires_on = forms.DateField(
         label="Last day",
@@ -95,29 +109,30 @@ class ApiKeyForm(PasswordAgainForm):
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if not name.isprintable():
-            raise ValidationError("There are characters in it that cannot be shown.")
+            raise ValidationError("Use letters, digits, spaces and other characters that can be shown.")
         return name
 
-    def clean_allowed_networks(self) -> list[str]:
+    def clean_allowed_networks(self) -> tuple[str, ...]:
         texts = self.cleaned_data["allowed_networks"].replace(",", " ").split()
         networks = {text: parse_network(text) for text in texts}
         if wrong := [text for text, network in networks.items() if network is None]:
-            raise ValidationError(f"Not an address or a network: {', '.join(wrong[:3])}")
+            raise ValidationError(f"Write addresses or networks. These are neither: {', '.join(wrong[:3])}")
         if len(networks) > MOST_NETWORKS:
-            raise ValidationError(f"{MOST_NETWORKS} addresses and networks at most.")
-        return list(dict.fromkeys(str(network) for network in networks.values()))
+            raise ValidationError(f"Write {MOST_NETWORKS} addresses and networks at most.")
+        return tuple(dict.fromkeys(str(network) for network in networks.values()))
 
-    def clean_expires_on(self) -> Any:
-        day = self.cleaned_data["expires_on"]
+    def clean_expires_on(self) -> date | None:
+        day: date | None = self.cleaned_data["expires_on"]
         if day is not None and day < timezone.now().date():
-            raise ValidationError("This day is over.")
+            raise ValidationError("Choose today or a later day.")
         return day
 
     @property
-    def wishes(self) -> dict[str, Any]:
+    def details(self) -> ApiKeyDetails:
+        """What was asked for. The form must be valid."""
         last_day = self.cleaned_data["expires_on"]
-        return {
-            "name": self.cleaned_data["name"],
-            "allowed_networks": self.cleaned_data["allowed_networks"],
-            "expires_at": None if last_day is None else end_of(last_day),
-        }
+        return ApiKeyDetails(
+            name=self.cleaned_data["name"],
+            allowed_networks=self.cleaned_data["allowed_networks"],
+            expires_at=None if last_day is None else end_of(last_day),
+        )

@@ -1,16 +1,20 @@
-"""How keys are made, read and refused. A raw key is seen once, by whoever created or rotated it."""
+"""The life of an API key: create, change, rotate, revoke, authenticate.
+
+The raw key is shown once, to the person who created or rotated it. Only its digest is stored.
+"""
 
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
 from apikeys.models import Account, ApiKey
+from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from notpanel.kit.addresses import Address, is_within
 from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
 from notpanel.kit.sql import fetch
@@ -20,7 +24,7 @@ _RAW_KEY = re.compile(r"np_[A-Za-z0-9_-]{43}")  # np_ and 256 random bits
 LENGTH_OF_PREFIX = len("np_") + 8
 
 
-# The active key of a digest: ApiKeyQuerySet.active() written out.
+# The active key of a digest: ApiKeyQuerySet.active() as SQL.
 KEY_WITH_ITS_ACCOUNT = """
     SELECT key.id, key.prefix, key.limit_per_minute, key.allowed_networks, key.last_used_at,
         account.id, account.tier, account.is_active
@@ -29,45 +33,37 @@ KEY_WITH_ITS_ACCOUNT = """
 """
 
 
-def _new_value() -> tuple[str, dict[str, str]]:
-    """Return a new raw key, and the fields of ApiKey that it is known by."""
-    raw_key = f"np_{secrets.token_urlsafe(32)}"
-    return raw_key, {"prefix": raw_key[:LENGTH_OF_PREFIX], "digest": _digest(raw_key)}
+@dataclass(frozen=True)
+class ApiKeyDetails:
+    """What a customer decides about a key."""
 
-
-def _digest(raw_key: str) -> str:
-    return hashlib.sha256(raw_key.encode()).hexdigest()
+    name: str = ""
+    allowed_networks: tuple[str, ...] = ()  # in CIDR notation; empty: from everywhere
+    expires_at: datetime | None = None  # None: never
 
 
 def create_api_key(
     account: Account,
-    name: str = "",
-    limit_per_minute: int | None = None,
+    details: ApiKeyDetails = ApiKeyDetails(),
     *,
-    allowed_networks: Sequence[str] = (),
-    expires_at: datetime | None = None,
+    limit_per_minute: int | None = None,
     latest: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create a key of ``account``. Returns it with the raw key, which is stored nowhere.
+    """Create a key of ``account``. Returns it with the raw key, which is not stored.
 
-    Raises ValidationError if the account has ten active keys already, or if ``latest`` is given and is not, or no more,
-    what ``latest_prefix`` returns: a form that is sent twice creates one key.
+    ``latest`` is what ``latest_prefix`` returned when the form was made, so that a form that is sent twice creates one
+    key. Raises ApiKeysChanged if it returns something else by now, and TooManyApiKeys.
     """
     raw_key, value = _new_value()
     with transaction.atomic():
-        # Whoever creates a key of this account waits here, so that no two of them count nine.
+        # Creations for the same account wait for each other here, so that no two of them count nine keys.
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         if latest is not None and latest != latest_prefix(account):
-            raise ValidationError("Your keys have changed in the meantime. Send this again if you want one more.")
+            raise ApiKeysChanged
         if ApiKey.objects.active(timezone.now()).filter(account=account).count() >= LARGEST_NUMBER_OF_KEYS:
-            raise ValidationError(f"An account has {LARGEST_NUMBER_OF_KEYS} active API keys at most.")
+            raise TooManyApiKeys(limit=LARGEST_NUMBER_OF_KEYS)
         api_key = ApiKey.objects.create(
-            account=account,
-            name=name,
-            limit_per_minute=limit_per_minute,
-            allowed_networks=list(allowed_networks),
-            expires_at=expires_at,
-            **value,
+            account=account, limit_per_minute=limit_per_minute, **_columns(details), **value
         )
     return api_key, raw_key
 
@@ -77,33 +73,47 @@ def latest_prefix(account: Account) -> str:
     return ApiKey.objects.filter(account=account).order_by("-pk").values_list("prefix", flat=True).first() or ""
 
 
-def rotate(api_key: ApiKey, prefix: str) -> str:
-    """Give the key a new value: the old one is refused from the next request on. Returns the new raw key.
+def change_api_key(api_key: ApiKey, details: ApiKeyDetails) -> None:
+    """Change the details of a key. Its value stays. Raises ApiKeyEnded if the key is revoked or has expired."""
+    if not ApiKey.objects.active(timezone.now()).filter(pk=api_key.pk).update(**_columns(details)):
+        raise ApiKeyEnded
+    api_key.refresh_from_db()
 
-    Name, limits and what was counted on it stay. Raises ValidationError for a key that is not active, or whose prefix
-    is not, or no more, ``prefix``: a form that is sent twice rotates once.
+
+def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
+    """Give a key a new value: the old one is refused from the next request on. Returns the new raw key.
+
+    The details, the limit and what the limits have counted stay. ``prefix`` is the key's prefix when the form was made,
+    so that a form that is sent twice rotates the key once. Raises ApiKeyRotated if the prefix is another by now,
+    ApiKeyEnded if the key is revoked or has expired.
     """
     raw_key, value = _new_value()
     now = timezone.now()
     active = ApiKey.objects.active(now).filter(pk=api_key.pk)
-    if not active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value):
-        ended = "This key is revoked or has expired."
-        raise ValidationError("This key was rotated in the meantime." if active.exists() else ended)
+    # Compared here too, because the form's text may hold what a statement cannot, such as a NUL.
+    current = api_key.prefix == prefix
+    if not (current and active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value)):
+        raise ApiKeyRotated if active.exists() else ApiKeyEnded
     api_key.refresh_from_db()
     return raw_key
 
 
+def revoke_api_key(api_key: ApiKey) -> bool:
+    """Revoke a key for good, from the next request on. Returns False if it was revoked before."""
+    return bool(ApiKey.objects.filter(pk=api_key.pk, revoked_at=None).update(revoked_at=timezone.now()))
+
+
 def end_of(last_day: date) -> datetime:
-    """Return the moment from which a key is refused that works to the end of ``last_day`` (UTC)."""
-    # There is no day after the last one that Python knows.
+    """Return the time from which a key is refused whose last day is ``last_day`` (UTC)."""
+    # Python's calendar has no day after date.max.
     return datetime.combine(min(last_day, date.max - timedelta(days=1)), time(), UTC) + timedelta(days=1)
 
 
 def authenticate(raw_key: str, address: Address | None = None) -> Caller:
-    """Return who calls from ``address`` with ``raw_key``, and note that the key was used (at most once a minute).
+    """Return the caller who sends ``raw_key`` from ``address``, and record the time of use (at most once a minute).
 
-    Raises InvalidApiKey for a key that is missing, unknown, revoked, expired or not meant for this address;
-    AccountSuspended for one of a suspended account.
+    Raises InvalidApiKey if the key is missing, unknown, revoked, expired or not allowed from the address, and
+    AccountSuspended if its account is suspended.
     """
     if not _RAW_KEY.fullmatch(raw_key):
         raise InvalidApiKey
@@ -117,7 +127,7 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     if not is_active:
         raise AccountSuspended
     if last_used_at is None or now - last_used_at >= timedelta(minutes=1):
-        # Of requests at the same time one writes.
+        # Of several requests at once, one writes.
         ApiKey.objects.filter(pk=api_key_id, last_used_at=last_used_at).update(last_used_at=now)
     return Caller(
         account_id=account_id,
@@ -126,3 +136,21 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
         api_key_prefix=prefix,
         limit_per_minute=limit_per_minute,
     )
+
+
+def _new_value() -> tuple[str, dict[str, str]]:
+    """Return a new raw key, and the columns of ApiKey that follow from it."""
+    raw_key = f"np_{secrets.token_urlsafe(32)}"
+    return raw_key, {"prefix": raw_key[:LENGTH_OF_PREFIX], "digest": _digest(raw_key)}
+
+
+def _digest(raw_key: str) -> str:
+    return hashlib.sha256(raw_key.encode()).hexdigest()
+
+
+def _columns(details: ApiKeyDetails) -> dict[str, Any]:
+    return {
+        "name": details.name,
+        "allowed_networks": list(details.allowed_networks),
+        "expires_at": details.expires_at,
+    }

@@ -1,5 +1,5 @@
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Self
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 
 class Account(AbstractUser):
-    """A customer, or one of the staff. A customer that is not active is suspended."""
+    """A customer or a member of the staff. An account that is not active is suspended."""
 
     class Tier(models.TextChoices):
         STANDARD = "standard"
@@ -32,6 +32,31 @@ class Account(AbstractUser):
         ]
 
 
+class SuspensionEvent(models.Model):
+    """The suspension of an account, or its restoration. The database refuses to change or delete one."""
+
+    class Kind(models.TextChoices):
+        SUSPENDED = "suspended"
+        RESTORED = "restored"
+
+    account = models.ForeignKey(Account, models.PROTECT, related_name="suspension_events", editable=False)
+    by = models.ForeignKey(Account, models.PROTECT, db_index=False, related_name="+", editable=False)
+    at = models.DateTimeField(editable=False)
+    kind = models.CharField(max_length=10, choices=Kind, editable=False)
+    reason = models.TextField(editable=False)
+
+    class Meta:
+        ordering = ["at", "id"]
+        default_permissions = ()  # set_active() alone writes them
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["suspended", "restored"]), name="suspension_kind_is_known"),
+            models.CheckConstraint(condition=~Q(reason=""), name="suspension_has_a_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.reason}"
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self, now: datetime) -> Self:
         """Return the keys that are neither revoked nor expired."""
@@ -39,7 +64,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 
 
 class ApiKey(models.Model):
-    """What a client proves itself with. Only a digest of the key is kept."""
+    """What a client authenticates with. Only a digest of the key is stored."""
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="api_keys")
     name = models.CharField(max_length=100, blank=True)
@@ -52,15 +77,17 @@ class ApiKey(models.Model):
         models.CharField(max_length=43),
         default=list,
         blank=True,
-        help_text="Addresses and networks (203.0.113.0/24) that it may be used from; empty: from everywhere.",
+        help_text="Addresses and networks (203.0.113.0/24) from which it may be used; empty: from everywhere.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="From then on it is refused; empty: never.")
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="It is refused from this time on; empty: it never expires."
+    )
     rotated_at = models.DateTimeField(null=True, editable=False, help_text="When it last got a new value.")
     last_used_at = models.DateTimeField(null=True, editable=False, help_text="Written at most once a minute.")
     revoked_at = models.DateTimeField(null=True, editable=False)
 
-    objects: ClassVar[Any] = ApiKeyQuerySet.as_manager()
+    objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"
@@ -72,7 +99,3 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}…"
-
-    def revoke(self, now: datetime) -> bool:
-        """Revoke the key for good, from the next request on. Returns False if it was revoked before."""
-        return bool(ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=now))

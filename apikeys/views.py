@@ -1,12 +1,11 @@
-"""The pages on which a customer proves who they are and keeps their API keys."""
+"""The pages on which customers sign in, change their password and manage their API keys."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import views as auth
 from django.contrib.auth.decorators import login_required
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
@@ -16,11 +15,20 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from apikeys.attempts import limit_resets, limit_sign_in
 from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm, ResetPasswordForm
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, latest_prefix, rotate
-from apikeys.models import Account, ApiKey
+from apikeys.keys import (
+    LARGEST_NUMBER_OF_KEYS,
+    change_api_key,
+    create_api_key,
+    latest_prefix,
+    revoke_api_key,
+    rotate_api_key,
+)
+from apikeys.models import ApiKey
+from apikeys.requests import SignedInRequest
 from notpanel.api.examples import curl
+from notpanel.kit.refusals import Refusal
 
-SHOWN = 50  # keys, the latest first: revoked ones stay on the list
+SHOWN = 50  # revoked and expired keys, the latest first
 
 sign_in = limit_sign_in(
     auth.LoginView.as_view(template_name="dashboard/sign_in.html", redirect_authenticated_user=True)
@@ -43,7 +51,7 @@ password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/p
 
 
 def sign_out(request: HttpRequest) -> HttpResponse:
-    if request.method != "POST":  # a link elsewhere signs nobody out
+    if request.method != "POST":  # else a link on another site could sign a user out
         return redirect("dashboard:overview")
     return auth.LogoutView.as_view(next_page=reverse_lazy("dashboard:sign-in"))(request)
 
@@ -60,16 +68,16 @@ class ChangePassword(auth.PasswordChangeView):
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-def keys(request: HttpRequest) -> HttpResponse:
-    """List the keys; POST creates one and shows it, this once."""
-    account, now = cast(Account, request.user), timezone.now()
+def keys(request: SignedInRequest) -> HttpResponse:
+    """List the keys. A POST creates one and shows it, this once."""
+    account, now = request.user, timezone.now()
     form = ApiKeyForm(account, request.POST or None)
     if form.is_valid():
         try:
-            created = create_api_key(account, **form.wishes, latest=request.POST.get("latest", ""))
+            created = create_api_key(account, form.details, latest=request.POST.get("latest", ""))
             return _show_once(request, *created)
-        except ValidationError as error:
-            form.add_error(None, error)
+        except Refusal as refusal:
+            form.add_error(None, refusal.text)
     active = ApiKey.objects.active(now).filter(account=account).order_by("-created_at")
     ended = account.api_keys.exclude(pk__in=active).order_by("-created_at")[:SHOWN]
     context = {
@@ -86,16 +94,15 @@ def keys(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-def key(request: HttpRequest, key_id: int) -> HttpResponse:
-    """Show one key; POST rotates it and shows its new value, this once."""
-    account = cast(Account, request.user)
-    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=account)
-    form = PasswordAgainForm(account, request.POST or None)
+def key(request: SignedInRequest, key_id: int) -> HttpResponse:
+    """Show a key. A POST rotates it and shows its new value, this once."""
+    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=request.user)
+    form = PasswordAgainForm(request.user, request.POST or None)
     if form.is_valid():
         try:
-            return _show_once(request, api_key, rotate(api_key, request.POST.get("prefix", "")))
-        except ValidationError as error:
-            form.add_error(None, error)
+            return _show_once(request, api_key, rotate_api_key(api_key, request.POST.get("prefix", "")))
+        except Refusal as refusal:
+            form.add_error(None, refusal.text)
     context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}
     return _with_wait(form, render(request, "dashboard/key.html", context))
 
@@ -103,27 +110,28 @@ def key(request: HttpRequest, key_id: int) -> HttpResponse:
 @login_required
 @never_cache
 @sensitive_post_parameters("password")
-def change_key(request: HttpRequest, key_id: int) -> HttpResponse:
-    """Change what a key is called, from where it may be used, and until when."""
-    account = cast(Account, request.user)
-    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=account)
-    form = ApiKeyForm(account, request.POST or None, api_key=api_key)
+def change_key(request: SignedInRequest, key_id: int) -> HttpResponse:
+    """Change the name of a key, from where it may be used, and until when."""
+    api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=request.user)
+    form = ApiKeyForm(request.user, request.POST or None, api_key=api_key)
     if form.is_valid():
-        for field, wish in form.wishes.items():
-            setattr(api_key, field, wish)
-        api_key.save(update_fields=form.wishes)
-        messages.success(request, f"{api_key} is changed.")
-        return redirect("dashboard:keys")
+        try:
+            change_api_key(api_key, form.details)
+        except Refusal as refusal:
+            form.add_error(None, refusal.text)
+        else:
+            messages.success(request, f"{api_key} is changed.")
+            return redirect("dashboard:keys")
     return _with_wait(form, render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key}))
 
 
 @login_required
-def revoke(request: HttpRequest, key_id: int) -> HttpResponse:
+def revoke(request: SignedInRequest, key_id: int) -> HttpResponse:
     """Revoke a key for good."""
-    if request.method != "POST":  # whoever had to sign in first gets here by a link
+    if request.method != "POST":  # a user who had to sign in first is redirected here
         return redirect("dashboard:keys")
-    api_key = get_object_or_404(ApiKey, pk=key_id, account=cast(Account, request.user))
-    if api_key.revoke(timezone.now()):
+    api_key = get_object_or_404(ApiKey, pk=key_id, account=request.user)
+    if revoke_api_key(api_key):
         messages.success(request, f"{api_key} is revoked: requests with it are refused from now on.")
     else:
         messages.warning(request, f"{api_key} was revoked before.")
@@ -137,7 +145,7 @@ def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpRespo
 
 
 def _with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
-    """Make the page that shows a form a 429, if no password is looked at for a while."""
+    """Turn the page that shows the form into a 429 if no password is checked for a while."""
     if form.wait:
         response.status_code = 429
         response["Retry-After"] = str(form.wait)

@@ -13,24 +13,28 @@ class NotPanelConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_time_limits, checks.Tags.database)
-        if not settings.DATABASE_PGBOUNCER:  # whose connections would keep it, for whoever gets them next
+        if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             pre_migrate.connect(lift_statement_timeout, sender=self)
             post_migrate.connect(restore_statement_timeout, sender=self)
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:
-    """An index on a large table takes longer than a request may. The lock time limit stays."""
+    """Lift the limit before a migration: to index a large table takes longer. The limit on locks stays."""
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
 
 
 def restore_statement_timeout(using: str, **kwargs: Any) -> None:
+    """Set the limit again after a migration."""
     with connections[using].cursor() as cursor:
         cursor.execute("RESET statement_timeout")
 
 
 def check_time_limits(databases: Sequence[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    """Warn of a database where nothing ends a wait: behind PgBouncer the limits are not ours to set."""
+    """Warn of each database in which a statement could wait for ever.
+
+    Behind PgBouncer, NotPanel cannot set the time limits of a connection: the database has to.
+    """
     missing: list[checks.CheckMessage] = []
     for alias in databases or ():
         with connections[alias].cursor() as cursor:

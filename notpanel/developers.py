@@ -1,4 +1,4 @@
-"""The API's public pages, made from the registry of actions: they know no app but through what urls.py hands them."""
+"""The API's public pages, made from the list of actions. What they know of the apps, urls.py passes to them."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -19,12 +19,12 @@ from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
 from notpanel.kit.refusals import Refusal
 
-# Given an account's id: its own ids, by the id of the examples that each is shown instead of.
+# Takes the id of an account. Returns ids that belong to it, keyed by the example ids in whose place it sees them.
 OwnIds = Callable[[int], Mapping[str, str]]
 
 
 class Developers:
-    """The pages. ``actions`` is the registry; ``own_ids`` knows ids of the visitor's own for the examples."""
+    """The pages. ``own_ids`` finds ids of a signed-in visitor to show in the examples."""
 
     def __init__(self, actions: tuple[Action, ...], own_ids: OwnIds) -> None:
         self.actions = {action.name: action for action in actions}
@@ -32,6 +32,7 @@ class Developers:
 
     @property
     def urls(self) -> list[URLPattern]:
+        """Return the URL patterns of the pages."""
         pages = [
             path(f"{name}/", self._page(name), name=name)
             for name in ("authentication", "rate-limits", "errors", "changelog")
@@ -44,23 +45,25 @@ class Developers:
         ]
 
     def action(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Show an action: its parameters, its examples, what it answers, its errors."""
+        """Show an action: its parameters, its examples with their answers, and its errors."""
         action = self.actions.get(name)
         if action is None:
             raise Http404
         own = self.own_ids(request.user.pk) if request.user.is_authenticated else {}
         shown = []
         for example in action.examples:
-            parameters = {name: _with_own_ids(value, own) for name, value in example.parameters.items()}
+            parameters = {name: _replace_example_ids(value, own) for name, value in example.parameters.items()}
             sent = {"key": examples.YOUR_API_KEY, "action": action.name, **parameters}
             is_own = parameters != example.parameters
-            response = _answer(action, request, parameters) if is_own and action.shown_live else example.response
+            response = (
+                _answer_for_visitor(action, request, parameters) if is_own and action.shown_live else example.response
+            )
             shown.append(
                 {
                     "title": example.title,
                     "parameters": parameters,
                     "programs": examples.in_every_language(api_url(request), sent),
-                    "response": _with_own_ids(json.dumps(response, indent=2), own),
+                    "response": _replace_example_ids(json.dumps(response, indent=2), own),
                 }
             )
         return self._render(
@@ -69,8 +72,8 @@ class Developers:
             {
                 "action": action,
                 "examples": shown,
-                "errors": _rows(action.errors, action),
-                "shared_errors": _rows(action.shared_errors, action),
+                "errors": _error_rows(action.errors, action),
+                "shared_errors": _error_rows(action.shared_errors, action),
             },
         )
 
@@ -94,6 +97,7 @@ class Developers:
         return self._render(request, "reference", context)
 
     def _page(self, name: str) -> Callable[[HttpRequest], HttpResponse]:
+        """Return the view of a page that needs nothing but its template."""
         return require_safe(lambda request: self._render(request, name, {}))
 
     def _render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
@@ -108,36 +112,36 @@ class Developers:
             },
             "largest_batch": LARGEST_BATCH,
             "largest_body": LARGEST_BODY // 1024,
-            "all_errors": _rows(SHARED_ERRORS),
-            "errors_of_keys": _rows((InvalidApiKey, AccountSuspended)),
-            "errors_of_limits": _rows((RateLimitExceeded,)),
+            "all_errors": _error_rows(SHARED_ERRORS),
+            "errors_of_keys": _error_rows((InvalidApiKey, AccountSuspended)),
+            "errors_of_limits": _error_rows((RateLimitExceeded,)),
             "limit_headers": {**openapi.RATE_LIMIT_HEADERS, **openapi.HEADERS_OF[429]},
         }
         response = render(request, f"developers/{name}.html", shared | context)
-        if request.user.is_authenticated:  # nothing of theirs is kept
+        if request.user.is_authenticated:  # the page shows their own ids
             add_never_cache_headers(response)
         return response
 
 
 def api_url(request: HttpRequest) -> str:
-    """Return the address of the API as this visitor would write it."""
+    """Return the URL of the API, on the host name with which the visitor came."""
     return request.build_absolute_uri(reverse("api-v2"))
 
 
-def _rows(found: Iterable[type[Refusal]], action: Action | None = None) -> list[dict[str, Any]]:
-    """Return the rows of a table of errors, those of an action with the names of its parameters."""
+def _error_rows(errors: Iterable[type[Refusal]], action: Action | None = None) -> list[dict[str, Any]]:
+    """Return the rows of a table of errors. With ``action``, their texts name its parameters."""
     return [
         {
             "status": status_of(error),
             "text": action.text_of(error) if action else error.example_text(),
             "cause": error.cause,
         }
-        for error in found
+        for error in errors
     ]
 
 
-def _answer(action: Action, request: HttpRequest, parameters: Mapping[str, str]) -> Any:
-    """Return what the action answers to the visitor, without a key: nothing that only reads looks at it."""
+def _answer_for_visitor(action: Action, request: HttpRequest, parameters: Mapping[str, str]) -> Any:
+    """Return the action's real answer to the visitor. The caller has no key: actions that only read need none."""
     user: Any = request.user
     visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
     try:
@@ -146,7 +150,7 @@ def _answer(action: Action, request: HttpRequest, parameters: Mapping[str, str])
         return {"error": refusal.text}
 
 
-def _with_own_ids(text: str, own: Mapping[str, str]) -> str:
+def _replace_example_ids(text: str, own: Mapping[str, str]) -> str:
     for example_id, own_id in own.items():
         text = text.replace(example_id, own_id)
     return text

@@ -23,8 +23,8 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
-# The errors that Django may answer with before it reaches a view, by their status.
-_BY_STATUS = {
+# The errors with which Django may answer before a view is reached, by status.
+_ERRORS_BY_STATUS = {
     error.status: error
     for error in (
         errors.MalformedBody,
@@ -37,9 +37,9 @@ _BY_STATUS = {
 
 
 def log_requests(get_response: GetResponse) -> GetResponse:
-    """Write one log line per request, and turn every page of an error under /api/ into JSON.
+    """Write one log line per request, and turn every error page under /api/ into JSON.
 
-    The outermost middleware: nothing that goes wrong further in escapes it.
+    This is the outermost middleware, so that it also sees what the others answer when they fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:
@@ -49,7 +49,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
         started = time.perf_counter()
         try:
             response = get_response(request)
-            if is_for_api(request.path) and not _is_of_api(response):
+            if is_for_api(request.path) and not _comes_from_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
             request_log.logger.info(
@@ -69,7 +69,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
 
 
 def drop_untrusted_proto(get_response: GetResponse) -> GetResponse:
-    """Drop X-Forwarded-Proto unless one of ``TRUSTED_PROXIES`` sent it: Django believes anybody who sends it."""
+    """Drop X-Forwarded-Proto unless one of ``TRUSTED_PROXIES`` sent it. Django would believe any client."""
     if not settings.TRUSTED_PROXIES:
         raise MiddlewareNotUsed
 
@@ -82,7 +82,7 @@ def drop_untrusted_proto(get_response: GetResponse) -> GetResponse:
 
 
 def short_circuit_api(get_response: GetResponse) -> GetResponse:
-    """Answer requests to the API here: the middleware further in serves sessions, forms and messages."""
+    """Answer requests to the API here. The middleware further in is for pages, and would only cost time."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         if not is_for_api(request.path_info):
@@ -96,7 +96,10 @@ def short_circuit_api(get_response: GetResponse) -> GetResponse:
 
 
 def remember_writes(get_response: GetResponse) -> GetResponse:
-    """Send a browser that may have written the position of the primary's log (``replica.reads_may_lag``)."""
+    """After a POST, give a browser that is signed in the position of the primary's log, in a cookie.
+
+    ``replica.reads_may_lag`` then shows it no list that is older than its own changes.
+    """
     if replica.ALIAS not in connections:
         raise MiddlewareNotUsed
 
@@ -120,22 +123,22 @@ def remember_writes(get_response: GetResponse) -> GetResponse:
 
 
 def is_for_api(path: str) -> bool:
-    """Return whether a path belongs to the API, where every answer is JSON."""
+    """Return whether the path belongs to the API, where every answer is JSON."""
     return path == "/api" or path.startswith("/api/")
 
 
 def _path_without_token(request: HttpRequest) -> str:
-    """Return the path, with the token of a password reset link left out."""
+    """Return the path for the log, without the token of a password reset link."""
     path = escape_uri_path(request.path)
     token = request.resolver_match.kwargs.get("token") if request.resolver_match else None
     return path.replace(escape_uri_path(token), "…") if token else path
 
 
-def _is_of_api(response: HttpResponse) -> bool:
+def _comes_from_api(response: HttpResponse) -> bool:
     return response.status_code == 304 or response.headers.get("Content-Type", "").startswith("application/json")
 
 
 def _as_json(response: HttpResponse) -> HttpResponse:
-    """Replace a page that Django made (for a bad Host header, say, or a failed middleware) with the API's error."""
-    error = _BY_STATUS.get(response.status_code, errors.InternalServerError)
+    """Return the API's error in place of a page that Django made, such as the one for a bad Host header."""
+    error = _ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError)
     return JsonResponse({"error": error.message}, status=error.status)

@@ -1,4 +1,4 @@
-"""What the log line of a request says: its id, and the fields that code adds while it answers."""
+"""The log line of a request: its id, and the fields that are added while the request is answered."""
 
 import contextvars
 import logging
@@ -9,7 +9,7 @@ _fields: contextvars.ContextVar[dict[str, object] | None] = contextvars.ContextV
 
 
 def begin(request_id: str) -> contextvars.Token[dict[str, object] | None]:
-    """Start the line of a request. Returns the token for ``end``."""
+    """Begin the line of a request. Returns the token that ``end`` takes."""
     return _fields.set({"request_id": request_id})
 
 
@@ -19,13 +19,13 @@ def end(token: contextvars.Token[dict[str, object] | None]) -> None:
 
 
 def add(**fields: object) -> None:
-    """Add fields to the log line of the current request. Never a key, and nothing that a client chose freely."""
+    """Add fields to the line of the current request. Never add a key, or text that the client chose freely."""
     if (line := _fields.get()) is not None:
         line.update(fields)
 
 
 def fields_as_text() -> str:
-    """Return the added fields as ``" name=value name=value"``, "" if there are none."""
+    """Return the added fields as ``" name=value name=value"``, or "" if there are none."""
     fields = _fields.get() or {}
     return "".join(f" {name}={value}" for name, value in fields.items() if name != "request_id")
 

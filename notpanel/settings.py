@@ -1,117 +1,158 @@
-"""The settings of NotPanel. Each is an environment variable (or a line in .env) with a safe default.
+"""The settings of NotPanel. Each is an environment variable, or a line in .env, with a safe default.
 
-.env.example lists them all. Nothing else reads the environment.
+notpanel/environment.py checks them. `make env-example` writes .env.example, which lists them all, from this file.
 """
 
-import ipaddress
 import os
 from pathlib import Path
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
+
+from notpanel.environment import BadSetting, Environment, database_config, load
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")  # what the environment already says wins
+env = Environment(load())
 
+env.section("Safety")
 
-def positive(name: str, default: int) -> int:
-    """Return a figure for which 0 would be a mistake."""
-    figure: int = env.int(name, default=default)
-    if figure < 1:
-        raise ImproperlyConfigured(f"{name} is {figure}: it must be 1 at least.")
-    return figure
+DEBUG = env.switch("DEBUG", default=False, help="on: error pages show the source. For development only.")
 
-
-# ---- Safety
-
-# on: pages of errors with the source, for development only.
-DEBUG = env.bool("DEBUG", default=False)
-
-# Signs sessions and password resets: 50 random characters, kept secret. Required unless DEBUG is on.
-SECRET_KEY = env.str("SECRET_KEY", default="development" if DEBUG else "")
+SECRET_KEY = env.text(
+    "SECRET_KEY",
+    default="",
+    help="Signs sessions and password resets: 50 random characters, kept secret. Required unless DEBUG is on.",
+) or ("development" if DEBUG else "")
 if not SECRET_KEY:
-    raise ImproperlyConfigured("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
+    raise BadSetting("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
 
-# The host names that this site answers to, separated by commas.
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = env.host_names(
+    "ALLOWED_HOSTS",
+    default=["localhost", "127.0.0.1", "[::1]"],
+    help="The host names that this site answers to, separated by commas.",
+)
 
-# on: cookies travel over TLS only, pages redirect to it (the API, which must not redirect, does not), HSTS.
-HTTPS = env.bool("HTTPS", default=True)
+HTTPS = env.switch(
+    "HTTPS",
+    default=True,
+    help="on: cookies travel over TLS only, pages redirect to TLS (the API does not), and browsers remember to use it.",
+)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^api(/|$)"]
-# How long browsers remember that this site speaks TLS, in seconds.
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if HTTPS else 0
+SECURE_HSTS_SECONDS = env.whole_number(
+    "HSTS_SECONDS",
+    default=31_536_000,
+    minimum=0,
+    help="How long browsers remember that this site speaks TLS, in seconds.",
+)
+if not HTTPS:
+    SECURE_HSTS_SECONDS = 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 
-# Origins (https://panel.example) whose forms are taken, where a proxy changes the host name.
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = env.origins(
+    "CSRF_TRUSTED_ORIGINS",
+    help="Origins whose forms are accepted, separated by commas: https://panel.example. Needed if a proxy changes the "
+    "host name.",
+)
 
-# Networks (10.0.0.0/8, 2001:db8::/32) of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
-TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in env.list("TRUSTED_PROXIES", default=[])]
+TRUSTED_PROXIES = env.networks(
+    "TRUSTED_PROXIES",
+    help="Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by commas: "
+    "10.0.0.0/8,2001:db8::/32.",
+)
 if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# ---- The rules of the panel
+env.section("The rules of the panel")
 
-# Refills an order may have, rejected ones not counted, where its service says nothing else.
-REFILL_LIMIT = positive("REFILL_LIMIT", default=3)
+REFILL_LIMIT = env.whole_number(
+    "REFILL_LIMIT",
+    default=3,
+    help="How many refills an order may have, rejected ones not counted, unless its service has a limit of its own.",
+)
+SLA_HOURS = env.whole_number(
+    "SLA_HOURS",
+    default=24,
+    maximum=1_000_000,
+    help="Hours in which a refill should be settled. After three quarters of them it is due soon, then late.",
+)
+CLAIM_MINUTES = env.whole_number(
+    "CLAIM_MINUTES", default=15, maximum=1_000_000, help="Minutes that a staff member's claim on a refill lasts."
+)
 
-# Hours in which a refill should be settled; past three quarters of them it is shown as due soon, past all as late.
-SLA_HOURS = positive("SLA_HOURS", default=24)
-
-# Minutes for which a refill that one of the staff has taken is theirs.
-CLAIM_MINUTES = positive("CLAIM_MINUTES", default=15)
-
-# Requests per minute: from one address, by one key (where it has no limit of its own), by all keys of an account.
-RATE_LIMIT_IP = positive("RATE_LIMIT_IP", default=300)
-RATE_LIMIT_KEY = positive("RATE_LIMIT_KEY", default=100)
+RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
+RATE_LIMIT_KEY = env.whole_number(
+    "RATE_LIMIT_KEY", default=100, help="Requests per minute with one API key, unless the key has a limit of its own."
+)
 RATE_LIMIT_TIERS = {
-    "standard": positive("RATE_LIMIT_TIER_STANDARD", default=200),
-    "reseller": positive("RATE_LIMIT_TIER_RESELLER", default=1000),
-    "agency": positive("RATE_LIMIT_TIER_AGENCY", default=5000),
+    tier: env.whole_number(
+        f"RATE_LIMIT_TIER_{tier.upper()}",
+        default=default,
+        help=f"Requests per minute with all keys of an account of the tier “{tier}”.",
+    )
+    for tier, default in {"standard": 200, "reseller": 1000, "agency": 5000}.items()
 }
 
-# Wrong attempts in a quarter of an hour to sign in or to prove a password again, and all to have it reset: from one
-# address, and in one name.
-ATTEMPTS_PER_ADDRESS = positive("ATTEMPTS_PER_ADDRESS", default=50)
-ATTEMPTS_PER_NAME = positive("ATTEMPTS_PER_NAME", default=10)
+ATTEMPTS_PER_ADDRESS = env.whole_number(
+    "ATTEMPTS_PER_ADDRESS",
+    default=50,
+    help="How often in 15 minutes one address may give a wrong password or ask to have one reset.",
+)
+ATTEMPTS_PER_NAME = env.whole_number("ATTEMPTS_PER_NAME", default=10, help="The same for one user name.")
 
-# ---- The database: PostgreSQL 15 or newer
+env.section("The database: PostgreSQL 15 or newer")
 
-# postgresql://user:password@host:5432/name; unset: manage.py starts a private server under var/.
-DATABASE_URL = env.str("DATABASE_URL", default="")
-# How long a statement may wait for a lock, and how long it may take, in milliseconds. Past it the API answers 503.
-DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=3000)
-DATABASE_STATEMENT_TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=10_000)
-# Connections that one process holds at most, and the seconds that a request waits for one (or for the server).
-DATABASE_POOL_SIZE = positive("DATABASE_POOL_SIZE", default=10)
-DATABASE_CONNECT_TIMEOUT = env.int("DATABASE_CONNECT_TIMEOUT", default=5)
-
-# on: it is PgBouncer in transaction mode that answers at these addresses. docs/scaling.md says who then sets the two
-# time limits.
-DATABASE_PGBOUNCER = env.bool("DATABASE_PGBOUNCER", default=False)
-# A read replica, for what may be some seconds old: the actions status and services, and the admin's lists.
-DATABASE_REPLICA_URL = env.str("DATABASE_REPLICA_URL", default="")
+DATABASE_URL = env.database(
+    "DATABASE_URL",
+    help="postgresql://user:password@host:5432/name; empty: manage.py starts a private server under var/.",
+)
+DATABASE_LOCK_TIMEOUT = env.whole_number(
+    "DATABASE_LOCK_TIMEOUT",
+    default=3000,
+    help="How long a statement may wait for a lock, in milliseconds. After that the API answers 503.",
+)
+DATABASE_STATEMENT_TIMEOUT = env.whole_number(
+    "DATABASE_STATEMENT_TIMEOUT",
+    default=10_000,
+    help="How long a statement may take, in milliseconds. After that the API answers 503.",
+)
+DATABASE_POOL_SIZE = env.whole_number(
+    "DATABASE_POOL_SIZE", default=10, help="How many connections one process may hold."
+)
+DATABASE_CONNECT_TIMEOUT = env.whole_number(
+    "DATABASE_CONNECT_TIMEOUT",
+    default=5,
+    help="How many seconds a request waits for a connection, or for the server. After that the API answers 503.",
+)
+DATABASE_PGBOUNCER = env.switch(
+    "DATABASE_PGBOUNCER",
+    default=False,
+    help="on: the database URLs lead to PgBouncer in transaction mode. The database itself must then set the two time "
+    "limits for statements: see docs/scaling.md.",
+)
+DATABASE_REPLICA_URL = env.database(
+    "DATABASE_REPLICA_URL",
+    help="A read replica. It serves what may be seconds old: the actions status and services, and the admin's lists.",
+)
 
 DATABASES = {}
 DATABASE_ROUTERS = []
 for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL)):
     if not url:
         continue
-    DATABASES[alias] = env.db_url_config(url)
+    DATABASES[alias] = database_config(url)
     DATABASES[alias]["OPTIONS"] = DATABASES[alias].get("OPTIONS", {}) | {
         "connect_timeout": DATABASE_CONNECT_TIMEOUT,
         "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": DATABASE_CONNECT_TIMEOUT},
     }
-    if DATABASE_PGBOUNCER:  # two transactions may run on two connections: a connection can keep nothing between them
+    if DATABASE_PGBOUNCER:
+        # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
         DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
-        # What notpanel.kit.sql runs for the fifth time on a connection, PostgreSQL plans for the last time.
+        # After five runs on a connection psycopg prepares a statement of notpanel.kit.sql.
         DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 5
-        # Their plans are the same for any parameters; left to itself, it plans those with arrays anew each time.
+        # Prepared statements are planned once. By default PostgreSQL plans those with arrays again each time, although
+        # their plan is the same for any parameters.
         DATABASES[alias]["OPTIONS"]["options"] = (
             f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT} "
             "-c plan_cache_mode=force_generic_plan"
@@ -120,12 +161,14 @@ if DATABASE_REPLICA_URL:
     DATABASE_ROUTERS = ["notpanel.kit.replica.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# ---- The counters of the rate limits
+env.section("The counters of the rate limits")
 
-# redis://host:6379/0; unset: the memory of a single process.
-REDIS_URL = env.str("REDIS_URL", default="")
-# Seconds that a request waits for Redis. Past it the API answers 503.
-REDIS_TIMEOUT = env.float("REDIS_TIMEOUT", default=1.0)
+REDIS_URL = env.redis(
+    "REDIS_URL", help="redis://host:6379/0; empty: the memory of one process, and no second process may be started."
+)
+REDIS_TIMEOUT = env.seconds(
+    "REDIS_TIMEOUT", default=1.0, help="How many seconds a request waits for Redis. After that the API answers 503."
+)
 if REDIS_URL:
     _REDIS = {
         "LOCATION": REDIS_URL,
@@ -148,27 +191,39 @@ else:
     }
 RATELIMIT_USE_CACHE = "counters"
 
-# ---- The application server (manage.py serve)
+env.section("The application server: manage.py serve")
 
-# Where it listens.
-HOST = env.str("HOST", default="127.0.0.1")
-PORT = env.int("PORT", default=8000)
-# Processes (0: one per core with REDIS_URL, else one), and threads in each. More than one process needs REDIS_URL,
-# so that they count together.
-WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", default=0) or ((os.cpu_count() or 1) if REDIS_URL else 1)
-WEB_THREADS = positive("WEB_THREADS", default=4)
+HOST = env.host("HOST", default="127.0.0.1", help="The address that it listens at; 0.0.0.0 is every IPv4 address.")
+PORT = env.whole_number("PORT", default=8000, maximum=65535, help="The port that it listens at.")
+WEB_CONCURRENCY = env.whole_number(
+    "WEB_CONCURRENCY",
+    default=0,
+    minimum=0,
+    help="How many processes serve; 0: one per core with REDIS_URL, else one. More than one need REDIS_URL, to "
+    "count together.",
+)
+if WEB_CONCURRENCY == 0:
+    WEB_CONCURRENCY = (os.cpu_count() or 1) if REDIS_URL else 1
+WEB_THREADS = env.whole_number("WEB_THREADS", default=4, help="How many threads each process has.")
 
-# ---- Mail, which resets passwords
+env.section("Mail, which resets passwords")
 
-# smtp+tls://user:password@host:587; consolemail:// writes it to standard output.
-vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.str("EMAIL_FROM", default="notpanel@localhost")
-# Seconds that sending one may take.
+vars().update(
+    env.mail(
+        "EMAIL_URL",
+        default="consolemail://",
+        help="smtp+tls://user:password@host:587; consolemail:// writes mail to standard output.",
+    )
+)
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.sender(
+    "EMAIL_FROM", default="notpanel@localhost", help="The address that mail is sent from."
+)
+# How many seconds sending a mail may take.
 EMAIL_TIMEOUT = 10
 
-# ---- Logs, on standard error
+env.section("Logs, on standard error")
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The least level that is written.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -277,7 +332,7 @@ UNFOLD = {
 }
 REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "notpanel.api.exceptions.exception_handler",
-    # A client may send half a surrogate pair as an id, and gets it back: escaped, for it is no UTF-8.
+    # A client may send half a surrogate pair as an id and gets it back: escaped, because UTF-8 cannot hold it.
     "UNICODE_JSON": False,
     "UNAUTHENTICATED_USER": None,
 }

@@ -28,7 +28,7 @@ urlpatterns = [
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", limit_sign_in(admin.site.login)),
-    # The admin's own form would take any number of guesses of the old password.
+    # The admin's own form does not limit guesses of the old password; the dashboard's does.
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),

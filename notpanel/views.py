@@ -1,4 +1,4 @@
-"""The site's front door, and what is shown when something went wrong."""
+"""The front door of the site, and its error pages."""
 
 import sys
 
@@ -14,7 +14,7 @@ from notpanel.kit.refusals import ServiceUnavailable
 
 @never_cache
 def start(request: HttpRequest) -> HttpResponse:
-    """Send staff to their desk, customers to their dashboard, and whoever is new to the API's pages."""
+    """Send staff to the desk, customers to their dashboard, and visitors to the API's pages."""
     user = request.user
     if user.is_authenticated:
         return redirect("admin:index" if user.is_staff else "dashboard:overview")
@@ -22,12 +22,12 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for what Django refuses to read: a form that is too large, most of all."""
+    """Answer a request that Django refuses to read, such as a form that is too large."""
     return render(request, "400.html", status=400)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer an exception that escaped a page: with a 503 if PostgreSQL or Redis is unavailable, else with a 500."""
+    """Answer an exception that a page raised: with 503 if PostgreSQL or Redis is unavailable, else with 500."""
     exception = sys.exc_info()[1]
     refusal = as_refusal(exception) if isinstance(exception, Exception) else None
     if not isinstance(refusal, ServiceUnavailable):

@@ -1,4 +1,4 @@
-"""The WSGI entry point: ``notpanel.wsgi:application``."""
+"""The entry point of WSGI servers: ``notpanel.wsgi:application``."""
 
 import io
 import os
@@ -18,9 +18,10 @@ django_application = get_wsgi_application()
 
 
 def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-    """Serve Django, which takes a body without a Content-Length for an empty one, the bodies of chunked requests.
+    """Answer a request, and give the body of a chunked one a Content-Length.
 
-    axios sends its multipart forms that way. A body over the limit is cut one byte past it.
+    Django treats a body without a Content-Length as empty, and axios sends multipart forms in chunks. A body over
+    LARGEST_CHUNKED_BODY is cut one byte past it.
     """
     if "CONTENT_LENGTH" not in environ and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         body = environ["wsgi.input"].read(LARGEST_CHUNKED_BODY + 1)

@@ -5,7 +5,6 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
-from notpanel.kit.public_id import parse
 from orders.models import Order, Service
 
 
@@ -17,10 +16,10 @@ class ServiceAdmin(ModelAdmin):
     search_fields = ("=id", "name")
 
     def has_delete_permission(self, request: HttpRequest, obj: Service | None = None) -> bool:
-        return False  # orders refer to it: it is made inactive
+        return False  # orders refer to it: make it inactive instead
 
     def get_readonly_fields(self, request: HttpRequest, obj: Service | None = None) -> tuple[str, ...]:
-        return ("id",) if obj else ()  # another id would be another service
+        return ("id",) if obj else ()  # a service with another id is another service
 
 
 @admin.register(Order)
@@ -46,7 +45,4 @@ class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         term = search_term.strip()
-        if not term:
-            return queryset, False
-        reference = parse("ord", term)
-        return queryset.named([reference]) if reference else queryset.filter(link=term), False
+        return queryset.matching(term) if term else queryset, False

@@ -1,16 +1,16 @@
 from decimal import Decimal
-from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.postgres.indexes import HashIndex
 from django.db import models
 from django.db.models import F, Q
 
-from notpanel.kit.public_id import PublicIdField, PublicIdQuerySet
+from notpanel.kit.public_id import PublicIdField
+from orders.querysets import OrderQuerySet
 
 
 class Service(models.Model):
-    """A line of the catalogue. Its id is the number that clients order by."""
+    """A line of the catalogue. Clients order it by its id."""
 
     id = models.PositiveIntegerField(primary_key=True)
     name = models.CharField(max_length=255)
@@ -19,7 +19,7 @@ class Service(models.Model):
     rate = models.DecimalField(max_digits=14, decimal_places=5, help_text="The price of 1000 units.")
     min = models.PositiveBigIntegerField()
     max = models.PositiveBigIntegerField()
-    refill = models.BooleanField(default=False, help_text="Drops are refilled.")
+    refill = models.BooleanField(default=False, help_text="Customers may request refills.")
     cancel = models.BooleanField(default=False)
     active = models.BooleanField(default=True, help_text="Listed in the catalogue.")
     refill_days = models.PositiveIntegerField(
@@ -31,7 +31,7 @@ class Service(models.Model):
     refill_limit = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text="Refills per order, rejected ones not counted; empty: the setting REFILL_LIMIT.",
+        help_text="Refills per order, not counting rejected ones; empty: the setting REFILL_LIMIT.",
     )
 
     class Meta:
@@ -52,7 +52,7 @@ class Service(models.Model):
 
 
 class Catalogue(models.Model):
-    """One row: which version of the services this is. A trigger changes it with them, in the same transaction."""
+    """One row: the version of the services. A trigger changes it with any service, in the same transaction."""
 
     version = models.UUIDField(editable=False)
 
@@ -61,7 +61,7 @@ class Catalogue(models.Model):
 
 
 class OrderStatus(models.TextChoices):
-    """Where an order is (contract.md, "action=status")."""
+    """How far an order is (docs/contract.md, "action=status")."""
 
     PENDING = "pending"
     PROCESSING = "processing"
@@ -77,7 +77,7 @@ UNDER_WAY = (OrderStatus.PENDING, OrderStatus.PROCESSING, OrderStatus.IN_PROGRES
 
 
 class Order(models.Model):
-    """What a customer bought. Orders come from the panel, by importorders; a refill never changes one."""
+    """What a customer bought. importorders writes orders; a refill never changes one."""
 
     id = PublicIdField(primary_key=True, prefix="ord")
     number = models.PositiveBigIntegerField(unique=True)
@@ -93,11 +93,11 @@ class Order(models.Model):
     created_at = models.DateTimeField()
     completed_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[Any] = PublicIdQuerySet.as_manager()
+    objects = OrderQuerySet.as_manager()
 
     class Meta:
         indexes = [
-            # Exact only: a link may be longer than a B-tree takes.
+            # A hash, because a link may be longer than a B-tree index takes. It finds whole links only.
             HashIndex(fields=["link"], name="order_by_link"),
             models.Index(fields=["completed_at"], name="order_by_completion"),
             # The customer's list.
@@ -128,7 +128,7 @@ class Order(models.Model):
 
 
 def money(amount: Decimal) -> str:
-    """Write an amount as the API does: two decimals, or as many more as it has (``0.50``, ``0.27819``)."""
+    """Return an amount as the API writes it: with two to five decimals (``0.50``, ``0.27819``)."""
     text = f"{amount:.5f}".rstrip("0")
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals:0<2}"

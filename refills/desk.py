@@ -78,7 +78,7 @@ def look_at(refill: Refill, by: Account, now: datetime) -> Look:
         history=history(refill),
         earlier=[other for other in others if other.created_at <= refill.created_at][:LONGEST_LIST],
         overlapping=list(overlapping(refill.order, now)[:LONGEST_LIST]),
-        taken_by_another=refill.status in IN_FLIGHT and claimed_by_another(refill, by, now),
+        taken_by_another=claimed_by_another(refill, by, now),
     )
 
 

@@ -25,7 +25,7 @@ from refills.refusals import (
 )
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
-# The statuses from which a refill may become each status (docs/contract.md, "The life of a refill").
+# The statuses from which a refill may become each status (docs/contract.md, "Refill statuses").
 TRANSITIONS: dict[RefillStatus, tuple[RefillStatus, ...]] = {
     RefillStatus.APPROVED: (RefillStatus.PENDING,),
     RefillStatus.COMPLETED: IN_FLIGHT,
@@ -157,11 +157,8 @@ def _lock(
     found = Refill.objects.filter(pk__in=ids).select_for_update().order_by("id").in_bulk()
     refused: dict[str, Refusal] = {refill_id: NoSuchRefill() for refill_id in ids if refill_id not in found}
     settled = [refill for refill in found.values() if refill.status in SETTLED]
-    taken = [
-        refill
-        for refill in found.values()
-        if refill.status in IN_FLIGHT and not take_over and claimed_by_another(refill, by, now)
-    ]
+    # A settled refill has no claim: the database refuses one.
+    taken = [refill for refill in found.values() if not take_over and claimed_by_another(refill, by, now)]
     prefetch_related_objects(settled, "settled_by")
     prefetch_related_objects(taken, "claimed_by")
     for refill in settled:

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from apikeys.models import Account
 from notpanel.kit.public_id import parse
-from orders.imports import BadFile, Column, read, text_up_to
+from orders.csv_files import Column, FileErrors, read, text_up_to
 from refills.models import Refill, Transition
 from refills.settlement import TRANSITIONS, StatusChange, change_status
 from refills.statuses import RefillStatus
@@ -52,13 +52,12 @@ class Result:
 
 def read_rows(file: BinaryIO) -> list[Row]:
     """Return the rows of a file. Raises BadFile with everything that is wrong in it."""
-    bad, rows = BadFile(), []
-    for line, row in read(file, COLUMNS, bad):
+    errors, rows = FileErrors(), []
+    for line, row in read(file, COLUMNS, errors):
         if row["status"] == RefillStatus.REJECTED and not row["note"]:
-            bad.add(line, "note: must be given, because the refill is rejected")
+            errors.add(line, "note: must be given, because the refill is rejected")
         rows.append(Row(line, row["refill"], StatusChange(row["status"], row["note"])))
-    if bad.count:
-        raise bad
+    errors.refuse_if_any()
     return rows
 
 

@@ -2,7 +2,7 @@ from django.db import models
 
 
 class RefillStatus(models.TextChoices):
-    """The status of a refill (docs/contract.md, "The life of a refill")."""
+    """The status of a refill (docs/contract.md, "Refill statuses")."""
 
     PENDING = "pending"
     APPROVED = "approved"

@@ -1,11 +1,10 @@
 """The customer's pages of orders and refills: parse, call, show."""
 
 import re
-from typing import cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -13,11 +12,11 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from apikeys.models import Account
+from apikeys.requests import SignedInRequest
 from notpanel.api.errors import TooMany
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.kit import public_id
-from notpanel.kit.pagination import slice_of
+from notpanel.kit.pagination import page_of
 from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
 from orders.refusals import OrderNotFound
@@ -29,19 +28,19 @@ from refills.statuses import RefillStatus
 @login_required
 @never_cache
 @require_safe
-def overview(request: HttpRequest) -> HttpResponse:
-    found = dashboard.overview(_account_id(request), timezone.now())
+def overview(request: SignedInRequest) -> HttpResponse:
+    found = dashboard.overview(request.user.pk, timezone.now())
     return render(request, "dashboard/overview.html", {"overview": found})
 
 
 @login_required
 @never_cache
 @require_safe
-def orders(request: HttpRequest) -> HttpResponse:
-    """List the orders with a button for each that may be refilled."""
+def orders(request: SignedInRequest) -> HttpResponse:
+    """List the orders, with a button on each one that may be refilled."""
     status, search = _choice(request, OrderStatus.values), _search(request)
-    found = slice_of(
-        dashboard.orders_of(_account_id(request), status=status, search=search),
+    found = page_of(
+        dashboard.orders_of(request.user.pk, status=status, search=search),
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
     )
@@ -49,7 +48,7 @@ def orders(request: HttpRequest) -> HttpResponse:
     context = {
         "rows": dashboard.order_rows(found.rows, now),
         "now": now,
-        "slice": found,
+        "page": found,
         "statuses": OrderStatus,
         "status": status,
         "search": search,
@@ -58,12 +57,12 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-def refill(request: HttpRequest) -> HttpResponse:
-    """Request a refill of one order, and go back to the list."""
-    if request.method != "POST":  # whoever had to sign in first gets here by a link
+def refill(request: SignedInRequest) -> HttpResponse:
+    """Request a refill of one order, and return to the list."""
+    if request.method != "POST":  # a customer who had to sign in first arrives by GET
         return redirect("dashboard:orders")
     order = request.POST.get("order", "")[: public_id.LONGEST]
-    [outcome] = request_refills(_account_id(request), [order])
+    [outcome] = request_refills(request.user.pk, [order])
     if isinstance(outcome, Refusal):
         messages.error(request, f"{order}: {outcome.text}.")
     else:
@@ -76,8 +75,8 @@ def refill(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @never_cache
-def refill_list(request: HttpRequest) -> HttpResponse:
-    """Request refills of a pasted list of orders, and show a row of result for each."""
+def refill_list(request: SignedInRequest) -> HttpResponse:
+    """Request refills of a pasted list of orders, and show what became of each."""
     text = request.POST.get("orders", "")
     ids = re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []
     context: dict[str, object] = {"text": text, "largest_batch": LARGEST_BATCH}
@@ -85,9 +84,9 @@ def refill_list(request: HttpRequest) -> HttpResponse:
         return render(request, "dashboard/refill_list.html", context)
     if not ids or len(ids) > LARGEST_BATCH:
         too_many = TooMany(many="orders", limit=LARGEST_BATCH).text
-        context["error"] = f"{too_many}: these are {len(ids)}." if ids else "There is no order in the list."
+        context["error"] = f"{too_many}: the list has {len(ids)}." if ids else "Paste at least one order ID or number."
         return render(request, "dashboard/refill_list.html", context, status=400)
-    outcomes = request_refills(_account_id(request), ids)
+    outcomes = request_refills(request.user.pk, ids)
     context["results"] = [
         {"order": order, "found": not isinstance(outcome, OrderNotFound), "error": outcome.text}
         if isinstance(outcome, Refusal)
@@ -101,26 +100,22 @@ def refill_list(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 @require_safe
-def refills(request: HttpRequest) -> HttpResponse:
+def refills(request: SignedInRequest) -> HttpResponse:
     """List the refills, the latest first."""
     status, search = _choice(request, RefillStatus.values), _search(request)
-    found = slice_of(
-        dashboard.refills_of(_account_id(request), status=status, search=search),
+    found = page_of(
+        dashboard.refills_of(request.user.pk, status=status, search=search),
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
     )
-    context = {"slice": found, "statuses": RefillStatus, "status": status, "search": search}
+    context = {"page": found, "statuses": RefillStatus, "status": status, "search": search}
     return render(request, "dashboard/refills.html", context)
 
 
-def _account_id(request: HttpRequest) -> int:
-    return cast(Account, request.user).pk
-
-
-def _choice(request: HttpRequest, choices: list[str]) -> str:
+def _choice(request: SignedInRequest, choices: list[str]) -> str:
     status = request.GET.get("status", "")
     return status if status in choices else ""
 
 
-def _search(request: HttpRequest) -> str:
+def _search(request: SignedInRequest) -> str:
     return request.GET.get("q", "").strip().replace("\0", "")

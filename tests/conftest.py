@@ -13,6 +13,9 @@ from apikeys.models import Account, ApiKey
 from refills.settlement import StatusChange, change_status
 from tests import factories
 
+# Every test can use the fixtures of these modules without an import.
+pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
+
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -26,7 +29,7 @@ def _quick_and_clean(settings):
 
 @dataclass
 class Customer:
-    """A customer and a program of theirs: ``post`` sends what a client sends, with the key."""
+    """A customer with an API key. ``post`` calls the API as the customer's program does."""
 
     account: Account
     api_key: ApiKey

@@ -1,8 +1,7 @@
-"""Loaded before anything else (see pyproject.toml): the settings are read from what stands in .env.example.
+"""Set the environment to the defaults in .env.example, before the settings are read (pyproject.toml loads this first).
 
-So the tests run on the documented defaults, whatever the .env of this machine says, but for its DATABASE_URL and
-DATABASE_PGBOUNCER: the tests make a database of their own on that server, or on the embedded one. REDIS_URL is for
-tests/redis_server.py alone.
+The .env of this machine thus changes nothing, with two exceptions. DATABASE_URL and DATABASE_PGBOUNCER are kept: the
+tests create a database on that server, or on the embedded one. REDIS_URL is kept for tests/redis_server.py alone.
 """
 
 import os
@@ -12,7 +11,7 @@ from notpanel.server import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-if "REDIS_URL_FOR_TESTS" not in os.environ:  # the workers of pytest-xdist inherit what their parent set
+if "REDIS_URL_FOR_TESTS" not in os.environ:  # else this is a worker of pytest-xdist, whose parent has set it all
     embedded.provide()
     os.environ["REDIS_URL_FOR_TESTS"] = os.environ.get("REDIS_URL", "")
     database = {"DATABASE_URL", "DATABASE_PGBOUNCER"}

@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode before the tests' database, if there is one on the PATH."""
+"""Put a real PgBouncer in transaction mode in front of the tests' database, if pgbouncer is on the PATH."""
 
 import os
 import pwd
@@ -16,7 +16,7 @@ from tests.server import free_port
 
 LOCK_TIMEOUT = 500  # milliseconds
 
-# Every transaction gets another of the three connections than the one before it.
+# Round robin: each transaction gets another of the three connections than the one before it.
 CONFIGURATION = """
 [databases]
 * = {server}
@@ -37,7 +37,7 @@ def behind_pgbouncer(transactional_db, tmp_path) -> Iterator[dict[str, str]]:
     """Return the environment of a NotPanel whose database is behind PgBouncer."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        pytest.skip("there is no pgbouncer on the PATH")
+        pytest.skip("pgbouncer is not on the PATH")
     connection.ensure_connection()
     server = connection.connection.info
     names = ("host", "port", "user", "password")
@@ -46,7 +46,7 @@ def behind_pgbouncer(transactional_db, tmp_path) -> Iterator[dict[str, str]]:
     configuration = tmp_path / "pgbouncer.ini"
     configuration.write_text(CONFIGURATION.format(server=address, listen_port=listen_port))
     command = [program, str(configuration)]
-    if os.geteuid() == 0:  # which it does not run as; who owns the server's socket may open it
+    if os.geteuid() == 0:  # PgBouncer refuses to run as root; the owner of the server's socket may open it
         on_socket = server.host.startswith("/")
         command += ["--user", Path(server.host).owner() if on_socket else pwd.getpwnam("nobody").pw_name]
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Real threads and real transactions, for rules that must hold under any race."""
+"""Run calls in real threads and real transactions, to try rules that must hold under any race."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-# The races of all modules run in one worker, so that together they stay within the server's connections.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
+# For modules with races: pytest-xdist runs them all in one worker, or they would need more connections than the
+# database server accepts.
+MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
 
 
 def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:
-    """Make all calls at once, each in a thread and a connection of its own. Returns their results in order."""
+    """Make all calls at the same time, each in its own thread and connection. Returns their results in order."""
     calls = list(calls)
     barrier = threading.Barrier(len(calls))
 
@@ -29,7 +30,7 @@ def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:
 
 
 class Waiting:
-    """A call in a thread of its own, which is known to wait for a lock before the test goes on."""
+    """A call in a thread of its own. Once this is constructed, the call waits for a lock."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._executor = ThreadPoolExecutor(1)
@@ -45,9 +46,11 @@ class Waiting:
             assert not self._future.done(), f"it did not wait for a lock: {self._future.result()}"
 
     def _is_blocked(self) -> bool:
-        # Behind PgBouncer a thread has no server process of its own; but nothing else waits in the tests' database.
+        # Which backend the call has is not known behind PgBouncer, but nothing else waits in the tests' database.
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the activity of its first look
+            cursor.execute(
+                "SELECT pg_stat_clear_snapshot()"
+            )  # else a transaction always sees the activity of its first query
             cursor.execute(
                 "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
                 " AND backend_type = 'client backend' AND cardinality(pg_blocking_pids(pid)) > 0)"

@@ -1,4 +1,4 @@
-"""A real Redis for tests: REDIS_URL, or a private server if there is one on the PATH."""
+"""Give tests a real Redis: that of REDIS_URL, or a private one if redis-server is on the PATH."""
 
 import os
 import shutil
@@ -13,12 +13,13 @@ import redis
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory) -> Iterator[str]:
+    """Return the address of a Redis."""
     if url := os.environ["REDIS_URL_FOR_TESTS"]:
         yield url
         return
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("REDIS_URL is not set, and there is no redis-server on the PATH")
+        pytest.skip("REDIS_URL is not set, and redis-server is not on the PATH")
     directory = tmp_path_factory.mktemp("redis")
     socket = directory / "redis.sock"
     server = subprocess.Popen(
@@ -41,7 +42,7 @@ def count_in(settings: Any, url: str, **options: Any) -> None:
         "counters": {
             "BACKEND": "notpanel.api.counters.RedisCounters",
             "LOCATION": url,
-            "KEY_PREFIX": uuid.uuid4().hex,  # whatever else this server holds is left alone
+            "KEY_PREFIX": uuid.uuid4().hex,  # the server may hold something else
             "OPTIONS": options,
         }
     }

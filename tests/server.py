@@ -1,4 +1,4 @@
-"""The real application server, as `make demo` and production run it, on the test database."""
+"""Run the real application server on the test database, as `make demo` and production run it."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ from django.db import connection
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# One worker of pytest-xdist runs them all, with one server.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
+# For modules that use the server: pytest-xdist runs them all in one worker, so that they share one server.
+MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
 
 
 def free_port() -> int:
@@ -38,7 +38,7 @@ class Server:
     def __init__(self, directory: Path, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = directory / f"server-{self.port}.log"  # a pipe that nobody reads would fill up and block it
+        self._log = directory / f"server-{self.port}.log"  # a pipe would fill up and block the server
         limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
@@ -55,7 +55,8 @@ class Server:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        # Its parent listens before a worker is ready, and a signal in between makes gunicorn wait for half a minute.
+        # gunicorn listens before a worker is ready, and a signal in between makes it wait for half a minute. Only an
+        # answer shows that a worker is ready.
         try:
             return requests.get(f"{self.url}/api", timeout=30).status_code == 404
         except requests.ConnectionError:
@@ -66,14 +67,14 @@ class Server:
         return self._log.read_text()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it. Returns its exit status."""
+        """Send the signal ``number`` and wait for the end. Returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(30)
 
 
 @pytest.fixture(scope="session")
 def server(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[str]:
-    """The address of a running server. Its static files are collected by `make test`."""
+    """Return the address of a running server. `make test` has collected its static files."""
     with django_db_blocker.unblock():
         server = Server(tmp_path_factory.mktemp("server"))
     yield server.url

@@ -1,4 +1,4 @@
-"""What the API can do: the one source of its dispatch, its documentation and its OpenAPI description."""
+"""The actions of the API: the one source of its dispatch, its documentation and its OpenAPI description."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from notpanel.kit.refusals import Refusal
 
 @dataclass(frozen=True)
 class Example:
-    """A request of an action, and its answer: ``parameters`` are sent besides key and action."""
+    """A request and its answer, as the documentation shows them. ``parameters`` does not repeat key and action."""
 
     title: str
     parameters: Mapping[str, str]
@@ -23,8 +23,8 @@ class Example:
 class Action:
     """One action of ``POST /api/v2``.
 
-    ``handler(caller, parameters)`` returns what is rendered as JSON, or raises one of ``refusals``. ``schema`` is the
-    JSON Schema of what it returns. ``ids`` are its parameters, if it has any.
+    ``handler(caller, parameters)`` returns the answer, to be rendered as JSON, or raises one of ``refusals``.
+    ``schema`` is the JSON Schema of the answer. ``ids`` describes the action's parameters, if it has any.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Action:
     handler: Callable[[Caller, Parameters], Any]
     ids: OneOrMany | None = None
     refusals: tuple[type[Refusal], ...] = ()
-    shown_live: bool = False  # it only reads, so the developers' pages show what it answers about the visitor's own ids
-    prepared: bool = False  # the handler returns Prepared: compressed for clients that accept it, with an ETag
+    shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
+    prepared: bool = False  # the handler returns a Prepared
 
     @property
     def required(self) -> tuple[Parameter, Parameter]:
-        """What every request of the action has, besides ``parameters``."""
+        """Return the parameters that every request has: the key and the name of the action."""
         return (
             Parameter("key", "string", "Your API key."),
             Parameter("action", "string", f'Must be the literal string "{self.name}".'),
@@ -48,20 +48,20 @@ class Action:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What a request of the action may have besides ``required``."""
+        """Return the action's own parameters."""
         return self.ids.parameters if self.ids else ()
 
     @property
     def errors(self) -> tuple[type[Refusal], ...]:
-        """The errors of this action: its refusals, then those of its parameters."""
+        """Return the action's own errors: its refusals, then the errors about its parameters."""
         return self.refusals + (self.ids.errors if self.ids else ())
 
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:
-        """The errors that it shares with all actions, but for those in ``errors`` and those of parameters."""
+        """Return the errors that it shares with all actions, without those about parameters, which are its own."""
         left_out = self.refusals + OneOrMany.errors
         return tuple(error for error in SHARED_ERRORS if error not in left_out)
 
     def text_of(self, error: type[Refusal]) -> str:
-        """Return the text of an error as the action's documentation shows it."""
+        """Return the text of an error, with the names of the action's parameters in it."""
         return self.ids.text_of(error) if self.ids else error.example_text()

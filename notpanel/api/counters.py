@@ -1,4 +1,4 @@
-"""The counters of django-ratelimit in Redis, each of its questions in one round trip."""
+"""The counters of django-ratelimit in Redis, each counted in a single round trip."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-# Adds to a counter, which lives for as long as its window and a little longer. Returns where it stands.
-_COUNT = """
+# Adds to a counter and returns its new value. A new counter gets the expiry that django-ratelimit asks for: a little
+# more than its window.
+_ADD_AND_RETURN = """
 local count = redis.call("INCRBY", KEYS[1], ARGV[1])
 if count == tonumber(ARGV[1]) then redis.call("EXPIRE", KEYS[1], ARGV[2]) end
 return count
@@ -16,11 +17,11 @@ return count
 
 
 class RedisCounters(BaseCache):
-    """A cache backend for RATELIMIT_USE_CACHE and for nothing else: its add() counts.
+    """A cache backend for RATELIMIT_USE_CACHE, and for nothing else: its add() does not only add, it counts.
 
-    django-ratelimit asks a cache to add a counter and, if there is one already, to increment it (or, where it only
-    looks, to get it). Here the first question does both, and the second tells what it found. Django keeps an object
-    of this class for each thread, so that each thread has a connection of its own, and its own answer in mind.
+    django-ratelimit calls add() to create a counter. If the counter exists, it then calls incr(), or get() where it
+    only looks. Here add() creates or increments in one round trip and keeps the result; incr() and get() return it
+    without asking Redis again. That is safe because Django makes an instance for each thread.
     """
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
@@ -28,28 +29,28 @@ class RedisCounters(BaseCache):
         self._client = redis.Redis.from_url(
             server,
             single_connection_client=True,
-            retry=Retry(NoBackoff(), 1),  # a connection may have been closed since the last request
+            retry=Retry(NoBackoff(), 1),  # Redis may have closed the connection since the last request
             **params.get("OPTIONS", {}),
         )
-        self._count = self._client.register_script(_COUNT)
-        self._found = ("", 0)
+        self._add_and_return = self._client.register_script(_ADD_AND_RETURN)
+        self._latest = ("", 0)  # the key that add() counted last, and its count
 
     def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Add ``value`` to the counter. Returns False if it was there before; then incr() and get() tell it."""
-        count = self._count([self.make_key(key, version)], [value, timeout])
-        self._found = (key, int(count))
+        """Add ``value`` to the counter. Returns True if the counter is new."""
+        count = self._add_and_return([self.make_key(key, version)], [value, timeout])
+        self._latest = (key, int(count))
         return bool(count == value)
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        """Return the count that add() has just made."""
-        return self._just_found(key)
+        """Return the count after the add() just before, which incremented it already."""
+        return self._latest_count(key)
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> int:
-        """Return the count that add() has just seen."""
-        return self._just_found(key)
+        """Return the count after the add() just before."""
+        return self._latest_count(key)
 
-    def _just_found(self, key: str) -> int:
-        found, count = self._found
-        if found != key:
-            raise ValueError(f"{key} was not added just before")  # django-ratelimit takes it for a failed cache
+    def _latest_count(self, key: str) -> int:
+        latest_key, count = self._latest
+        if latest_key != key:
+            raise ValueError(f"{key} is not the counter that was added last")  # to django-ratelimit, a failed cache
         return count

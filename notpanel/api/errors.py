@@ -1,7 +1,6 @@
-"""What the API answers when it does not do what it was asked: ``{"error": "<text>"}``, whatever went wrong.
+"""The errors that every action shares (docs/contract.md, "Errors that every action shares").
 
-An app's refusals and the errors here are all the errors there are. The errors here are those that every action shares
-(docs/contract.md, "The order in which a request is judged").
+Every other error of the API is a refusal of an app.
 """
 
 from typing import ClassVar
@@ -11,17 +10,17 @@ from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 
 class ApiError(Refusal):
-    """Refuse a request for what it is, before an action is asked."""
+    """Refuse a request before an action judges it. Unlike the refusals of the apps, it knows its HTTP status."""
 
     status: ClassVar[int] = 400
 
 
 class RateLimitExceeded(ApiError):
-    """``denied_by`` is the limit that is spent, ``retry_after`` the seconds until its next window."""
+    """Refuse a request over a limit. ``denied_by`` is the layer, ``retry_after`` the seconds until its next window."""
 
     status = 429
     message = "Rate limit exceeded"
-    cause = "One of the three limits is spent: X-RateLimit-DeniedBy says which, Retry-After for how many seconds."
+    cause = "One of the three limits is spent. X-RateLimit-DeniedBy says which, Retry-After how many seconds to wait."
 
     def __init__(self, denied_by: str, retry_after: int) -> None:
         self.denied_by, self.retry_after = denied_by, retry_after
@@ -30,18 +29,18 @@ class RateLimitExceeded(ApiError):
 
 class MissingParameter(ApiError):
     message = "Missing required parameter: {name}"
-    cause = "A parameter that the action needs is missing or empty."
+    cause = "A required parameter is missing or empty."
     example = {"name": "action"}
 
 
 class UnknownAction(ApiError):
     message = "Unknown action"
-    cause = "There is no action of that name."
+    cause = "No action has this name. Names are case-sensitive."
 
 
 class BothGiven(ApiError):
     message = "Provide either {one} or {many}, not both"
-    cause = "A single id and a list of ids came in one request."
+    cause = "The request has both a single id and a list of ids."
     example = {"one": "order", "many": "orders"}
 
 
@@ -53,13 +52,13 @@ class TooMany(ApiError):
 
 class MalformedBody(ApiError):
     message = "Malformed request body"
-    cause = "The body is not what its Content-Type says, or a parameter is not text."
+    cause = "The body is not what its Content-Type says or was cut off, or a parameter is not text."
 
 
 class NotFound(ApiError):
     status = 404
     message = "Not found"
-    cause = "There is nothing at this address: the API is at /api/v2."
+    cause = "Nothing is served at this address. The API is at /api/v2."
 
 
 class MethodNotAllowed(ApiError):
@@ -77,16 +76,16 @@ class BodyTooLarge(ApiError):
 class UnsupportedMediaType(ApiError):
     status = 415
     message = "Unsupported media type"
-    cause = "The Content-Type is not one of the three that are read: urlencoded, multipart and JSON."
+    cause = "The Content-Type is not one of the three that the API reads: urlencoded, multipart and JSON."
 
 
 class InternalServerError(ApiError):
     status = 500
     message = "Internal server error"
-    cause = "Our fault. Quote the X-Request-ID of the answer when you write to us."
+    cause = "This is our fault. Quote the X-Request-ID of the answer when you write to us."
 
 
-# The errors that every action shares, in the order in which they are judged.
+# In the order in which the documentation lists them.
 SHARED_ERRORS: tuple[type[Refusal], ...] = (
     RateLimitExceeded,
     InvalidApiKey,
@@ -103,17 +102,17 @@ SHARED_ERRORS: tuple[type[Refusal], ...] = (
     InternalServerError,
 )
 
-# The statuses of the refusals that know no HTTP. All others are answered with 400.
+# The refusals that do not know their status. Any that is not listed here is a 400.
 _STATUSES: dict[type[Refusal], int] = {InvalidApiKey: 401, AccountSuspended: 403, ServiceUnavailable: 503}
 
 
 def status_of(refusal: type[Refusal]) -> int:
-    """Return the HTTP status of the answer to a refused request."""
+    """Return the HTTP status with which a refusal is answered."""
     return refusal.status if issubclass(refusal, ApiError) else _STATUSES.get(refusal, 400)
 
 
 def headers_of(refusal: Refusal) -> dict[str, str]:
-    """Return the headers that the answer to a refused request has besides its status."""
+    """Return the headers that belong to a refusal's answer."""
     match refusal:
         case RateLimitExceeded():
             return {"X-RateLimit-DeniedBy": refusal.denied_by, "Retry-After": str(refusal.retry_after)}

@@ -1,21 +1,21 @@
-"""The examples of the developers' pages: one request, written in the languages that clients are written in."""
+"""Write a request as a program, in each of the languages that the developers' pages show."""
 
 import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 YOUR_API_KEY = "YOUR_API_KEY"
-# To whoever is signed in ids of their own are shown instead: an order and a refill, and orders that may be refilled.
+# A visitor who is signed in sees ids of their own instead: an order, a refill, and orders that may be refilled.
 ORDER, REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC", "ref_01HG9XAZQM7C2V4K8R5T1W9YDE"
 REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "ord_01HG9X7KJP4NV8QZ2M6T3W5YBF"
-# Nobody has these.
+# These belong to nobody, so everybody sees them.
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
 FORM = "application/x-www-form-urlencoded"
 
 
 def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the program that POSTs ``parameters`` to ``url``, by the name of its language."""
+    """Return the programs that POST ``parameters`` to ``url``, keyed by the names of their languages."""
     return {language: write(url, parameters) for language, write in LANGUAGES.items()}
 
 

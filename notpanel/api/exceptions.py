@@ -1,4 +1,4 @@
-"""From the exception that a view raised to the error that the client reads."""
+"""Turn an exception into the error that the client reads."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def as_refusal(exc: Exception) -> Refusal:
-    """Return what the client is told about ``exc``; what is not a refusal becomes a 500 or a 503."""
+    """Return the refusal that the client reads. An exception that nobody foresaw becomes InternalServerError."""
     match exc:
         case Refusal():
             return exc
@@ -36,11 +36,11 @@ def as_refusal(exc: Exception) -> Refusal:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
-    """Answer an exception that a view raised (REST framework's EXCEPTION_HANDLER)."""
+    """Answer an exception that a view of the API raised. This is REST framework's EXCEPTION_HANDLER."""
     refusal = as_refusal(exc)
     status = status_of(type(refusal))
     if status >= 500:
         logger.error("%s: %s", type(exc).__name__, refusal.text, exc_info=sys.exc_info())
-    if status == 500:  # for error collectors; a 503 is not our mistake
+    if status == 500:  # for error trackers; a 503 is not a bug
         got_request_exception.send(sender=None, request=context["request"])
     return Response({"error": refusal.text}, status=status, headers=headers_of(refusal))

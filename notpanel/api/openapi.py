@@ -1,4 +1,4 @@
-"""The API described in OpenAPI 3.1, from the registry of actions and the classes of errors."""
+"""Describe the API in OpenAPI 3.1, from its actions and its errors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.schemas import ERROR, Schema
 from notpanel.kit.refusals import Refusal
 
-VERSION = "2.0.0"  # of the API, not of this program
+VERSION = "2.0.0"  # of the API, not of NotPanel
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
-# Scalars are read as text; blank ones count as missing.
+# The API reads any scalar as text, and a blank one as missing (docs/contract.md, "One id or a list").
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": r"\S"}
 _IDS: Schema = {
     "anyOf": [
@@ -24,41 +24,41 @@ _IDS: Schema = {
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": r"^\s*$"}
 _NO_IDS: Schema = {"type": ["string", "null"], "pattern": r"^[\s,]*$"}
 
-Headers = Mapping[str, tuple[str, str]]  # what each says, and its type
+Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
 
-_NONE: Headers = {}
-_REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: yours, if you sent one.", "string")}
+_NO_HEADERS: Headers = {}
+_REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: the one that you sent, or a random one.", "string")}
 RATE_LIMIT_HEADERS = {
-    "X-RateLimit-Limit": ("The limit that has the least left, in requests a minute.", "integer"),
-    "X-RateLimit-Remaining": ("What is left of it in this window.", "integer"),
+    "X-RateLimit-Limit": ("The limit that has the least left, in requests per minute.", "integer"),
+    "X-RateLimit-Remaining": ("How many requests are left of it in this window.", "integer"),
     "X-RateLimit-Reset": ("When its next window begins, in Unix seconds.", "integer"),
-    "X-RateLimit-Tier-Remaining": ("What is left of the limit of your account.", "integer"),
+    "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
 }
-_RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: the seconds to wait.", "integer")}
-# What an error has beside, by its status.
+_RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: how many seconds to wait.", "integer")}
+# The headers that answers with these statuses have in addition.
 HEADERS_OF: Mapping[int, Headers] = {
-    405: {"Allow": ("The methods that are taken.", "string")},
+    405: {"Allow": ("The methods that this address allows.", "string")},
     429: {
-        "X-RateLimit-DeniedBy": ("On a 429: the limit that is spent, ip, key or tier.", "string"),
+        "X-RateLimit-DeniedBy": ("On a 429: which limit is spent, ip, key or tier.", "string"),
         **_RETRY_AFTER,
     },
     503: _RETRY_AFTER,
 }
-# Of the actions that are prepared.
+# The next two are for actions whose answers are prepared.
 _IF_NONE_MATCH: Schema = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "The ETag of an answer that you have kept.",
+    "description": "The ETag of an answer that you keep.",
     "schema": {"type": "string"},
 }
 _HEADERS_OF_PREPARED = {
-    "ETag": ("Names the answer. Only answers that may be kept have one.", "string"),
-    "Content-Encoding": ("gzip, if you take it and the answer has an ETag.", "string"),
+    "ETag": ("Identifies the answer. Only answers that you may keep have one.", "string"),
+    "Content-Encoding": ("gzip, if you accept it and the answer has an ETag.", "string"),
 }
 
 
 def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the API whose address is ``url`` (``https://panel.example/api/v2``)."""
+    """Return the OpenAPI 3.1 document of the API at ``url``, such as ``https://panel.example/api/v2``."""
     actions = list(actions)
     server, path = url.removesuffix("/api/v2"), "/api/v2"
     requests = {action.name: request_name(action) for action in actions}
@@ -74,11 +74,11 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
         "info": {
             "title": "NotPanel API",
             "version": VERSION,
-            "summary": "Orders, services and refills, for the programs of resellers.",
+            "summary": "Orders, services and refills for resellers' programs.",
             "description": (
-                "One address takes every request: what is wanted is in the parameter action, and who asks in the "
-                "parameter key, both in the body. Every answer is JSON, and every error is an object with the one "
-                "member error."
+                "Every request is a POST to one address. Its body has the parameter action, which says what you want, "
+                "and the parameter key, which says who you are. Every answer is JSON. Every error is an object with "
+                "the single member error."
             ),
         },
         "servers": [{"url": server}],
@@ -86,7 +86,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
             path: {
                 "post": {
                     "operationId": "request",
-                    "summary": "Do what action says.",
+                    "summary": "Run the action that the body names.",
                     "parameters": [_IF_NONE_MATCH],
                     "requestBody": {
                         "required": True,
@@ -110,7 +110,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
 
 
 def request_schema(action: Action) -> dict[str, Any]:
-    """Return the JSON Schema of a request's body."""
+    """Return the JSON Schema of the body of the action's requests."""
     key, name = action.required
     schema: dict[str, Any] = {
         "type": "object",
@@ -148,7 +148,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
     answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in actions]
     return {
         "200": _response(
-            "Success. Rows of a batch may still hold errors of their own.",
+            "Success. Rows of a batch may still have errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
             optional=_HEADERS_OF_PREPARED,
@@ -162,7 +162,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
                 found[0].cause if len(found) == 1 else "Refused: error says why.",
                 {"$ref": "#/components/schemas/Error"},
                 {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
-                HEADERS_OF.get(status, _NONE),
+                HEADERS_OF.get(status, _NO_HEADERS),
             )
             for status, found in sorted(by_status.items())
         },
@@ -170,7 +170,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
 
 
 def _response(
-    description: str, schema: Schema, shown: Schema, required: Headers = _NONE, optional: Headers = _NONE
+    description: str, schema: Schema, shown: Schema, required: Headers = _NO_HEADERS, optional: Headers = _NO_HEADERS
 ) -> dict[str, Any]:
     return {
         "description": description,
@@ -204,5 +204,5 @@ def request_name(action: Action) -> str:
 
 
 def answer_name(action: Action) -> str:
-    """Return the name of the schema of what the action answers."""
+    """Return the name of the schema of the action's answers."""
     return action.name.title().replace("_", "") + "Answer"

@@ -1,4 +1,4 @@
-"""Reading the parameters of a request (docs/contract.md, "Parameters")."""
+"""Read the parameters of a request (docs/contract.md, "One id or a list")."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ LARGEST_BATCH = 100  # ids in one request
 
 
 class Parameters:
-    """The parameters of a request as the contract reads them: every scalar is text, however it was sent."""
+    """The parameters of a request. Every scalar is read as text, whatever type JSON gave it."""
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self._body = body
 
     def text(self, name: str) -> str:
-        """Return the parameter without surrounding blanks, "" if it is missing.
+        """Return the parameter without surrounding blanks, or "" if it is missing.
 
-        Raises MalformedBody unless it is a scalar.
+        Raises MalformedBody if it is not a scalar.
         """
         value = self._body.get(name)
         return "" if value is None else _as_text(value)
@@ -31,7 +31,10 @@ class Parameters:
         raise MissingParameter(name=name)
 
     def texts(self, name: str) -> list[str]:
-        """Return the items of a CSV or, in JSON, of a list, without surrounding blanks and without empty items."""
+        """Return the items of a CSV or of a JSON list, without surrounding blanks and without empty items.
+
+        Raises MalformedBody if an item is not a scalar.
+        """
         value = self._body.get(name)
         items = value if isinstance(value, list) else self.text(name).split(",")
         return [text for item in items if item is not None and (text := _as_text(item))]
@@ -45,7 +48,7 @@ def _as_text(value: object) -> str:
     match value:
         case str():
             return value.strip()
-        case bool():  # as JSON writes it
+        case bool():  # true and false, as JSON writes them
             return str(value).lower()
         case int() | float():
             return str(value)
@@ -63,7 +66,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Ids:
-    """The ids of a request, as they were sent."""
+    """The ids in a request, as the client wrote them."""
 
     texts: list[str]
     is_batch: bool
@@ -71,10 +74,10 @@ class Ids:
 
 @dataclass(frozen=True)
 class OneOrMany:
-    """Two parameters, of which a request has one: a single id (``one``) or up to LARGEST_BATCH of them (``many``).
+    """Two parameters for ids: a single id (``one``), or up to LARGEST_BATCH ids (``many``). A request has one of them.
 
-    ``single`` and ``batch`` are what their descriptions say besides their names: how one id is called, and what a
-    batch returns.
+    Their descriptions are built from their names, from ``single``, which names a single id, and from ``batch``, which
+    says what a batch returns.
     """
 
     one: str
@@ -86,14 +89,14 @@ class OneOrMany:
 
     @property
     def parameters(self) -> tuple[Parameter, Parameter]:
-        """Return both as the documentation shows them."""
+        """Return the two parameters as the documentation shows them."""
         return (
             Parameter(self.one, "string", f"{self.single}. Either {self.one} or {self.many} is required, not both."),
             Parameter(self.many, "string (CSV)", f"Up to {LARGEST_BATCH} comma-separated {self.one} IDs{self.batch}"),
         )
 
     def read(self, parameters: Parameters) -> Ids:
-        """Return the ids of a request. Raises BothGiven, MissingParameter or TooMany."""
+        """Return the ids in a request. Raises BothGiven, MissingParameter, TooMany or MalformedBody."""
         ids, single = parameters.texts(self.many), parameters.text(self.one)
         if single and ids:
             raise BothGiven(one=self.one, many=self.many)
@@ -106,5 +109,5 @@ class OneOrMany:
         return Ids(ids, is_batch=True)
 
     def text_of(self, error: type[Refusal]) -> str:
-        """Return the text of an error as the documentation shows it: with the names of these parameters."""
+        """Return the text of an error, with the names of these parameters in it."""
         return error.example_text(name=self.one, one=self.one, many=self.many)

@@ -1,6 +1,6 @@
-"""The three layers of rate limits, counted by django-ratelimit (docs/contract.md, "Rate limits").
+"""Count each request on three layers of rate limits, with django-ratelimit (docs/contract.md, "Rate limits").
 
-A layer is a fixed window of a minute; the first one spent answers. Figures are requests per minute.
+Each layer counts in fixed windows of a minute. The first layer that is spent refuses the request.
 """
 
 import time
@@ -18,18 +18,18 @@ from notpanel.kit.refusals import ServiceUnavailable
 
 @dataclass(frozen=True)
 class Usage:
-    """One layer after a request was counted on it."""
+    """The state of one layer after a request was counted on it."""
 
     layer: str
-    limit: int
-    remaining: int
-    reset: int  # Unix seconds: the first second of the next window
-    spent: bool
+    limit: int  # requests per minute
+    remaining: int  # requests
+    reset: int  # the first second of the next window, in Unix seconds
+    spent: bool  # this request was one too many
 
 
 @dataclass
 class RateLimits:
-    """The limits that one request has met so far."""
+    """The layers on which one request was counted so far."""
 
     request: HttpRequest
     usages: list[Usage] = field(default_factory=list)
@@ -40,17 +40,17 @@ class RateLimits:
         self._deny_if_spent(self._usage("ip", counted(address), settings.RATE_LIMIT_IP))
 
     def count_caller(self, caller: Caller) -> None:
-        """Count the request on its key, then on the account of the key. Raises RateLimitExceeded."""
+        """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded."""
         account, tier_limit = str(caller.account_id), settings.RATE_LIMIT_TIERS[caller.tier]
         key = self._usage("key", str(caller.api_key_id), caller.limit_per_minute or settings.RATE_LIMIT_KEY)
-        if key.spent:  # the tier is only looked at, for its header
+        if key.spent:  # then it does not count on the tier, but a header still says what is left there
             self.tier = self._usage("tier", account, tier_limit, count=False)
         self._deny_if_spent(key)
         self.tier = self._usage("tier", account, tier_limit)
         self._deny_if_spent(self.tier)
 
     def headers(self) -> dict[str, str]:
-        """Return the X-RateLimit headers: the layer with the least left, and what is left of the tier."""
+        """Return the X-RateLimit headers: they tell of the layer that has the least left, and of the tier."""
         if not self.usages:
             return {}
         least = min(self.usages, key=lambda usage: usage.remaining)
@@ -64,20 +64,21 @@ class RateLimits:
         return headers
 
     def _usage(self, layer: str, value: str, limit: int, *, count: bool = True) -> Usage:
-        counted = get_usage(
+        """Return the state of a layer for ``value``. Counts the request on it unless ``count`` is False."""
+        found = get_usage(
             self.request, group=f"api:{layer}", key=lambda group, request: value, rate=(limit, 60), increment=count
         )
-        if counted is None or (counted["time_left"] < 0 and not counted["count"]):
-            raise ServiceUnavailable  # the counter could not be kept: no answer is better than no limit
-        # A window of django-ratelimit includes the second in which it ends, so the next begins one later.
-        # It may end while it is being counted: then no time is left.
-        seconds = max(counted["time_left"], 0) + 1
+        if found is None or (found["time_left"] < 0 and not found["count"]):
+            raise ServiceUnavailable  # django-ratelimit could not count, and no request passes uncounted
+        # To django-ratelimit a window includes the second in which it ends, so the next window begins a second later.
+        # If the window ended while the request was being counted, time_left is negative.
+        seconds = max(found["time_left"], 0) + 1
         usage = Usage(
             layer=layer,
             limit=limit,
-            remaining=max(limit - counted["count"], 0),
+            remaining=max(limit - found["count"], 0),
             reset=int(time.time()) + seconds,
-            spent=counted["should_limit"],
+            spent=found["should_limit"],
         )
         if count:
             self.usages.append(usage)

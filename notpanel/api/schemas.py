@@ -1,16 +1,16 @@
-"""The pieces of JSON Schema that the descriptions of actions are made of."""
+"""Pieces of JSON Schema, with which actions describe their answers."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
 
-# An id in any form that is read, see notpanel/kit/public_id.py: it stands in answers as it was sent.
+# An answer repeats an id as the client sent it, in any form that notpanel/kit/public_id.py reads.
 AS_SENT: Schema = {"type": "string"}
 
 
 def record(fields: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object that has all of ``fields``, maybe those of ``optional``, and nothing else."""
+    """Return the schema of an object with all of ``fields``, any of ``optional``, and no other members."""
     return {
         "type": "object",
         "properties": {**fields, **(optional or {})},
@@ -23,7 +23,7 @@ ERROR = record({"error": {"type": "string"}})
 
 
 def row(name: str, schema: Schema) -> Schema:
-    """Return the schema of a batch's row: the id as it was sent under ``name``, and what ``schema`` has."""
+    """Return the schema of a row of a batch: ``schema`` with the id as it was sent, under ``name``."""
     return {
         **schema,
         "properties": {name: AS_SENT, **schema["properties"]},

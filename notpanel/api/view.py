@@ -1,9 +1,12 @@
-"""``POST /api/v2``: limit, authenticate, dispatch, render. It knows no action and no rule of its own."""
+"""``POST /api/v2``: limit, read, authenticate, dispatch, render. It knows no rule.
+
+docs/contract.md, "The order in which a request is judged", is the order of ``ApiView``'s methods.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
@@ -28,8 +31,8 @@ from notpanel.kit.caller import Caller
 LARGEST_BODY = 64 * 1024  # bytes
 
 
-class JsonWhateverIsAccepted(BaseContentNegotiation):
-    """The API speaks JSON only, also to clients that say that they would rather have a web page."""
+class AlwaysJson(BaseContentNegotiation):
+    """Answers in JSON, and ignores what the client accepts."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return next((parser for parser in parsers if _media_type(request) == parser.media_type), None)
@@ -39,16 +42,18 @@ class JsonWhateverIsAccepted(BaseContentNegotiation):
 
 
 def _media_type(request: Request) -> str:
-    """Return the media type of the body; one that names none is taken for the documented one."""
+    """Return the media type of the body. Without a Content-Type it is the documented one, a form."""
     return (request.content_type or "").partition(";")[0].strip().lower() or FormParser.media_type
 
 
 class JsonView(APIView):
+    """Reads forms and JSON, and answers in JSON."""
+
     authentication_classes = ()
     permission_classes = ()
     parser_classes = (FormParser, MultiPartParser, JSONParser)
     renderer_classes = (JSONRenderer,)
-    content_negotiation_class = JsonWhateverIsAccepted
+    content_negotiation_class = AlwaysJson
 
 
 def _no_authentication(raw_key: str, address: Address | None) -> Caller:
@@ -57,9 +62,10 @@ def _no_authentication(raw_key: str, address: Address | None) -> Caller:
 
 @method_decorator(sensitive_post_parameters(), name="dispatch")
 class ApiView(JsonView):
-    """The v2 API. ``actions`` and ``authenticate`` are given by urls.py, which alone knows the apps.
+    """The v2 API. Its methods stand in the order in which a request passes through them.
 
-    ``authenticate(raw_key, address)`` returns the Caller, or raises InvalidApiKey or AccountSuspended.
+    urls.py, which alone knows the apps, passes ``actions`` by their names, and ``authenticate(raw_key, address)``,
+    which returns the Caller or raises InvalidApiKey or AccountSuspended.
     """
 
     http_method_names = ["post"]
@@ -67,34 +73,34 @@ class ApiView(JsonView):
     actions: Mapping[str, Action] = {}
     authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        request._request.encoding = "utf-8"  # whatever the client says: some codecs take a second for 64 KiB
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        # Ignore the client's charset: some codecs take a second for 64 KiB. REST framework reads this before initial().
+        request.encoding = "utf-8"
         self.address = client_address(request)
         self.rate_limits = RateLimits(request)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Count every request on its address, even one with the wrong method."""
         self.rate_limits.count_address(self.address)
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        body = self.parse(request)
-        key = body.get("key")
-        caller = self.authenticate(key if isinstance(key, str) else "", self.address)
-        request_log.add(account=caller.account_id, key=caller.api_key_prefix)
+        body = self.read_body(request)
+        caller = self.identify_caller(body)
         self.rate_limits.count_caller(caller)
         parameters = Parameters(body)
-        action = self.actions.get(parameters.required("action"))
-        if action is None:
-            raise UnknownAction
-        request_log.add(action=action.name)
+        action = self.find_action(parameters)
         answer = action.handler(caller, parameters)
         return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 
-    def parse(self, request: Request) -> Mapping[str, Any]:
-        """Return the parameters in the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
+    def read_body(self, request: Request) -> Mapping[str, Any]:
+        """Return the members of the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
         try:
             length = int(request.META.get("CONTENT_LENGTH") or 0)
             if length > LARGEST_BODY:
                 raise BodyTooLarge
-            if len(request.body) < length:  # it was cut off on its way, and so may its last id be
+            if len(request.body) < length:  # the body was cut off, so its last id may be too
                 raise MalformedBody
             body = request.data
         except (UnsupportedMediaType, ParseError):
@@ -106,7 +112,23 @@ class ApiView(JsonView):
             raise MalformedBody
         return body
 
+    def identify_caller(self, body: Mapping[str, Any]) -> Caller:
+        """Return the caller whose key the body has. Raises InvalidApiKey or AccountSuspended."""
+        key = body.get("key")
+        caller = self.authenticate(key if isinstance(key, str) else "", self.address)
+        request_log.add(account=caller.account_id, key=caller.api_key_prefix)
+        return caller
+
+    def find_action(self, parameters: Parameters) -> Action:
+        """Return the action that the request names. Raises MissingParameter, MalformedBody or UnknownAction."""
+        action = self.actions.get(parameters.required("action"))
+        if action is None:
+            raise UnknownAction
+        request_log.add(action=action.name)
+        return action
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add the headers that every answer has, a refusal too."""
         response = super().finalize_response(request, response, *args, **kwargs)
         for name, value in self.rate_limits.headers().items():
             response[name] = value
@@ -115,18 +137,18 @@ class ApiView(JsonView):
 
 
 class OpenApiView(JsonView):
-    """``GET /api/openapi.json``: the API described in OpenAPI. ``actions`` is given by urls.py."""
+    """``GET /api/openapi.json``: the API described in OpenAPI. urls.py passes ``actions``."""
 
     actions: Sequence[Action] = ()
 
     def get(self, request: Request) -> Response:
         url = request.build_absolute_uri(reverse("api-v2"))
-        # Whoever reads it from another site, as tools in a browser do, may.
+        # Tools that run in a browser, on another site, may read it too.
         return Response(describe(self.actions, url), headers={"Access-Control-Allow-Origin": "*"})
 
 
 class NotFoundView(JsonView):
-    """The answer for every other address under /api/."""
+    """Answers every other address under /api/ with 404."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         raise NotFound

@@ -1,4 +1,4 @@
-"""The address that a request came from, and the networks that one may be in."""
+"""Find the address of a client, and tell whether an address is in a network."""
 
 import ipaddress
 import re
@@ -8,48 +8,53 @@ from django.conf import settings
 from django.http import HttpRequest
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# As some proxies write it: 203.0.113.7:4711, [2001:db8::7]:4711
-_WITH_PORT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::\d+)?")
+# Some proxies add the port: 203.0.113.7:4711, [2001:db8::7]:4711
+_MAYBE_WITH_PORT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::\d+)?")
 
 
 def client_address(request: HttpRequest) -> Address | None:
     """Return the address of the client, or None if it has none (a Unix socket).
 
-    X-Forwarded-For is read from its right end, and only as long as the address it was told by is one of
-    ``TRUSTED_PROXIES``: what stands further left was written by the client, who may write anything.
+    Each proxy appends the address that it was called from to X-Forwarded-For. So the header is read from its right
+    end, and only while the address read last is one of ``TRUSTED_PROXIES``: anything further left may have been
+    written by the client.
     """
-    peer = _peer(request)
+    address = _peer(request)
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while hops and _is_trusted(peer) and (hop := _parse(hops.pop())):
-        peer = hop
-    return peer
+    while hops and _is_trusted(address) and (hop := _parse_address(hops.pop())):
+        address = hop
+    return address
 
 
 def peer_is_trusted(request: HttpRequest) -> bool:
-    """Return whether the request reached us through one of ``TRUSTED_PROXIES``."""
+    """Return whether one of ``TRUSTED_PROXIES`` sent us the request."""
     return _is_trusted(_peer(request))
 
 
 def counted(address: Address | None) -> str:
-    """Return what limits count a client by: its address, or for IPv6 the first address of its /64."""
+    """Return what limits count a client on: its address, or the first address of its /64 for IPv6.
+
+    An IPv6 client commands a whole /64, and could use a new address for each request.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Address(int(address) >> 64 << 64))
     return str(address)
 
 
 def is_within(address: Address | None, networks: Iterable[str]) -> bool:
-    """Return whether the address is in one of the networks, as CIDR writes them. One that cannot be read holds none."""
+    """Return whether the address is in one of the networks, written in CIDR notation. Skips malformed networks."""
     return address is not None and any(
         (network := parse_network(text)) is not None and address in network for text in networks
     )
 
 
-def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Read an address or a network such as ``203.0.113.0/24``, of which host bits are dropped; None if it is none.
+def parse_network(text: str) -> Network | None:
+    """Read an address or a network such as ``203.0.113.0/24``. Returns None if ``text`` is neither.
 
-    What is IPv4 within IPv6 becomes IPv4, as the address of a client does. The scope of an address (``%eth0``) means
-    something on its own machine only: such a one is none.
+    Drops host bits. Returns IPv4 mapped into IPv6 as IPv4, as ``client_address`` does. An address with a scope
+    (``fe80::1%eth0``) counts as malformed: it means something on one machine only.
     """
     try:
         network = ipaddress.ip_network(text.strip(), strict=False)
@@ -64,12 +69,13 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | 
 
 
 def _peer(request: HttpRequest) -> Address | None:
-    return _parse(request.META.get("REMOTE_ADDR", ""))
+    """Return the address at the other end of the connection, or None for a Unix socket."""
+    return _parse_address(request.META.get("REMOTE_ADDR", ""))
 
 
-def _parse(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     text = text.strip()
-    if match := _WITH_PORT.fullmatch(text):
+    if match := _MAYBE_WITH_PORT.fullmatch(text):
         text = match[1] or match[2]
     try:
         address = ipaddress.ip_address(text)
@@ -79,6 +85,6 @@ def _parse(text: str) -> Address | None:
 
 
 def _is_trusted(peer: Address | None) -> bool:
-    if peer is None:  # a Unix socket has no address: what speaks there is a proxy on this machine
+    if peer is None:  # only a proxy on this machine calls through a Unix socket
         return bool(settings.TRUSTED_PROXIES)
     return any(peer in network for network in settings.TRUSTED_PROXIES)

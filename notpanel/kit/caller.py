@@ -1,4 +1,4 @@
-"""Who calls the API. ``apikeys`` finds the caller behind a key or raises a refusal; the API counts and serves them."""
+"""The caller of the API. ``apikeys`` finds the caller behind a key or refuses; the API counts and serves callers."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from notpanel.kit.refusals import Refusal
 
 @dataclass(frozen=True)
 class Caller:
-    """The account behind a valid key, and the key."""
+    """The account and the key that a request came with."""
 
     account_id: int
     tier: str
     api_key_id: int
     api_key_prefix: str
-    limit_per_minute: int | None  # the key's own limit; None: the setting's
+    limit_per_minute: int | None  # the key's own limit; None: the setting RATE_LIMIT_KEY
 
 
 class InvalidApiKey(Refusal):

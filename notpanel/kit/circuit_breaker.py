@@ -6,8 +6,9 @@ import time
 class CircuitBreaker:
     """Guards one thing that may fail, for all threads of this process.
 
-    Closed, it lets everybody through. ``trip`` opens it: for ``rest`` seconds nobody gets through. After that one
-    caller does, as a probe; the others stay out until the probe calls ``reset``, or for another ``rest`` seconds.
+    While closed, it lets every caller through. ``trip`` opens it: for ``rest`` seconds it lets nobody through. Then
+    it lets one caller through as a probe. The others stay out until the probe calls ``reset``; if that does not happen
+    within another ``rest`` seconds, the next caller is the probe.
     """
 
     def __init__(self, rest: float) -> None:
@@ -15,24 +16,24 @@ class CircuitBreaker:
         self._open_until = 0.0  # of time.monotonic(); 0: closed
 
     def lets_through(self) -> bool:
-        """Return whether the caller may try. If the breaker was open, the caller is the probe."""
+        """Return whether the caller may try. If the breaker is open, that caller is the probe."""
         if not self._open_until:
             return True
         now = time.monotonic()
         if now < self._open_until:
             return False
-        self._open_until = now + self.rest  # the others do not wait with the probe
+        self._open_until = now + self.rest  # so that nobody else waits while the probe does
         return True
 
     @property
     def is_open(self) -> bool:
-        """Return whether a failure was seen and no success since."""
+        """Return whether there was a failure, and no success since."""
         return bool(self._open_until)
 
     def trip(self) -> None:
-        """Open: it failed."""
+        """Open the breaker, after a failure."""
         self._open_until = time.monotonic() + self.rest
 
     def reset(self) -> None:
-        """Close: it works."""
+        """Close the breaker, after a success."""
         self._open_until = 0.0

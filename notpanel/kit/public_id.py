@@ -1,34 +1,38 @@
 """The ids that clients see: ``ord_`` or ``ref_`` and a ULID, stored as a uuid.
 
-Everything that has such an id also has a ``number``, a plain integer, because half of the world's v2 clients
-hold ids as integers. Wherever an id is read, either is taken (contract.md, "Ids").
+Every model with such an id also has a ``number``, because many v2 clients hold ids as integers. Wherever an id is
+read, its number is taken as well (docs/contract.md, "Ids").
 """
 
 import functools
 import re
 import uuid
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from ulid import ULID
 
-LONGEST = 64  # characters of an id that is worth reading
-LARGEST_NUMBER = 2**63 - 1  # a PostgreSQL bigint
+LONGEST = 64  # characters of an id as clients may send it
+LARGEST_NUMBER = 2**63 - 1  # the largest bigint of PostgreSQL
 _ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")  # 128 bits in Crockford's base 32
-_DIGITS = str.maketrans("0123456789ABCDEFGHJKMNPQRSTVWXYZ", "0123456789abcdefghijklmnopqrstuv")  # as int() reads them
+# From the digits of Crockford's base 32 to those that int() reads.
+_AS_INT_READS = str.maketrans("0123456789ABCDEFGHJKMNPQRSTVWXYZ", "0123456789abcdefghijklmnopqrstuv")
+
+M = TypeVar("M", bound=models.Model)
 
 
 def generate(prefix: str) -> str:
-    """Return a new id such as ``ord_01HG9X7KJP4N…``. Ids sort by the time they were made."""
+    """Return a new id such as ``ord_01HG9X7KJP4N…``. Ids sort by the time at which they were generated."""
     return f"{prefix}_{ULID()}"
 
 
 def parse(prefix: str, text: str) -> str | int | None:
     """Read an id that a client sent.
 
-    Returns the canonical (upper case) id, or the number as an int, or None if ``text`` cannot be an id.
+    Returns the id in its canonical form (the ULID in upper case), the number as an int, or None if ``text`` cannot be
+    an id.
     """
     text = text.strip()
     if not text.isascii() or len(text) > LONGEST:
@@ -42,21 +46,21 @@ def parse(prefix: str, text: str) -> str | int | None:
     return f"{prefix}_{tail.upper()}"
 
 
-@functools.lru_cache(2048)  # for the ids of a batch are needed several times
+@functools.lru_cache(2048)  # a batch converts each of its ids several times
 def to_uuid(identifier: str) -> uuid.UUID:
-    """Return what stands in the database for an id, which ``parse`` or ``generate`` returned."""
-    return uuid.UUID(int=int(identifier.rpartition("_")[2].translate(_DIGITS), 32))
+    """Return the uuid under which the database stores an id that ``parse`` or ``generate`` returned."""
+    return uuid.UUID(int=int(identifier.rpartition("_")[2].translate(_AS_INT_READS), 32))
 
 
 def from_uuid(prefix: str, value: uuid.UUID) -> str:
-    """Return the id that stands in the database as ``value``."""
+    """Return the id that the database stores as ``value``."""
     return f"{prefix}_{ULID.from_bytes(value.bytes)}"
 
 
 class PublicIdField(models.UUIDField):
     """A ULID with a prefix: text such as ``ord_01HG…`` in Python, a uuid in the database."""
 
-    # What django-stubs takes the values for.
+    # These tell django-stubs the type of the values.
     _pyi_private_set_type: str
     _pyi_private_get_type: str  # type: ignore[assignment]
     _pyi_lookup_exact_type: str
@@ -100,11 +104,11 @@ class PublicIdField(models.UUIDField):
         return str(self.value_from_object(obj))
 
 
-class PublicIdQuerySet(models.QuerySet[Any]):
-    """For models whose primary key is a PublicIdField and that also have a ``number``."""
+class PublicIdQuerySet(models.QuerySet[M]):
+    """The queryset of models that have a PublicIdField as their primary key, and a ``number``."""
 
     def named(self, references: Iterable[str | int | None]) -> Self:
-        """Return the rows that any of ``references``, as ``parse`` returned them, names."""
+        """Return the rows that ``references`` name: ids and numbers, as ``parse`` returned them; None names none."""
         names = set(references)
         ids = sorted(name for name in names if isinstance(name, str))
         numbers = sorted(name for name in names if isinstance(name, int))

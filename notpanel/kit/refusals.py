@@ -1,15 +1,15 @@
-"""Refusals: why something is not done. Doors turn them into answers; nothing here knows HTTP."""
+"""Refusals: why something was not done. Doors turn them into answers; nothing here knows HTTP."""
 
 import re
 from typing import ClassVar
 
 
 class Refusal(Exception):
-    """Refuse what was asked for, and tell who asked why.
+    """Refuse a request, with a reason for the person or program that made it.
 
-    A subclass has ``message``, the literal text, with its figures in braces; they are given by keyword when it is
-    raised. Where clients of the API meet it, it also has ``cause``, a sentence for their programmers, and
-    ``example``, the figures that the documentation shows.
+    A subclass has ``message``: the literal text, with its figures in braces, which are given by keyword when the
+    refusal is raised. A refusal that clients of the API may meet also has ``cause``, a sentence for their
+    programmers, and ``example``, the figures that the documentation shows.
     """
 
     message: ClassVar[str]
@@ -27,10 +27,10 @@ class Refusal(Exception):
 
     @classmethod
     def example_text(cls, **figures: object) -> str:
-        """Return the text as the documentation shows it, with ``figures`` in place of those of the example."""
+        """Return the text as the documentation shows it. ``figures`` replace those of ``example``."""
         return cls.message.format(**{**cls.example, **figures})
 
 
 class ServiceUnavailable(Refusal):
     message = "Service temporarily unavailable"
-    cause = "The database or a lock was not available within the time limit. Nothing was changed: try again."
+    cause = "The database, a lock or Redis was not available in time. Nothing was changed: try again."

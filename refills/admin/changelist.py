@@ -139,10 +139,9 @@ class RefillListAdmin(ModelAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        refill, order = parse("ref", term), parse("ord", term)
+        refill = parse("ref", term)
         found = Q(number=refill) if isinstance(refill, int) else Q(pk=refill)
-        orders = Order.objects.named([order]) if order else Order.objects.filter(link=term)
-        if order_ids := list(orders.values_list("id", flat=True)[:FOUND_ORDERS]):
+        if order_ids := list(Order.objects.matching(term).values_list("id", flat=True)[:FOUND_ORDERS]):
             found |= Q(order__in=order_ids)
         accounts = Account.objects.filter(username__startswith=term).values_list("id", flat=True)
         if account_ids := list(accounts[:FOUND_ACCOUNTS]):

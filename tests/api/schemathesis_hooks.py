@@ -1,4 +1,4 @@
-"""Loaded by schemathesis (test_openapi.py): what it generates is sent with a key that works, wherever it has one."""
+"""Give every generated request that has a key one that works. test_openapi.py has schemathesis load this."""
 
 import os
 from typing import Any

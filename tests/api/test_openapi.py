@@ -1,4 +1,4 @@
-"""GET /api/openapi.json: true to the registry of actions, and true of the running API."""
+"""GET /api/openapi.json follows the list of actions, and the running API follows it."""
 
 import json
 import os
@@ -12,10 +12,13 @@ import pytest
 from django.test import Client
 from openapi_spec_validator import validate
 
+from notpanel.api.errors import status_of
 from notpanel.urls import ACTIONS
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import pytestmark, server  # noqa: F401
+from tests.server import MARKS
+
+pytestmark = MARKS
 
 HERE = Path(__file__).parent
 
@@ -36,7 +39,7 @@ def test_it_is_valid(document):
     assert document["servers"] == [{"url": "http://testserver"}]
 
 
-def test_it_has_one_path_whose_bodies_are_told_apart_by_the_action(document):
+def test_it_has_one_path_whose_bodies_are_discriminated_by_the_action(document):
     [(path, methods)] = document["paths"].items()
     assert (path, list(methods)) == ("/api/v2", ["post"])
     content = methods["post"]["requestBody"]["content"]
@@ -51,7 +54,7 @@ def test_every_error_of_every_action_is_in_it_under_its_status(document):
     responses = document["paths"]["/api/v2"]["post"]["responses"]
 
     for error in {error for action in ACTIONS for error in action.errors}:
-        example = responses[str(error.status)]["content"]["application/json"]["examples"][error.__name__]
+        example = responses[str(status_of(error))]["content"]["application/json"]["examples"][error.__name__]
         assert example["value"] == {"error": error.example_text()}
 
 
@@ -110,7 +113,7 @@ def test_it_is_read_only(db):
     assert (response.status_code, response.json()) == (405, {"error": "Method not allowed"})
 
 
-def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):  # noqa: F811
+def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):
     customer = new_customer()
     for number in range(1, 4):
         factories.Order(account=customer.account, number=number)
@@ -121,7 +124,7 @@ def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):  # noqa
 
     run = subprocess.run(
         command,
-        cwd=tmp_path,  # it keeps what it found in the directory where it runs
+        cwd=tmp_path,  # where it stores what it found
         env=os.environ | environment | {"PYTHONPATH": root},
         capture_output=True,
         text=True,

@@ -1,10 +1,12 @@
-"""IP limit → key → account suspended → key limit → tier limit → action → parameters → the action itself."""
+"""Requests are judged in the order of docs/contract.md, "The order in which a request is judged"."""
 
 from datetime import UTC, datetime
 
 import pytest
-from django.utils import timezone
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
+from apikeys.keys import revoke_api_key
 from apikeys.models import ApiKey
 from notpanel.api import errors
 from notpanel.urls import ACTIONS
@@ -24,12 +26,18 @@ def test_a_key_that_is_missing_or_unknown_is_invalid(db, key):
 
 
 @pytest.mark.parametrize("key", [None, 5, ["x"], {"a": 1}, True, "\ud800"])
-def test_a_key_that_is_no_text_is_invalid(db, key):
+def test_a_key_that_is_not_text_is_invalid(db, key):
     assert answer(post_json({"key": key, "action": "services"})) == (401, {"error": "Invalid API key"})
 
 
+def test_a_file_that_is_named_like_a_key_is_not_a_key(customer):
+    response = Client().post("/api/v2", {"key": SimpleUploadedFile(customer.raw_key, b"x"), "action": "services"})
+
+    assert answer(response) == (401, {"error": "Invalid API key"})
+
+
 def test_a_revoked_key_is_invalid(customer):
-    customer.api_key.revoke(timezone.now())
+    revoke_api_key(customer.api_key)
 
     assert answer(customer.post("services")) == (401, {"error": "Invalid API key"})
 
@@ -40,7 +48,7 @@ def test_a_suspended_account_is_told_so(customers):
 
 def test_a_revoked_key_of_a_suspended_account_is_invalid(customers):
     customer = customers(is_active=False)
-    customer.api_key.revoke(timezone.now())
+    revoke_api_key(customer.api_key)
 
     assert answer(customer.post("services")) == (401, {"error": "Invalid API key"})
 
@@ -55,7 +63,7 @@ def test_an_action_that_does_not_exist_is_unknown(customer, action):
     assert answer(customer.post(action)) == (400, {"error": "Unknown action"})
 
 
-def test_blanks_around_the_action_are_nothing(customer):
+def test_blanks_around_the_action_are_dropped(customer):
     assert customer.post(" services ").status_code == 200
 
 
@@ -83,10 +91,10 @@ class TestIds:
             {"error": f"Provide either {one} or {many}, not both"},
         )
 
-    def test_an_empty_one_beside_many_is_nothing(self, customer, action, one, many):
+    def test_an_empty_one_beside_many_is_ignored(self, customer, action, one, many):
         assert customer.post(action, **{one: "", many: "2"}).status_code == 200
 
-    def test_an_empty_many_beside_one_is_nothing(self, customer, action, one, many):
+    def test_an_empty_many_beside_one_is_ignored(self, customer, action, one, many):
         assert answer(customer.post(action, **{one: "2", many: ","}))[1]["error"].endswith(" not found")
 
     def test_a_hundred_ids_are_taken(self, customer, action, one, many):
@@ -116,7 +124,7 @@ def test_the_key_limit_is_judged_before_the_action(customer):
     assert customer.post("nonsense").json() == {"error": "Rate limit exceeded"}
 
 
-def test_the_use_of_a_key_is_noted_at_most_once_a_minute(customer, time_machine, django_assert_num_queries):
+def test_the_use_of_a_key_is_recorded_at_most_once_a_minute(customer, time_machine, django_assert_num_queries):
     factories.Service()
     time_machine.move_to(datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC), tick=False)
     customer.post("services")

@@ -1,24 +1,27 @@
-"""Three layers, fixed windows of a minute (contract.md, "Rate limits")."""
+"""Three layers, fixed windows of a minute (docs/contract.md, "Rate limits")."""
 
+import ipaddress
+import itertools
 import socket
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import redis
-from django.test import Client, RequestFactory
+from django.core.cache import caches
+from django.test import Client
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
-from notpanel.kit.addresses import client_address, counted
 from tests.conftest import FORM, Customer, post
-from tests.redis_server import count_in, redis_url  # noqa: F401
+from tests.redis_server import count_in
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True, params=["memory", "redis"])
 def counters(request, settings):
-    """Every test here runs twice: counted in memory, and in a real Redis."""
+    """Run every test twice: with counters in memory, and in a real Redis."""
     if request.param == "redis":
         count_in(settings, request.getfixturevalue("redis_url"))
 
@@ -32,7 +35,7 @@ def send(customer, **headers):
     return Client().post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM, headers=headers)
 
 
-def test_headers_tell_of_the_layer_with_the_least_left(customer, settings):
+def test_headers_show_the_layer_with_the_least_left(customer, settings):
     settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 5
 
     response = send(customer)
@@ -121,7 +124,7 @@ def test_guessing_keys_is_bounded_by_the_address(db, settings):
     assert responses[-1]["Retry-After"]
 
 
-def test_an_answer_without_an_account_tells_of_the_address(db):
+def test_an_answer_without_an_account_shows_the_address(db):
     response = post(key="np_guess", action="services")
 
     assert response["X-RateLimit-Limit"] == "300"
@@ -149,7 +152,7 @@ def test_errors_are_counted_too(customer, settings):
     assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
 
 
-def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, settings, time_machine):
+def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, settings, time_machine):
     settings.RATE_LIMIT_KEY = 1
     reset = int(send(customer)["X-RateLimit-Reset"])
 
@@ -162,8 +165,35 @@ def test_a_client_that_waits_as_told_is_let_in_again_and_no_sooner(customer, set
     assert send(customer).status_code == 200
 
 
-def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  # noqa: F811
-    """One key and one expiry per layer and window, as django-ratelimit names them."""
+def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypatch):
+    """Even if the window ends between the moment in which it was read and the answer."""
+    settings.RATE_LIMIT_KEY = 1
+    customer.post("services")
+    times = itertools.count(NOON.timestamp(), 60)
+    monkeypatch.setattr("notpanel.api.ratelimits.time", SimpleNamespace(time=lambda: next(times)))
+
+    assert customer.post("services")["Retry-After"] == "1"
+
+
+def test_a_window_that_ends_while_a_request_is_counted_has_a_second_left(customer, monkeypatch):
+    ended = {"count": 1, "limit": 100, "should_limit": False, "time_left": -1}
+    monkeypatch.setattr("notpanel.api.ratelimits.get_usage", lambda *args, **kwargs: ended)
+
+    response = send(customer)
+
+    assert response.status_code == 200
+    assert int(response["X-RateLimit-Reset"]) == NOON.timestamp() + 1
+
+
+def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, time_machine):
+    reset = int(send(customer)["X-RateLimit-Reset"])
+    time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
+
+    assert int(send(customer)["X-RateLimit-Reset"]) == reset
+
+
+def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
+    """django-ratelimit names one key per layer and window, and gives it one expiry."""
     count_in(settings, redis_url)
     prefix = settings.CACHES["counters"]["KEY_PREFIX"]
     send(customer)
@@ -175,61 +205,11 @@ def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):  
         assert all(60 <= client.ttl(key) <= 65 for key in keys)
 
 
-# ---- Whose address it is
+# ---- The address of the client
 
 
-def address(peer, forwarded=None):
-    extra = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
-    return counted(client_address(RequestFactory().post("/api/v2", REMOTE_ADDR=peer, **extra)))
-
-
-@pytest.fixture
-def proxies(settings):
-    import ipaddress
-
-    settings.TRUSTED_PROXIES = [ipaddress.ip_network(network) for network in ("10.0.0.0/8", "2001:db8::/32")]
-
-
-class TestAddress:
-    @pytest.fixture(autouse=True, params=["memory"])
-    def counters(self):
-        """Nothing is counted here."""
-
-    def test_no_proxy_is_trusted_by_default(self):
-        assert address("10.0.0.1", "203.0.113.7") == "10.0.0.1"
-
-    def test_a_trusted_proxy_tells_the_address(self, proxies):
-        assert address("10.0.0.1", "203.0.113.7") == "203.0.113.7"
-
-    def test_a_client_cannot_pick_its_own(self, proxies):
-        assert address("203.0.113.7", "198.51.100.1") == "203.0.113.7"
-        assert address("10.0.0.1", "198.51.100.1, 203.0.113.7") == "203.0.113.7"
-        assert address("10.0.0.1", "198.51.100.1, 10.9.9.9, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
-
-    def test_a_chain_of_trusted_proxies_ends_at_its_first(self, proxies):
-        assert address("10.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3"
-
-    def test_garbage_ends_the_chain(self, proxies):
-        assert address("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2") == "10.0.0.2"
-        assert address("10.0.0.1", "") == "10.0.0.1"
-        assert address("10.0.0.1") == "10.0.0.1"
-
-    def test_ipv6_is_counted_by_its_64(self, proxies):
-        assert address("2a00:1:2:3:4:5:6:7") == "2a00:1:2:3::"
-        assert address("2001:db8::1", "2a00:1:2:3:ffff::1") == "2a00:1:2:3::"
-        assert address("fe80::1%eth0") == "fe80::"
-
-    def test_ipv4_within_ipv6_is_ipv4(self, proxies):
-        assert address("::ffff:203.0.113.7") == "203.0.113.7"
-        assert address("::ffff:10.0.0.1", "::ffff:203.0.113.7") == "203.0.113.7"
-
-    def test_a_unix_socket_is_a_proxy_of_this_machine(self, proxies, settings):
-        assert address("", "203.0.113.7") == "203.0.113.7"
-        settings.TRUSTED_PROXIES = []
-        assert address("", "203.0.113.7") == "None"
-
-
-def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, proxies):
+def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings):
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.RATE_LIMIT_IP = 1
     behind_proxy = {"REMOTE_ADDR": "10.0.0.1"}
 
@@ -246,7 +226,51 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings, pr
     assert send_from("203.0.113.1, 203.0.113.2").status_code == 429
 
 
+def test_each_ipv6_network_is_counted_by_itself(customer, settings):
+    settings.RATE_LIMIT_IP = 1
+
+    def send_from(peer):
+        return Client(REMOTE_ADDR=peer).post("/api/v2", "", content_type=FORM).status_code
+
+    assert [send_from(peer) for peer in ("2a00::1", "2a00::2", "2a00:0:0:1::1")] == [401, 429, 401]
+
+
+def test_a_request_with_the_wrong_method_or_body_is_counted_on_its_address(db, settings):
+    settings.RATE_LIMIT_IP = 2
+
+    answers = [Client().get("/api/v2"), Client().post("/api/v2", "{", content_type="application/json")]
+
+    assert [answer.status_code for answer in answers] == [405, 400]
+    assert [answer["X-RateLimit-Remaining"] for answer in answers] == ["1", "0"]
+    assert Client().get("/api/v2").status_code == 429
+
+
 # ---- When the counters cannot be kept
+
+
+def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redis_url):
+    count_in(settings, redis_url)
+    assert send(customer).status_code == 200
+    with redis.Redis.from_url(redis_url) as other:
+        other.client_kill_filter(_type="normal", skipme=True)
+
+    response = send(customer)
+
+    assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
+
+
+def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url):
+    count_in(settings, redis_url)
+    counters = caches["counters"]
+
+    assert counters.add("a", 1, 60) is True
+    assert counters.add("a", 1, 60) is False
+    assert (counters.incr("a"), counters.get("a")) == (2, 2)
+    assert counters.add("b", 0, 60) is True
+    assert counters.get("b") == 0
+    for question in (counters.incr, counters.get):
+        with pytest.raises(ValueError, match="is not the counter that was added last"):
+            question("a")
 
 
 def test_a_redis_that_is_down_is_a_503(customer, settings):

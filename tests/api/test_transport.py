@@ -1,14 +1,27 @@
-"""How requests come in and answers go out (contract.md, "Transport")."""
+"""How requests come in and answers go out (docs/contract.md, "Transport")."""
 
+import io
 import json
 import logging
 import re
+import sys
 
+import psycopg
 import pytest
-from django.db import OperationalError
-from django.test import Client
+import redis
+from django.core.exceptions import DisallowedHost
+from django.core.signals import got_request_exception
+from django.db import DataError, InterfaceError, OperationalError
+from django.test import Client, RequestFactory
+from rest_framework import exceptions
 
+from notpanel import request_log
+from notpanel.api import errors
+from notpanel.api.exceptions import as_refusal
 from notpanel.api.parameters import LARGEST_BATCH
+from notpanel.api.view import LARGEST_BODY
+from notpanel.kit.refusals import ServiceUnavailable
+from notpanel.wsgi import application
 from orders.models import Order
 from tests import factories
 from tests.conftest import FORM, post, post_json
@@ -39,6 +52,15 @@ def test_a_body_without_a_content_type_is_read_as_a_form(customer, order):
     body = f"key={customer.raw_key}&action=status&order={order.pk}"
 
     assert Client().post("/api/v2", body, content_type="").json()["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"]
+)
+def test_a_media_type_is_read_in_any_case_and_without_its_parameters(customer, content_type):
+    body = json.dumps({"key": customer.raw_key, "action": "services"})
+
+    assert Client().generic("POST", "/api/v2", body, content_type=content_type).status_code == 200
 
 
 def test_json_is_read_and_its_scalars_are_text(customer, order):
@@ -88,13 +110,13 @@ def test_a_body_that_cannot_be_parsed_is_malformed(db, body, content_type):
 
 @pytest.mark.parametrize("value", [{"id": 1}, [["x"]], [{"id": 1}]])
 @pytest.mark.parametrize("name", ["order", "orders"])
-def test_a_parameter_that_is_no_text_is_malformed(customer, name, value):
+def test_a_parameter_that_is_not_text_is_malformed(customer, name, value):
     response = post_json({"key": customer.raw_key, "action": "refill", name: value})
 
     assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
 
 
-def test_a_file_is_no_text(customer):
+def test_a_file_is_not_text(customer):
     upload = {"key": customer.raw_key, "action": "refill", "order": open(__file__)}  # noqa: SIM115
 
     response = Client().post("/api/v2", upload)
@@ -107,6 +129,45 @@ def test_other_media_types_are_not_supported(db, content_type):
     response = Client().post("/api/v2", "key=x", content_type=content_type)
 
     assert (response.status_code, response.json()) == (415, {"error": "Unsupported media type"})
+
+
+def wsgi_environ(body, **environ):
+    """Return the environ of a form whose body ends before its Content-Length, or has none."""
+    environ = RequestFactory().post("/api/v2", body, content_type=FORM).environ | environ
+    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own lets nobody read past its end
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_body_that_was_cut_off_is_malformed(db, missing):
+    body = b"key=x&action=status&order=12345"
+
+    answer = application(wsgi_environ(body, CONTENT_LENGTH=str(len(body) + missing)), lambda status, headers: None)
+
+    assert json.loads(b"".join(answer)) == {"error": "Malformed request body"}
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked", "gzip, CHUNKED"])
+@pytest.mark.parametrize(("size", "length"), [(100, 100), (2**20, 2**20), (2**20 + 2, 2**20 + 1)])
+def test_a_chunked_body_gets_its_length(monkeypatch, coding, size, length):
+    """axios sends its multipart forms that way: without a Content-Length."""
+    monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
+    environ = wsgi_environ(b"x" * size, HTTP_TRANSFER_ENCODING=coding)
+    del environ["CONTENT_LENGTH"]
+
+    [served] = application(environ, None)
+
+    assert served["CONTENT_LENGTH"] == str(length)
+    assert served["wsgi.input"].read() == b"x" * length
+
+
+@pytest.mark.parametrize("extra", [{"HTTP_TRANSFER_ENCODING": "chunked"}, {}])
+def test_a_body_that_has_a_length_is_left_as_it_is(monkeypatch, extra):
+    monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
+    environ = wsgi_environ(b"xyz", CONTENT_LENGTH="2", **extra)
+
+    [served] = application(dict(environ), None)
+
+    assert served == environ
 
 
 def test_a_body_of_64_kib_is_read(db):
@@ -148,8 +209,9 @@ def test_other_addresses_are_not_found_in_json(db, path, method):
     assert (response.status_code, response.json()) == (404, {"error": "Not found"})
 
 
-def test_a_host_that_is_not_ours_is_refused_in_json(db):
-    response = Client().post("/api/v2", "key=x", content_type=FORM, headers={"host": "evil.example"})
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2", "/api/openapi.json"])
+def test_a_host_that_is_not_ours_is_refused_in_json(db, path):
+    response = Client().post(path, "key=x", content_type=FORM, headers={"host": "evil.example"})
 
     assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
 
@@ -162,7 +224,7 @@ def test_answers_are_json_whatever_the_client_accepts(db, accept):
     assert response["Content-Type"] == "application/json"
 
 
-def test_a_key_in_the_query_string_or_a_header_is_not_looked_at(customer):
+def test_a_key_in_the_query_string_or_a_header_is_ignored(customer):
     response = Client().post(
         f"/api/v2?key={customer.raw_key}",
         "action=services",
@@ -214,9 +276,7 @@ def test_the_log_record_has_the_id_of_the_answer(customer, monkeypatch, capture_
 
 @pytest.fixture
 def capture_log():
-    """The log as it is written: through the handler of settings.LOGGING."""
-    import io
-
+    """Return a function that returns the log so far, as the handler of settings.LOGGING writes it."""
     [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
     stream, before = io.StringIO(), handler.stream
     handler.setStream(stream)
@@ -247,7 +307,44 @@ def test_a_path_cannot_forge_a_log_line(db, capture_log):
     assert len(capture_log().splitlines()) == 1
 
 
-# ---- What goes wrong on our side
+@pytest.mark.parametrize(("method", "logged"), [("GET", "GET"), ("PROPFIND", "-"), ("GET\n2026 INFO forged", "-")])
+def test_a_method_that_http_does_not_know_is_not_logged(db, capture_log, method, logged):
+    Client().generic(method, "/api")
+
+    [line] = capture_log().splitlines()
+    assert f"] {logged} /api 40" in line
+
+
+def test_the_log_line_says_how_long_it_took(db, capture_log):
+    Client().get("/api")
+
+    assert re.search(r" GET /api 404 \d{1,4}\.\dms$", capture_log().strip())
+
+
+def test_the_link_that_resets_a_password_is_not_logged(db, capture_log):
+    Client().get("/dashboard/password/reset/MQ/secret-token/")
+
+    assert " GET /dashboard/password/reset/MQ/…/ 200" in capture_log()
+    assert "secret-token" not in capture_log()
+
+
+def test_a_record_outside_of_a_request_has_no_id(capture_log):
+    request_log.add(account=1)
+    logging.getLogger("orders").warning("outside")
+
+    assert " WARNING orders [-] outside" in capture_log()
+
+
+def test_the_fields_of_one_request_do_not_reach_the_next(customer, capture_log):
+    customer.post("services")
+    Client().get("/api")
+
+    first, second = capture_log().splitlines()
+    assert f"account={customer.account.pk} key={customer.api_key.prefix} action=services" in first
+    assert "account=" not in second
+
+
+# ---- Our own failures
 
 
 @pytest.fixture
@@ -262,7 +359,7 @@ def broken(monkeypatch):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_our_own_mistake_is_a_500_that_tells_nothing(customer, broken, settings, debug):
+def test_a_bug_is_a_500_that_tells_nothing(customer, broken, settings, debug):
     settings.DEBUG = debug
     broken(RuntimeError("SELECT secret FROM apikeys"))
 
@@ -274,13 +371,75 @@ def test_our_own_mistake_is_a_500_that_tells_nothing(customer, broken, settings,
     assert response["X-Request-ID"]
 
 
-def test_a_database_that_does_not_answer_is_a_503(customer, broken):
-    broken(OperationalError("could not connect to server"))
+@pytest.fixture
+def reported():
+    """The exceptions that error trackers are told of."""
+    found = []
+
+    def receive(request, **kwargs):
+        found.append((sys.exc_info()[0], request.META["PATH_INFO"]))
+
+    got_request_exception.connect(receive)
+    yield found
+    got_request_exception.disconnect(receive)
+
+
+def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, reported, capture_log):
+    broken(RuntimeError("broken"))
+
+    Client(raise_request_exception=False).post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM)
+
+    assert reported == [(RuntimeError, "/api/v2")]
+    assert "ERROR notpanel.api.exceptions" in capture_log()
+    assert "RuntimeError: Internal server error" in capture_log()
+    assert "Traceback" in capture_log()
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError("could not connect to server"), InterfaceError("closed"), redis.ConnectionError("gone")]
+)
+def test_a_database_that_does_not_answer_is_a_503(customer, broken, reported, capture_log, error):
+    broken(error)
 
     response = customer.post("services")
 
     assert (response.status_code, response.json()) == (503, {"error": "Service temporarily unavailable"})
-    assert int(response["Retry-After"]) >= 1
+    assert response["Retry-After"] == "1"
+    assert reported == []
+    assert f"{type(error).__name__}: Service temporarily unavailable" in capture_log()
+    assert "Traceback" in capture_log()
+
+
+def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported, capture_log):
+    customer.post("nonsense")
+
+    assert reported == []
+    assert "ERROR" not in capture_log()
+
+
+@pytest.mark.parametrize(
+    ("raised", "refusal"),
+    [
+        (errors.BodyTooLarge(), errors.BodyTooLarge),
+        (exceptions.UnsupportedMediaType("text/plain"), errors.UnsupportedMediaType),
+        (exceptions.MethodNotAllowed("GET"), errors.MethodNotAllowed),
+        (exceptions.ParseError(), errors.MalformedBody),
+        (DisallowedHost(), errors.MalformedBody),
+        (OperationalError(), ServiceUnavailable),
+        (InterfaceError(), ServiceUnavailable),
+        (redis.TimeoutError(), ServiceUnavailable),
+        (DataError(), errors.InternalServerError),
+        (psycopg.OperationalError(), errors.InternalServerError),  # Django wraps those of its connections
+        (KeyError(), errors.InternalServerError),
+    ],
+)
+def test_what_a_client_reads_of_an_exception(raised, refusal):
+    assert type(as_refusal(raised)) is refusal
+
+
+def test_the_figures_in_the_causes_are_those_of_the_code():
+    assert f"{LARGEST_BODY // 1024} KiB" in errors.BodyTooLarge.cause
+    assert errors.TooMany.example["limit"] == LARGEST_BATCH
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -306,7 +465,7 @@ def test_a_body_is_utf8_whatever_charset_it_claims(customer, charset):
     assert response.status_code == 200
 
 
-def test_a_content_length_that_is_no_number_is_malformed(db):
+def test_a_content_length_that_is_not_a_number_is_malformed(db):
     response = Client().post("/api/v2", "key=x", content_type=FORM, CONTENT_LENGTH="abc")
 
     assert response.status_code in (400, 401)
@@ -321,3 +480,7 @@ def test_without_tls_no_address_of_the_api_redirects(db, settings):
 @pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])
 def test_nothing_on_the_way_keeps_an_answer(customer, action):
     assert customer.post(action)["Cache-Control"] == "no-store"
+
+
+def test_a_client_may_keep_the_services_and_must_ask_again(customer):
+    assert customer.post("services")["Cache-Control"] == "private, no-cache"

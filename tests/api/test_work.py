@@ -1,6 +1,6 @@
-"""The work of each action, in SQL statements and round trips to Redis, is what it was when it was measured.
+"""Pin the work of each action: its SQL statements and its round trips to Redis.
 
-docs/performance.md shows the same figures. Who changes one here has found a better way, or a reason for a worse one.
+docs/performance.md shows the same figures. Change one here only with a better way, or with a reason for a worse one.
 """
 
 from datetime import UTC, datetime
@@ -10,14 +10,14 @@ import pytest
 from apikeys.models import ApiKey
 from tests import factories
 from tests.conftest import new_customer, post
-from tests.redis_server import count_in, redis_url  # noqa: F401
+from tests.redis_server import count_in
 from tests.work import Work, counted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def _redis_at_noon(settings, redis_url, time_machine):  # noqa: F811
+def _redis_at_noon(settings, redis_url, time_machine):
     count_in(settings, redis_url)
     time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)  # no window ends while a test runs
 
@@ -25,7 +25,7 @@ def _redis_at_noon(settings, redis_url, time_machine):  # noqa: F811
 @pytest.fixture
 def customer():
     customer = new_customer()
-    customer.post("nonsense")  # notes the use of the key, connects, and loads the script of the counters
+    customer.post("nonsense")  # records the use of the key, connects, and loads the script of the counters
     return customer
 
 
@@ -36,7 +36,7 @@ def orders(customer):
 
 
 def work(call):
-    """Return the answer of ``call``, and what it cost."""
+    """Return what ``call`` returns, and the work that it took."""
     with counted() as found:
         response = call()
     return response, found
@@ -51,7 +51,8 @@ def test_refill(customer, orders, count, earlier):
     response, found = work(lambda: customer.post("refill", orders=",".join(order.pk for order in orders[:count])))
 
     assert [list(row) for row in response.json()] == [["order", "refill"]] * count
-    # The key; BEGIN, the orders with their services, their refills, the insert, COMMIT. Address, key and tier.
+    # Statements: the key; BEGIN, the orders with their services, their refills, the insert, COMMIT.
+    # Round trips: the address, the key, the tier.
     assert found == Work(statements=6, round_trips=3)
 
 
@@ -100,7 +101,7 @@ def test_services(customer):
     assert work_of_second == Work(statements=2, round_trips=3)
 
 
-def test_an_action_that_there_is_not(customer):
+def test_an_unknown_action(customer):
     response, found = work(lambda: customer.post("nonsense"))
 
     assert response.status_code == 400
@@ -108,7 +109,7 @@ def test_an_action_that_there_is_not(customer):
 
 
 @pytest.mark.parametrize(("key", "statements"), [("np_" + "x" * 43, 1), ("np_too_short", 0), ("", 0)])
-def test_a_key_that_there_is_not(customer, key, statements):
+def test_an_unknown_key(customer, key, statements):
     response, found = work(lambda: post(key=key, action="services"))
 
     assert response.status_code == 401
@@ -125,7 +126,7 @@ def test_the_first_use_of_a_key_in_a_minute_is_one_statement_more(customer):
     ("setting", "expected"),
     [
         ("RATE_LIMIT_IP", Work(statements=0, round_trips=1)),
-        ("RATE_LIMIT_KEY", Work(statements=1, round_trips=3)),  # the tier is looked at, for its header
+        ("RATE_LIMIT_KEY", Work(statements=1, round_trips=3)),  # the tier is read for its header
         ("RATE_LIMIT_TIERS", Work(statements=1, round_trips=3)),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, end_of
+from apikeys.forms import ApiKeyForm
+from apikeys.keys import LARGEST_NUMBER_OF_KEYS, ApiKeyDetails, create_api_key, end_of, revoke_api_key
 from apikeys.models import ApiKey
 from tests import factories
 from tests.conftest import post
@@ -55,7 +56,7 @@ def is_taken(raw_key, **headers):
     return Client().post("/api/v2", {"key": raw_key, "action": "services"}, **headers).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["", "1/"])
+@pytest.mark.parametrize("path", ["", "1/", "1/change/", "1/revoke/"])
 def test_they_are_for_those_who_signed_in(db, path):
     assert Client().get(f"/dashboard/api/{path}")["Location"].startswith("/dashboard/sign-in/")
 
@@ -208,7 +209,7 @@ class TestLastDay:
     def test_it_may_be_today_and_not_before(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
 
-        assert "This day is over" in generate(client, expires_on="2026-04-30").content.decode()
+        assert "Choose today or a later day." in generate(client, expires_on="2026-04-30").content.decode()
         assert is_taken(shown_key(generate(client, expires_on="2026-05-01")))
         assert is_taken(shown_key(generate(client, expires_on="9999-12-31")))
 
@@ -219,7 +220,7 @@ class TestLastDay:
         assert not ApiKey.objects.exists()
 
     def test_an_expired_key_is_among_those_that_ended(self, client, account):
-        create_api_key(account, "old", expires_at=timezone.now() - timedelta(days=1))
+        create_api_key(account, ApiKeyDetails("old", expires_at=timezone.now() - timedelta(days=1)))
 
         response = client.get("/dashboard/api/")
 
@@ -230,7 +231,7 @@ class TestLastDay:
 class TestRotate:
     @pytest.fixture
     def key(self, account):
-        return create_api_key(account, "shop", 7, allowed_networks=["127.0.0.1/32"])
+        return create_api_key(account, ApiKeyDetails("shop", ("127.0.0.1/32",)), limit_per_minute=7)
 
     def test_the_new_value_works_at_once_and_the_old_one_no_more(self, client, key):
         api_key, old = key
@@ -273,7 +274,7 @@ class TestRotate:
 
     def test_what_ended_is_not_rotated(self, client, key):
         api_key, _ = key
-        api_key.revoke(timezone.now())
+        revoke_api_key(api_key)
 
         assert client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}).status_code == 404
 
@@ -288,7 +289,7 @@ class TestRotate:
 class TestChange:
     @pytest.fixture
     def key(self, account):
-        return create_api_key(account, "shop", allowed_networks=["10.0.0.0/8"], expires_at=end_of(date(2036, 5, 1)))
+        return create_api_key(account, ApiKeyDetails("shop", ("10.0.0.0/8",), end_of(date(2036, 5, 1))))
 
     def change(self, client, key, **fields):
         return client.post(f"/dashboard/api/{key[0].pk}/change/", {"name": "till", "password": PASSWORD, **fields})
@@ -340,8 +341,8 @@ class TestRevoke:
 
 
 def test_the_list_says_what_there_is_to_know(client, account):
-    create_api_key(account, "shop", 7)
-    create_api_key(account, "test")
+    create_api_key(account, ApiKeyDetails("shop"), limit_per_minute=7)
+    create_api_key(account, ApiKeyDetails("test"))
 
     page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/dashboard/api/").content.decode()).split())
 
@@ -354,3 +355,162 @@ def test_digests_are_on_no_page(client, account):
 
     for path in ("/dashboard/api/", f"/dashboard/api/{api_key.pk}/", "/dashboard/"):
         assert api_key.digest not in client.get(path).content.decode()
+
+
+PAGES = ("/dashboard/api/", "/dashboard/api/{}/", "/dashboard/api/{}/change/")
+
+
+@pytest.mark.parametrize("page", PAGES)
+class TestEachPage:
+    def test_it_is_never_cached(self, client, account, page):
+        path = page.format(create_api_key(account)[0].pk)
+
+        for response in (client.get(path), client.post(path, {"password": "wrong"})):
+            assert "no-store" in response["Cache-Control"]
+
+    def test_an_error_report_holds_no_password(self, client, account, page):
+        path = page.format(create_api_key(account)[0].pk)
+
+        assert client.post(path, {"password": "wrong"}).wsgi_request.sensitive_post_parameters == ("password",)
+
+    def test_a_limit_ends_when_the_answer_said_and_no_sooner(self, client, account, page, settings, time_machine):
+        settings.ATTEMPTS_PER_NAME = 1
+        noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+        path = page.format(create_api_key(account)[0].pk)
+
+        def answer(seconds):
+            time_machine.move_to(noon + timedelta(seconds=seconds), tick=False)
+            client.force_login(account)
+            return client.post(path, {"password": "wrong"})
+
+        assert answer(0).status_code == 200
+        wait = int(answer(0)["Retry-After"])
+        assert 0 < wait <= 900
+        last = answer(wait - 1)
+        assert (last.status_code, last["Retry-After"]) == (429, "1")
+        assert answer(wait).status_code == 200
+
+    def test_it_limits_guesses_of_the_password(self, client, account, page, settings):
+        settings.ATTEMPTS_PER_NAME = 1
+        path = page.format(create_api_key(account)[0].pk)
+
+        answers = [client.post(path, {"name": "shop", "password": "wrong"}) for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [200, 429]
+        assert "Retry-After" not in answers[0]
+        assert int(answers[1]["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("page", [*PAGES, "/dashboard/api/{}/revoke/", "/dashboard/password/", "/dashboard/sign-in/"])
+def test_another_site_cannot_post_to_it(account, page):
+    api_key, raw_key = create_api_key(account)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(account)
+
+    response = client.post(page.format(api_key.pk), {"name": "x", "password": PASSWORD, "prefix": api_key.prefix})
+
+    assert response.status_code == 403
+    assert ApiKey.objects.count() == 1
+    assert is_taken(raw_key)
+
+
+def test_the_keys_of_others_are_on_no_page(client, customers):
+    others = customers()
+    ended, _ = create_api_key(others.account)
+    revoke_api_key(ended)
+
+    response = client.get("/dashboard/api/")
+
+    assert (response.context["active"], response.context["ended"]) == ([], [])
+    for path in ("/dashboard/api/", "/dashboard/"):
+        page = client.get(path).content.decode()
+        assert others.api_key.prefix not in page
+        assert ended.prefix not in page
+
+
+def test_the_overview_shows_ones_own_keys(client, account):
+    api_key, _ = create_api_key(account)
+
+    assert api_key.prefix in client.get("/dashboard/").content.decode()
+
+
+def test_keys_are_listed_latest_first(client, account, monkeypatch):
+    monkeypatch.setattr("apikeys.views.SHOWN", 2)
+    for number in range(6):
+        api_key, _ = create_api_key(account, ApiKeyDetails(str(number)))
+        if number % 2:
+            revoke_api_key(api_key)
+
+    context = client.get("/dashboard/api/").context
+
+    assert [key.name for key in context["active"]] == ["4", "2", "0"]
+    assert [key.name for key in context["ended"]] == ["5", "3"]  # the latest of them only
+
+
+@pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
+def test_the_pages_of_a_key_that_ended_are_gone(client, account, ended):
+    api_key, _ = create_api_key(account)
+    ApiKey.objects.update(**ended)
+
+    for page in PAGES[1:]:
+        assert client.get(page.format(api_key.pk)).status_code == 404
+        assert client.post(page.format(api_key.pk), {"name": "x", "password": PASSWORD}).status_code == 404
+
+
+def test_a_key_that_ends_while_it_is_changed_is_not_changed(client, account, monkeypatch):
+    api_key, _ = create_api_key(account, ApiKeyDetails("shop"))
+    check = ApiKeyForm.clean_password
+
+    def revoke_first(form):
+        revoke_api_key(api_key)
+        return check(form)
+
+    monkeypatch.setattr(ApiKeyForm, "clean_password", revoke_first)
+    response = client.post(f"/dashboard/api/{api_key.pk}/change/", {"name": "till", "password": PASSWORD})
+
+    assert response.status_code == 200
+    assert "This key is revoked or has expired." in response.content.decode()
+    assert ApiKey.objects.get().name == "shop"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1bb", "a\x7fb", "a\u202eb", "a\x00b"])
+def test_a_name_holds_no_character_that_cannot_be_shown(client, name):
+    generate(client, name=name)
+
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize(("length", "keys"), [(100, 1), (101, 0)])
+def test_a_name_is_100_characters_at_most(client, length, keys):
+    generate(client, name="x" * length)
+
+    assert ApiKey.objects.count() == keys
+
+
+def test_twenty_networks_at_most(client):
+    generate(client, allowed_networks=" ".join(f"10.0.0.{n}" for n in range(20)))
+
+    assert len(ApiKey.objects.get().allowed_networks) == 20
+
+
+def test_networks_that_cannot_be_read_are_named_three_at_most(client):
+    page = generate(client, allowed_networks="a1 10.0.0.1 b2 c3 d4").content.decode()
+
+    assert "These are neither: a1, b2, c3<" in page
+
+
+def test_a_key_that_was_revoked_before_stays_so_and_the_page_says_so(client, account):
+    api_key, _ = create_api_key(account)
+    path = f"/dashboard/api/{api_key.pk}/revoke/"
+
+    assert "is revoked" in client.post(path, follow=True).content.decode()
+    before = ApiKey.objects.get().revoked_at
+    assert "was revoked before" in client.post(path, follow=True).content.decode()
+    assert ApiKey.objects.get().revoked_at == before
+
+
+def test_a_rotated_key_is_shown_with_the_line_that_uses_it(client, account):
+    api_key, _ = create_api_key(account)
+    response = rotate(client, api_key)
+
+    assert f"key={shown_key(response)}&amp;action=services" in response.content.decode()

@@ -1,13 +1,28 @@
 import hashlib
+import itertools
 import re
+from datetime import timedelta
+from ipaddress import ip_address
 
 import pytest
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from apikeys.keys import LARGEST_NUMBER_OF_KEYS, create_api_key, rotate
+from apikeys.keys import (
+    KEY_WITH_ITS_ACCOUNT,
+    LARGEST_NUMBER_OF_KEYS,
+    ApiKeyDetails,
+    authenticate,
+    change_api_key,
+    create_api_key,
+    latest_prefix,
+    revoke_api_key,
+    rotate_api_key,
+)
 from apikeys.models import ApiKey
+from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
+from notpanel.kit.caller import AccountSuspended, InvalidApiKey
+from notpanel.kit.sql import fetch
 from tests import factories, races
 
 
@@ -20,7 +35,7 @@ def test_the_raw_key_is_256_random_bits_with_a_recognisable_prefix(db):
 
 
 def test_only_its_digest_and_its_visible_beginning_are_stored(db):
-    api_key, raw_key = create_api_key(factories.Account(), "shop")
+    api_key, raw_key = create_api_key(factories.Account(), ApiKeyDetails("shop"))
 
     assert api_key.digest == hashlib.sha256(raw_key.encode()).hexdigest()
     assert api_key.prefix == raw_key[:11]
@@ -34,21 +49,22 @@ def test_an_account_has_ten_active_keys_at_most(db):
     for _ in range(LARGEST_NUMBER_OF_KEYS):
         api_key, _ = create_api_key(account)
 
-    with pytest.raises(ValidationError, match="10 active API keys at most"):
+    with pytest.raises(TooManyApiKeys, match="10 active API keys at most"):
         create_api_key(account)
 
     create_api_key(factories.Account())
-    assert api_key.revoke(timezone.now())
+    assert revoke_api_key(api_key)
     create_api_key(account)
     assert account.api_keys.filter(revoked_at=None).count() == LARGEST_NUMBER_OF_KEYS
 
 
 def test_a_key_is_revoked_once(db):
     api_key, _ = create_api_key(factories.Account())
-    first = timezone.now()
+    assert revoke_api_key(api_key)
+    api_key.refresh_from_db()
+    first = api_key.revoked_at
 
-    assert api_key.revoke(first)
-    assert not api_key.revoke(timezone.now())
+    assert not revoke_api_key(api_key)
     api_key.refresh_from_db()
     assert api_key.revoked_at == first
 
@@ -64,7 +80,7 @@ def test_the_database_refuses_an_unknown_tier(db):
 
 
 class TestRaces:
-    pytestmark = races.pytestmark
+    pytestmark = races.MARKS
 
     def test_the_tenth_key_is_created_once(self):
         account = factories.Account()
@@ -74,7 +90,7 @@ class TestRaces:
         def create():
             try:
                 return create_api_key(account)
-            except ValidationError:
+            except TooManyApiKeys:
                 return None
 
         created = races.race([create] * 20)
@@ -86,14 +102,14 @@ class TestRaces:
         def or_none(call, *args, **kwargs):
             try:
                 return call(*args, **kwargs)
-            except ValidationError:
+            except (ApiKeysChanged, ApiKeyRotated):
                 return None
 
         account = factories.Account()
         created = races.race([lambda: or_none(create_api_key, account, latest="")] * 5)
         [(api_key, _)] = filter(None, created)
 
-        values = races.race([lambda: or_none(rotate, ApiKey.objects.get(), api_key.prefix)] * 5)
+        values = races.race([lambda: or_none(rotate_api_key, ApiKey.objects.get(), api_key.prefix)] * 5)
 
         [raw_key] = filter(None, values)
         assert raw_key.startswith(ApiKey.objects.get().prefix)
@@ -104,7 +120,146 @@ def test_a_key_that_ended_meanwhile_gets_no_new_value(db, ended):
     api_key, _ = create_api_key(factories.Account())
     ApiKey.objects.update(**ended)
 
-    with pytest.raises(ValidationError, match="revoked or has expired"):
-        rotate(api_key, api_key.prefix)
+    with pytest.raises(ApiKeyEnded, match="revoked or has expired"):
+        rotate_api_key(api_key, api_key.prefix)
 
     assert ApiKey.objects.get().digest == api_key.digest
+
+
+ENDED = [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}]
+
+
+@pytest.mark.parametrize("ended", ENDED)
+def test_a_key_that_ended_is_not_changed(db, ended):
+    api_key, _ = create_api_key(factories.Account(), ApiKeyDetails("shop"))
+    ApiKey.objects.update(**ended)
+
+    with pytest.raises(ApiKeyEnded, match="revoked or has expired"):
+        change_api_key(api_key, ApiKeyDetails("till", ("10.0.0.0/8",)))
+
+    api_key.refresh_from_db()
+    assert (api_key.name, api_key.allowed_networks) == ("shop", [])
+
+
+def test_a_change_is_of_one_key_and_of_its_details_alone(db):
+    account = factories.Account()
+    other, _ = create_api_key(account, ApiKeyDetails("other"))
+    api_key, raw_key = create_api_key(account, ApiKeyDetails("shop"), limit_per_minute=7)
+    end = timezone.now() + timedelta(days=1)
+
+    change_api_key(api_key, ApiKeyDetails("till", ("10.0.0.0/8",), end))
+
+    assert (api_key.name, api_key.allowed_networks, api_key.expires_at) == ("till", ["10.0.0.0/8"], end)
+    assert api_key.limit_per_minute == 7
+    assert authenticate(raw_key, ip_address("10.0.0.1")).api_key_id == api_key.pk
+    assert ApiKey.objects.get(pk=other.pk).name == "other"
+
+
+def test_rotating_and_revoking_are_of_one_key(db):
+    account = factories.Account()
+    _, other = create_api_key(account)
+    api_key, _ = create_api_key(account)
+
+    rotate_api_key(api_key, api_key.prefix)
+    assert revoke_api_key(api_key)
+
+    assert authenticate(other).account_id == account.pk
+
+
+def test_a_rotated_key_has_not_been_used(db):
+    api_key, raw_key = create_api_key(factories.Account())
+    authenticate(raw_key)
+
+    rotate_api_key(api_key, api_key.prefix)
+
+    assert api_key.last_used_at is None
+
+
+@pytest.mark.parametrize("prefix", ["", "np_another0", "a\x00b"])
+def test_a_key_is_not_rotated_for_another_prefix(db, prefix):
+    api_key, raw_key = create_api_key(factories.Account())
+
+    with pytest.raises(ApiKeyRotated):
+        rotate_api_key(api_key, prefix)
+
+    assert authenticate(raw_key)
+
+
+def test_an_expired_key_may_be_revoked(db):
+    api_key, _ = create_api_key(factories.Account(), ApiKeyDetails(expires_at=timezone.now()))
+
+    assert revoke_api_key(api_key)
+
+
+def test_the_statement_and_the_queryset_find_the_same_keys(db):
+    now = timezone.now()
+    second = timedelta(seconds=1)
+    for revoked_at, expires_at in itertools.product(
+        (None, now - second, now + second), (None, now - second, now, now + second)
+    ):
+        api_key, _ = create_api_key(factories.Account())
+        ApiKey.objects.filter(pk=api_key.pk).update(revoked_at=revoked_at, expires_at=expires_at)
+
+    found = {
+        row[0]
+        for digest in ApiKey.objects.values_list("digest", flat=True)
+        for row in fetch(KEY_WITH_ITS_ACCOUNT, {"digest": digest, "now": now})
+    }
+
+    assert found == set(ApiKey.objects.active(now).values_list("pk", flat=True))
+    assert len(found) == 2
+
+
+def test_a_caller_is_the_account_and_the_key(db):
+    account = factories.Account(tier="agency")
+    api_key, raw_key = create_api_key(account, limit_per_minute=7)
+
+    caller = authenticate(raw_key)
+
+    assert (caller.account_id, caller.tier) == (account.pk, "agency")
+    assert (caller.api_key_id, caller.api_key_prefix, caller.limit_per_minute) == (api_key.pk, api_key.prefix, 7)
+
+
+def test_an_address_that_is_not_allowed_does_not_learn_that_the_account_is_suspended(db):
+    _, raw_key = create_api_key(factories.Account(is_active=False), ApiKeyDetails(allowed_networks=("10.0.0.0/8",)))
+
+    for elsewhere in (ip_address("192.0.2.1"), None):
+        with pytest.raises(InvalidApiKey):
+            authenticate(raw_key, elsewhere)
+    with pytest.raises(AccountSuspended):
+        authenticate(raw_key, ip_address("10.0.0.1"))
+
+
+def test_the_use_of_a_suspended_accounts_key_is_not_recorded(db):
+    api_key, raw_key = create_api_key(factories.Account(is_active=False))
+
+    with pytest.raises(AccountSuspended):
+        authenticate(raw_key)
+
+    assert ApiKey.objects.get(pk=api_key.pk).last_used_at is None
+
+
+def test_the_use_of_a_key_is_recorded_once_a_minute(db, time_machine):
+    _, raw_key = create_api_key(factories.Account())
+    start = timezone.now()
+
+    def last_use_at(seconds):
+        time_machine.move_to(start + timedelta(seconds=seconds), tick=False)
+        authenticate(raw_key)
+        return (ApiKey.objects.get().last_used_at - start).total_seconds()
+
+    assert [last_use_at(seconds) for seconds in (0, 59.9, 60, 61, 120)] == [0, 0, 60, 60, 120]
+
+
+def test_latest_is_the_key_created_last_whatever_became_of_it(db):
+    account = factories.Account()
+    assert latest_prefix(account) == ""
+    create_api_key(account, latest="")
+    last, _ = create_api_key(account)
+    create_api_key(factories.Account())
+    revoke_api_key(last)
+
+    assert latest_prefix(account) == last.prefix
+    with pytest.raises(ApiKeysChanged):
+        create_api_key(account, latest="")
+    create_api_key(account, latest=last.prefix)

@@ -9,7 +9,9 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
+from django_ratelimit.core import _get_window
 
+from apikeys.attempts import PERIOD, begin
 from apikeys.forms import PasswordAgainForm
 from apikeys.models import Account
 from tests import factories, races
@@ -43,6 +45,12 @@ def test_sign_in_and_out(client, account):
     client.post("/dashboard/sign-out/")
 
     assert client.get("/dashboard/")["Location"] == "/dashboard/sign-in/?next=/dashboard/"
+
+
+def test_the_form_is_not_shown_to_a_user_who_is_signed_in(client, account):
+    client.force_login(account)
+
+    assert client.get("/dashboard/sign-in/")["Location"] == "/"
 
 
 def test_it_goes_on_to_where_one_wanted_to_be_but_not_to_another_site(client, account):
@@ -125,6 +133,41 @@ class TestLimits:
         assert sign_in(client, path=path).status_code != 429
 
 
+@pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
+def test_attempts_past_the_limit_of_an_address_count_for_the_name_too(client, account, settings, path):
+    settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 1, 3
+    for _ in range(4):
+        sign_in(client, password="wrong", path=path)
+
+    assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code == 429
+
+
+def test_guesses_of_one_users_password_do_not_limit_another(account, settings):
+    settings.ATTEMPTS_PER_NAME = 1
+    guesses = {"password": "guess"}
+    for _ in range(2):
+        form = PasswordAgainForm(account, guesses)
+        assert form.errors
+
+    assert form.wait
+    assert not PasswordAgainForm(factories.Account(), guesses).wait
+
+
+class TestBegin:
+    def test_the_last_second_of_a_window_is_limited_too(self, time_machine):
+        time_machine.move_to(NOON, tick=False)
+        last_second = _get_window("anna", PERIOD)
+        time_machine.move_to(datetime.fromtimestamp(last_second, UTC), tick=False)
+
+        assert [begin("sign-in", "anna", 1) for _ in range(2)] == [0, 1]
+
+    def test_an_attempt_that_cannot_be_counted_is_not_allowed(self, monkeypatch):
+        uncounted = {"count": 0, "limit": 0, "should_limit": True, "time_left": -1}
+        monkeypatch.setattr("apikeys.attempts.get_usage", lambda *args, **options: uncounted)
+
+        assert begin("sign-in", "anna", 1) == 1
+
+
 def test_a_wrong_attempt_of_whoever_is_signed_in_is_no_right_one(client, account, settings):
     settings.ATTEMPTS_PER_NAME = 2
     client.force_login(factories.Account())
@@ -182,7 +225,7 @@ def test_guesses_of_the_old_password_are_limited(client, account, settings):
 
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert 0 < int(answers[-1]["Retry-After"]) <= 900
-    assert "Too many wrong passwords. Try it again in " in text(answers[-1])
+    assert "Too many wrong passwords. Try again in " in text(answers[-1])
 
 
 def test_staff_change_theirs_on_the_same_page(client, staff):

@@ -1,7 +1,7 @@
-"""Measures NotPanel on this machine (`make bench`), and prints the tables of docs/performance.md.
+"""Measure NotPanel on this machine (`make bench`), and print the tables of docs/performance.md.
 
-On the PostgreSQL of DATABASE_URL, or the embedded one, it makes two databases of its own, one with a hundred times as
-many orders as the other, and measures them in turns; the Redis is its own too. Says on standard error what it does.
+Creates two databases on the PostgreSQL of DATABASE_URL, or on the embedded one, the second with a hundred times as many
+orders as the first, and measures them in turns. Starts a Redis of its own. Reports its progress on standard error.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tests.server import free_port
 HERE = Path(__file__).resolve().parent
 BASE_DIR = HERE.parent.parent
 SIZES = (10_000, 1_000_000)  # orders
-SECONDS = 4  # of a measurement that would not end by itself
+SECONDS = 4  # that a measurement without an end of its own takes
 CLIENTS = 8  # of pgbench and wrk
 BATCH = 100
 
@@ -41,10 +41,10 @@ Row = dict[str, float]
 
 
 def program(name: str, package: str) -> str:
-    """Return where a program is. Ends the run with a word on how to get it, if it is nowhere."""
+    """Return the path of a program. Ends the run, and says how to install the program, if it is missing."""
     found = shutil.which(name)
     if found is None:
-        sys.exit(f"There is no {name}. On Debian and Ubuntu: apt-get install {package}")
+        sys.exit(f"{name} is missing. On Debian and Ubuntu, install it with: apt-get install {package}")
     return found
 
 
@@ -66,7 +66,7 @@ def report(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-# ---- What is beside the server
+# ---- Redis and PostgreSQL
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def private_redis(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def private_database(url: str, name: str) -> Iterator[str]:
-    """Yield the URL of a new database on the server of ``url``."""
+    """Yield the URL of a new database on the server of ``url``, and drop the database at the end."""
 
     def administer(*statements: str) -> None:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -136,7 +136,7 @@ class Server:
         return [Path("/proc") / child for child in children]
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that the workers have had, in user and in system mode."""
+        """Return the processor time that the workers have used, in user and system mode."""
         ticks = 0
         for worker in self.workers():
             fields = (worker / "stat").read_text().rpartition(")")[2].split()
@@ -144,7 +144,7 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def peak_memory(self) -> float:
-        """Return the largest resident memory that a worker has had, in MB."""
+        """Return the largest resident memory that any worker has had, in MB."""
         lines = [line for worker in self.workers() for line in (worker / "status").read_text().splitlines()]
         return max(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
@@ -154,20 +154,20 @@ class Server:
 
 @dataclass
 class Bench:
-    """A database of ``count`` orders, its keys, the ids that the load asks for, and its servers."""
+    """A database of ``count`` orders, its keys, the ids for the load, and its servers."""
 
     count: int
     database: str
     environment: dict[str, str]
     server: Server
-    strict_server: Server  # which lets one request a minute pass from an address
+    strict_server: Server  # allows one request a minute from an address
     key: str
     limited_key: str
-    orders: Path  # spread evenly over all
+    orders: Path  # ids spread evenly over all orders
     latest_orders: Path
 
     def reset(self) -> None:
-        """Take away the refills that a measurement made."""
+        """Delete the refills that a measurement requested."""
         with psycopg.connect(self.database, autocommit=True) as connection:
             connection.execute("DELETE FROM refills_refill WHERE settled_at IS NULL")
             connection.execute("VACUUM refills_refill")
@@ -202,9 +202,9 @@ class Bench:
         strict: bool = False,
         but: int = 0,
     ) -> Row:
-        """Send requests until the orders or SECONDS are over.
+        """Send requests until no order or no time is left. Returns rates and times.
 
-        Stops the whole run if answers, ``but`` for a few, are not as wanted.
+        Ends the whole run if more than ``but`` answers are not as ``wanted``.
         """
         server = self.strict_server if strict else self.server
         before = server.cpu_seconds()
@@ -262,7 +262,7 @@ class Bench:
         return _rates(found)
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Return the SQL statements and the round trips to Redis of each kind of request."""
+        """Return the numbers of SQL statements and of round trips to Redis, for each kind of request."""
         self.reset()
         environment = self.environment | {"DJANGO_SETTINGS_MODULE": "notpanel.settings"}
         printed = run(
@@ -281,7 +281,7 @@ def _rates(found: Mapping[str, Row]) -> Row:
 def bench(count: int, server_url: str, redis_url: str, directory: Path) -> Iterator[Bench]:
     with ExitStack() as stack:
         database = stack.enter_context(private_database(server_url, f"notpanel_bench_{count}"))
-        report(f"{count:,} orders are being made")
+        report(f"Creating {count:,} orders")
         orders = directory / f"orders-{count}"
         environment = {
             "DATABASE_URL": database,
@@ -301,7 +301,7 @@ def bench(count: int, server_url: str, redis_url: str, directory: Path) -> Itera
 
 
 def measure(server_url: str, rounds: int) -> tuple[dict[int, Row], dict[str, tuple[int, int]]]:
-    """Return the median of each measurement for each size, and the counts of each kind of request."""
+    """Return the median of each measurement, for each size, and the counts for each kind of request."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.chmod(0o755)
@@ -318,7 +318,7 @@ def measure(server_url: str, rounds: int) -> tuple[dict[int, Row], dict[str, tup
         for turn in range(1, rounds + 1):
             for step in steps:
                 for one in benches:
-                    report(f"round {turn} of {rounds}: {step.__name__}, {one.count:,} orders")
+                    report(f"Round {turn} of {rounds}: {step.__name__}, {one.count:,} orders")
                     for name, value in step(one).items():
                         report(f"    {name}: {value:.1f}")
                         found[one.count][name].append(value)
@@ -330,7 +330,7 @@ def measure(server_url: str, rounds: int) -> tuple[dict[int, Row], dict[str, tup
         return medians, benches[-1].counts()
 
 
-# ---- What is printed
+# ---- The tables
 
 KINDS = {
     "singles": "a refill",
@@ -362,7 +362,7 @@ def number(value: float) -> str:
 
 
 def tables(medians: Mapping[int, Row], counts: Mapping[str, tuple[int, int]]) -> str:
-    """Return the figures as Markdown: the targets, then each kind of request, then the rest."""
+    """Return the figures as tables in Markdown: the targets, then each kind of request, then the rest."""
     small, large = (medians[count] for count in SIZES)
     sizes = tuple(f"{count:,} orders" for count in SIZES)
 
@@ -416,7 +416,9 @@ def machine(server_url: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement; the median counts (3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often to measure; the tables show medians (default: 3)"
+    )
     rounds = parser.parse_args().rounds
     for name, package in (("wrk", "wrk"), ("redis-server", "redis-server"), ("pgbench", "postgresql-contrib")):
         program(name, package)

@@ -1,6 +1,7 @@
-"""What each kind of request asks of PostgreSQL and of Redis: ``python -m tests.bench.counts KEY LIMITED_KEY ORDERS``.
+"""Count what each kind of request asks of PostgreSQL and Redis.
 
-On the database and the Redis of the environment. Prints JSON: for each kind its SQL statements and round trips.
+``python -m tests.bench.counts KEY LIMITED_KEY ORDERS`` uses the database and the Redis of the environment, and prints
+JSON: for each kind of request, the number of its SQL statements and of its round trips to Redis.
 """
 
 import json
@@ -25,11 +26,11 @@ def main(key: str, limited_key: str, orders: list[str]) -> None:
                 "/api/v2", f"key={key}&{body}", content_type="application/x-www-form-urlencoded"
             )
         if response.status_code not in (expected or (200,)):
-            sys.exit(f"{body[:60]} was answered by {response.status_code}: {response.content[:200]!r}")
+            sys.exit(f"{body[:60]} was answered with {response.status_code}: {response.content[:200]!r}")
         return work.statements, work.round_trips
 
     hundred = ",".join(orders[1:101])
-    post("action=services")  # connects, notes the use of the key, loads the script of the counters
+    post("action=services")  # connects, records the use of the key, loads the script of the counters
     found = {
         "singles": post(f"action=refill&order={orders[0]}"),
         "batches": post(f"action=refill&orders={hundred}"),
@@ -37,7 +38,7 @@ def main(key: str, limited_key: str, orders: list[str]) -> None:
         "status": post(f"action=status&orders={hundred}"),
         "services": post("action=services"),
     }
-    # Whatever was counted before, the second of two is over a limit of one.
+    # The second of two requests is over a limit of one, regardless of what was counted before.
     with override_settings(RATE_LIMIT_IP=1):
         post("action=services", 200, 429)
         found["limited address"] = post("action=services", 429)

@@ -1,9 +1,9 @@
 """Fill the empty database that DATABASE_URL names: ``python -m tests.bench.data ORDERS FILE``.
 
-Every order is completed and has one settled refill, so that each may be refilled once more. LOADED of them, spread
-evenly, are what the load asks for: their ids are written to FILE, a line each, and those of the last LOADED to
-FILE.latest. Prints, as JSON, two raw keys of the customer whom all orders belong to: one whose limits are out of reach,
-and one that may make one request a minute.
+Every order is completed and has one settled refill, so each may be refilled once more. The load requests refills of
+LOADED orders that are spread evenly. Writes their ids to FILE, one per line, and the ids of the latest LOADED orders to
+FILE.latest. Prints two raw keys of the customer who owns all orders, as JSON: one whose limits are out of reach, and
+one that may make one request a minute.
 """
 
 import json
@@ -48,8 +48,10 @@ def main(count: int, file: Path) -> None:
     )
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
-        cursor.execute("SET session_replication_role = replica")  # every foreign key is right: nothing to check
-        # Ids as Django makes them: 48 bits of the time in milliseconds, then 80 of chance.
+        cursor.execute(
+            "SET session_replication_role = replica"
+        )  # skips the checks of foreign keys, which are all right
+        # ULIDs: 48 bits of the time in milliseconds, then 80 random bits.
         ulid = "(lpad(to_hex(1700000000000 + n * 1000), 12, '0') || substr(md5(%s || n), 1, 20))::uuid"
         moment = "to_timestamp(1700000000 + n)"
         cursor.execute(

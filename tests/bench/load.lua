@@ -1,8 +1,8 @@
 -- The load of one measurement, for wrk: wrk -t1 ... -s load.lua URL -- KEY WANTED BODY [FILE BATCH]
 --
--- Sends BODY again and again. With FILE, a line of ids, it sends refills of BATCH of these orders each time, no order
--- twice, and ends with the last. An answer counts if its status and the beginning of its body are as in WANTED,
--- "200 {...". Prints one line of JSON.
+-- Sends BODY again and again. With FILE, which has an order's id on each line, it requests refills of BATCH orders at a
+-- time instead, of each order once, and ends after the last. An answer is good if its status and the beginning of its
+-- body are as in WANTED ("200 {..."). Prints one line of JSON.
 
 local ffi = require("ffi")
 ffi.cdef([[
@@ -16,7 +16,7 @@ local thread
 
 local function seconds()
   local now = ffi.new("moment")
-  ffi.C.clock_gettime(1, now) -- the monotonic one
+  ffi.C.clock_gettime(1, now) -- CLOCK_MONOTONIC
   return tonumber(now.s) + tonumber(now.ns) / 1e9
 end
 
@@ -30,13 +30,13 @@ function init(args)
   good, refills, bad, first_bad, started, ended = 0, 0, 0, "", 0, 0
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-  prepared, at = {}, -1 -- wrk asks for one request that it does not send
+  prepared, at = {}, -1 -- wrk asks for one request more than it sends
   local function prepare(text)
     table.insert(prepared, wrk.format(nil, nil, nil, "key=" .. key .. "&" .. text))
   end
   if not file then return prepare(body) end
   only_once = true
-  harmless = wrk.format(nil, nil, nil, "key=") -- what connections send that nothing is left for
+  harmless = wrk.format(nil, nil, nil, "key=") -- for connections that are left without an order
   local ids = {}
   for line in io.lines(file) do
     table.insert(ids, line)
@@ -68,7 +68,7 @@ function response(status, headers, body)
     first_bad = text
   end
   ended = seconds()
-  if only_once and good + bad == #prepared then ffi.C.kill(ffi.C.getpid(), 2) end -- as Ctrl-C ends wrk
+  if only_once and good + bad == #prepared then ffi.C.kill(ffi.C.getpid(), 2) end -- SIGINT, on which wrk ends and reports
 end
 
 function done(summary, latency, requests)

@@ -1,5 +1,6 @@
--- A refill request as statements alone, for pgbench: the limit that PostgreSQL sets on this machine.
--- -D digest, step and share are given: each client has its share of the orders, every step-th number is one.
+-- The statements of a refill request alone, for pgbench: what PostgreSQL can do at most on this machine.
+-- The options -D digest, step and share are required. Each client has its own share of the orders, which are every
+-- step-th number.
 \set turn :turn + 1
 \set number 1 + :step * (:client_id * :share + :turn - 1)
 SELECT k.id AS api_key, k.prefix, k.limit_per_minute, k.last_used_at, k.account_id AS account, a.tier, a.is_active

@@ -29,8 +29,8 @@ SWITCHES = [
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
-        pytest.skip("there is no chromium on the PATH (apt-get install chromium)")
-    # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+        pytest.skip("chromium is not on the PATH (apt-get install chromium)")
+    # Playwright runs an event loop in this thread, and Django refuses to use the database in such a thread.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=SWITCHES)
@@ -40,8 +40,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def agent(transactional_db) -> Any:
-    """One of the support staff, as the migration lets them be."""
-    # A test that empties the tables takes away what the migration made.
+    """Return one of the support staff, with the permissions that the migration grants."""
+    # The migration's group is gone as soon as one test has emptied the tables.
     importlib.import_module("refills.migrations.0002_support").create_support(apps, None)
     agent: Any = factories.Account(username="agent", is_staff=True)
     agent.groups.add(Group.objects.get(name="Support"))
@@ -50,8 +50,8 @@ def agent(transactional_db) -> Any:
 
 @pytest.fixture
 def page(browser, agent, tmp_path) -> Iterator[Page]:
-    """A page of an agent who has logged in."""
-    # A server of its own: one that outlives a test remembers content types that the test after it has anew.
+    """Yield a page of an agent who has signed in."""
+    # A server for this test alone: it caches content types, which each test creates again.
     server = Server(tmp_path)
     with browsing(browser, server.url, agent) as page:
         yield page
@@ -60,7 +60,7 @@ def page(browser, agent, tmp_path) -> Iterator[Page]:
 
 @contextlib.contextmanager
 def browsing(browser: Browser, url: str, account: Any = None, **options: Any) -> Iterator[Page]:
-    """A page of ``account``, signed in, or of a visitor. What the browser complains of fails the test."""
+    """Yield a page of ``account``, signed in, or of a visitor. Fails if the browser reports any error on it."""
     context = browser.new_context(base_url=url, **{"viewport": {"width": 1280, "height": 900}} | options)
     if account:
         client = Client()

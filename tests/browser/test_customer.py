@@ -11,12 +11,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from apikeys.keys import create_api_key
+from apikeys.keys import ApiKeyDetails, create_api_key
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
 from tests.conftest import new_customer
-from tests.server import server  # noqa: F401
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("customer")]
 
@@ -50,7 +49,7 @@ def customer(transactional_db, settings):
 
 
 @pytest.fixture
-def page(browser, customer, server):  # noqa: F811
+def page(browser, customer, server):
     with browsing(browser, server, customer.account) as page:
         yield page
 
@@ -84,7 +83,7 @@ def test_create_a_key_call_the_api_with_the_text_shown_rotate_it_and_see_the_old
     assert new not in page.content()
 
 
-def test_sign_in_by_keyboard(browser, customer, server):  # noqa: F811
+def test_sign_in_by_keyboard(browser, customer, server):
     with browsing(browser, server) as page:
         page.goto("/dashboard/orders/")
         expect(page.get_by_label("Username")).to_be_focused()
@@ -121,7 +120,7 @@ def test_refill_a_pasted_list(page, customer):
     expect(page.get_by_role("row", name="999999")).to_contain_text("Order not found")
 
 
-def test_everything_but_copying_and_trying_works_without_javascript(browser, customer, server):  # noqa: F811
+def test_everything_but_copying_and_trying_works_without_javascript(browser, customer, server):
     order = factories.Order(account=customer.account)
     with browsing(browser, server, customer.account, java_script_enabled=False) as page:
         page.goto("/dashboard/orders/")
@@ -227,7 +226,7 @@ def test_copy(page, customer):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):  # noqa: F811
+def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):
     account = customer.account
     refill = factories.Refill(order__account=account)
     factories.Order(account=account, link="https://example.com/" + "a" * 300)
@@ -313,8 +312,8 @@ class TestNothingLiesBesideTheView:
         self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))
 
     def test_the_link_to_a_key(self, page, customer):
-        networks = ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64"]
-        key, _ = create_api_key(customer.account, "w" * 80, allowed_networks=networks)
+        networks = ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64")
+        key, _ = create_api_key(customer.account, ApiKeyDetails("w" * 80, networks))
         page.goto("/dashboard/api/")
 
         self.assert_in_view(page, page.get_by_role("link", name=f"Manage {key}"))
@@ -330,7 +329,7 @@ class TestNothingLiesBesideTheView:
         assert key.evaluate("code => code.parentElement.scrollWidth <= code.parentElement.clientWidth")
 
 
-def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):  # noqa: F811
+def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):
     with browsing(browser, server, java_script_enabled=False) as page:
         page.goto("/developers/reference/")
         schema = page.locator("#RefillRequest")

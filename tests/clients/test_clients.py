@@ -1,4 +1,4 @@
-"""Clients of the v2 API that others wrote, as far as each goes, against the running server."""
+"""Clients of the v2 API that others wrote work with the running server."""
 
 import pytest
 import safesmm
@@ -8,7 +8,9 @@ import smmpy
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import pytestmark, server  # noqa: F401
+from tests.server import MARKS
+
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def orders(customer):
 
 class TestBabismm:
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         with smm.SMM(f"{server}/api/v2", customer.raw_key) as client:
             yield client
 
@@ -68,7 +70,7 @@ class TestBabismm:
 
 class TestSmmpy:
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         return smmpy.smm(f"{server}/api/v2", customer.raw_key)
 
     def test_everything(self, client, orders):
@@ -89,10 +91,10 @@ class TestSmmpy:
 
 
 class TestSafesmm:
-    """It knows no refill_status, and no batch of refills."""
+    """It has neither refill_status nor batches of refills."""
 
     @pytest.fixture
-    def client(self, server, customer):  # noqa: F811
+    def client(self, server, customer):
         return safesmm.SafeSMM(customer.raw_key, f"{server}/api/v2")
 
     def test_everything(self, client, orders):

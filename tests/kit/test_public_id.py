@@ -1,3 +1,5 @@
+"""Ids: how they are read, and how the database stores them (docs/contract.md, "Ids")."""
+
 import uuid
 
 import pytest
@@ -28,7 +30,9 @@ def test_an_id_is_read_in_either_case_and_written_in_upper(text):
     assert parse("ord", text) == ID
 
 
-@pytest.mark.parametrize(("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1), ("1".zfill(64), 1)]
+)
 def test_digits_are_a_number(text, number):
     assert parse("ord", text) == number
 
@@ -58,12 +62,17 @@ def test_digits_are_a_number(text, number):
             "1e3",
             "0x1",
             "9" * 65,
+            "1".zfill(65),
             ID[:9] + "\x00" + ID[10:],
         ),
     ],
 )
 def test_what_cannot_be_an_id_is_none(text):
     assert parse("ord", text) is None
+
+
+def test_nobody_edits_an_id():
+    assert not Order._meta.pk.editable
 
 
 def test_it_is_stored_as_a_uuid(db):
@@ -78,7 +87,7 @@ def test_it_is_stored_as_a_uuid(db):
     assert Order.objects.get(pk=ID.lower()).pk == ID
 
 
-def test_what_is_no_id_is_not_stored(db):
+def test_text_that_is_not_an_id_is_refused(db):
     with pytest.raises(ValidationError, match="is not an id that starts with ord_"):
         Order.objects.get(pk="17")
 

@@ -1,10 +1,10 @@
-"""What is read from a replica, and what from the primary, with a replica that lags and one that is gone."""
+"""What is read from the replica and what from the primary; a replica that lags, and one that is gone."""
 
 import re
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import connection, connections, router, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -26,7 +26,7 @@ LISTS = "admin:refills_refill_changelist", "admin:orders_order_changelist"
 
 @pytest.fixture
 def add_replica(settings, monkeypatch):
-    """Add a replica to the settings: the tests' own database, with ``changes`` to how it is reached. Returns it."""
+    """Add a replica to the settings, and return its connection: the tests' own database, reached with ``changes``."""
 
     def add(**changes):
         options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
@@ -45,13 +45,13 @@ def add_replica(settings, monkeypatch):
 @pytest.fixture
 def connected(add_replica):
     added = add_replica()
-    added.connect()  # Django's tests keep others from doing so
+    added.connect()  # Django's tests block new connections, unless they are made here
     return added
 
 
 @pytest.fixture
 def stand_still(connected):
-    """Return what stops the replica: from then on it shows what there was when that was called."""
+    """Return a function that stops the replica: from then on it shows what there was when it was called."""
 
     def stop():
         with connected.cursor() as cursor:
@@ -62,7 +62,7 @@ def stand_still(connected):
 
 
 def tables_read_from(alias, call):
-    """Return the tables that ``call`` reads first in each statement from the database ``alias``, and its result."""
+    """Return the first table of each statement that ``call`` sends to the database ``alias``, and its result."""
     with CaptureQueriesContext(connections[alias]) as queries:
         result = call()
     return {match[1] for query in queries if (match := re.search(r' FROM "?(\w+)', query["sql"]))}, result
@@ -75,7 +75,7 @@ def customer():
 
 @pytest.fixture
 def agent():
-    """The browser of somebody of the staff."""
+    """The browser of an agent who is signed in."""
     client = Client()
     client.force_login(factories.Account(username="agent", is_staff=True, is_superuser=True))
     return client
@@ -100,8 +100,8 @@ def test_they_may_be_old(customer, stand_still):
     assert len(customer.post("services").json()) == 1
 
 
-def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
-    """Who has requested a refill is told of it at once, and a refill is judged by what is true now."""
+def test_a_refill_and_its_status_are_read_from_the_primary(customer, stand_still):
+    """A customer sees a new refill at once, and a refill is judged by the current rows."""
     stand_still()
     order = factories.Order(account=customer.account)
 
@@ -114,7 +114,7 @@ def test_a_refill_and_its_status_are_of_the_primary(customer, stand_still):
     assert tables_read_from("replica", lambda: customer.refill(order))[0] == set()
 
 
-def test_a_key_and_its_account_are_of_the_primary(customer, stand_still):
+def test_a_key_and_its_account_are_read_from_the_primary(customer, stand_still):
     stand_still()
     Account.objects.filter(pk=customer.account.pk).update(is_active=False)
     assert customer.post("services").status_code == 403
@@ -138,7 +138,7 @@ def test_the_lists_of_the_staff_are_read_from_the_replica(agent, connected, name
     assert not others & tables
 
 
-def test_a_refills_page_is_of_the_primary(agent, connected):
+def test_a_refills_page_is_read_from_the_primary(agent, connected):
     refill = factories.Refill()
 
     tables, response = tables_read_from("replica", lambda: agent.get(f"/admin/refills/refill/{refill.pk}/change/"))
@@ -147,11 +147,11 @@ def test_a_refills_page_is_of_the_primary(agent, connected):
 
 
 def queue(agent):
-    """Return the ids of the refills that the list shows as waiting."""
+    """Return the ids of the refills that wait, as the list shows them."""
     return [refill.pk for refill in agent.get("/admin/refills/refill/").context["cl"].result_list]
 
 
-def test_who_has_settled_a_refill_sees_it_settled_and_others_soon(agent, stand_still):
+def test_an_agent_sees_their_own_settlement_at_once_and_others_soon(agent, stand_still):
     refill, other = factories.Refill.create_batch(2)
     stand_still()
     colleague = Client()
@@ -162,14 +162,14 @@ def test_who_has_settled_a_refill_sees_it_settled_and_others_soon(agent, stand_s
 
     assert queue(agent) == [other.pk]
     assert queue(colleague) == [refill.pk, other.pk]
-    # Nobody settles it twice for that: who tries is told who did it.
+    # The colleague cannot settle it a second time for all that, and is told who settled it.
     colleague.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "rejected", "note": "no"})
     assert Refill.objects.get(pk=refill.pk).status == "completed"
     assert queue(colleague) == [other.pk]
 
 
 @pytest.mark.parametrize("cookie", ["", "0/0", "FFFFFFFF/FFFFFFFF", "'; SELECT 1; --", "0/0 "])
-def test_a_cookie_that_was_made_up_shows_nothing_but_the_list(agent, stand_still, cookie):
+def test_a_forged_cookie_does_no_harm(agent, stand_still, cookie):
     refill = factories.Refill()
     stand_still()
     agent.cookies[replica.COOKIE] = cookie
@@ -177,7 +177,7 @@ def test_a_cookie_that_was_made_up_shows_nothing_but_the_list(agent, stand_still
     assert queue(agent) == [refill.pk]
 
 
-def test_what_a_transaction_reads_is_of_the_primary(stand_still):
+def test_a_transaction_reads_from_the_primary(stand_still):
     @replica.reads_may_lag
     def names():
         return list(Service.objects.values_list("name", flat=True))
@@ -192,7 +192,7 @@ def test_what_a_transaction_reads_is_of_the_primary(stand_still):
     assert list(Service.objects.values_list("name", flat=True)) == ["new"]
 
 
-def test_writes_are_of_the_primary_wherever_the_row_was_read(stand_still):
+def test_writes_go_to_the_primary_wherever_the_row_was_read(stand_still):
     @replica.reads_may_lag
     def read():
         return Service.objects.get()
@@ -206,7 +206,12 @@ def test_writes_are_of_the_primary_wherever_the_row_was_read(stand_still):
     assert Service.objects.get().name == "new"
 
 
-def test_a_replica_that_is_gone_is_left_alone_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
+def test_what_may_lag_still_writes_to_the_primary(connected):
+    assert replica.reads_may_lag(lambda: router.db_for_read(Service))() == replica.ALIAS
+    assert replica.reads_may_lag(lambda: router.db_for_write(Service))() == "default"
+
+
+def test_a_replica_that_is_gone_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     order = factories.Order(account=customer.account)
     attempts = []
@@ -226,7 +231,7 @@ def test_a_replica_that_is_gone_is_left_alone_for_a_while(customer, agent, add_r
 
 
 @pytest.mark.parametrize("query", ["", "?category=Followers", "?q=1", "?q=x", "?account=x&status=pending"])
-def test_a_list_is_whole_when_its_replica_is_gone(agent, add_replica, monkeypatch, query):
+def test_a_list_is_complete_when_the_replica_is_gone(agent, add_replica, monkeypatch, query):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     refill = factories.Refill(number=1, order__link="x", order__account__username="x")
     monkeypatch.setattr(gone, "ensure_connection", lambda: _refuse(gone))
@@ -248,7 +253,7 @@ def test_a_replica_that_is_back_is_used(customer, connected, monkeypatch):
     assert not replica.breaker.is_open
 
 
-def test_what_takes_too_long_is_not_asked_again(connected):
+def test_a_statement_that_took_too_long_is_not_repeated(connected):
     calls = []
 
     @replica.reads_may_lag

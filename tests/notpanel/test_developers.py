@@ -1,4 +1,4 @@
-"""The developers' pages: made from the registry, and true to the customer's page of the refill."""
+"""The developers' pages follow the list of actions, and the refill's page has the literal texts of its model."""
 
 import html
 import json
@@ -29,18 +29,18 @@ PAGES = [
 
 
 def text(response):
-    """Return a page as it reads."""
+    """Return the text of a page, without markup and line breaks."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", response.content.decode())).split())
 
 
 def programs(response):
-    """Return the examples of a page: the language and the program of each."""
+    """Return the language and the text of each program on a page."""
     found = re.findall(r'<code data-language="(\w+)">(.*?)</code>', response.content.decode(), re.DOTALL)
     return [(language, html.unescape(program)) for language, program in found]
 
 
 def responses(response):
-    """Return the responses that are printed beside the examples."""
+    """Return the responses beside the examples."""
     return [
         html.unescape(text) for text in re.findall(r"data-response>(.*?)</code>", response.content.decode(), re.DOTALL)
     ]
@@ -51,7 +51,7 @@ def test_everybody_may_read_them(client, db, page):
     assert client.get(f"/developers/{page}").status_code == 200
 
 
-def test_there_is_no_page_of_an_action_that_there_is_not(client, db):
+def test_an_unknown_action_has_no_page(client, db):
     assert client.get("/developers/nonsense/").status_code == 404
 
 
@@ -85,7 +85,7 @@ class TestAction:
 
 
 @pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
-def test_what_is_wrong_with_parameters_is_told_of_those_that_the_action_has(client, db, action):
+def test_errors_about_parameters_name_those_of_the_action(client, db, action):
     page = text(client.get(f"/developers/{action}/"))
 
     told = re.findall(r'"error":"((?:Missing|Provide|Too many) .*?)"', page)
@@ -120,7 +120,7 @@ def test_the_cap_of_refills_is_the_one_that_is_set():
 
 
 class TestRefill:
-    """request-refill.txt is the model: everything on it is on our page."""
+    """The page has these literal texts, which never change."""
 
     @pytest.mark.parametrize(
         "words",
@@ -197,7 +197,7 @@ class TestSignedIn:
         client.force_login(customer.account)
         return lambda name: client.get(f"/developers/{name}/")
 
-    def test_each_example_holds_an_order_of_ones_own_that_may_be_refilled(self, page, customer):
+    def test_each_example_holds_an_order_of_the_visitor_that_may_be_refilled(self, page, customer):
         older, newer = (
             factories.Order(account=customer.account, created_at=timezone.now() - timedelta(days=days))
             for days in (20, 10)
@@ -212,17 +212,17 @@ class TestSignedIn:
         assert all(older.pk in program for program in shown[4:])
         assert json.loads(responses(page("refill"))[1])[0]["order"] == older.pk
 
-    def test_of_a_single_one_both_hold_the_same(self, page, customer):
+    def test_a_single_order_is_in_every_example(self, page, customer):
         order = factories.Order(account=customer.account)
 
         assert all(order.pk in program for _, program in programs(page("refill")))
 
-    def test_whoever_has_none_sees_the_general_example(self, page, customer):
+    def test_a_visitor_without_orders_sees_the_general_example(self, page, customer):
         factories.Order(account=customer.account, status="in_progress")
 
         assert all("ord_01HG9X7KJP4N" in program for _, program in programs(page("refill")))
 
-    def test_the_status_of_ones_latest_order_is_the_real_one(self, page, customer):
+    def test_the_visitor_sees_the_real_status_of_their_latest_order(self, page, customer):
         factories.Order(account=customer.account, created_at=timezone.now() - timedelta(days=20))
         order = factories.Order(account=customer.account, status="partial", charge="1.25", start_count=None, remains=7)
         factories.Order()
@@ -235,7 +235,7 @@ class TestSignedIn:
         assert several == {order.pk: state, UNKNOWN_ORDER: {"error": "Order not found"}}
         assert all(order.pk in program for _, program in programs(shown))
 
-    def test_the_status_of_ones_latest_refill_is_the_real_one(self, page, customer):
+    def test_the_visitor_sees_the_real_status_of_their_latest_refill(self, page, customer):
         refill = factories.Refill(order__account=customer.account, status="approved")
         factories.Refill()
 
@@ -251,13 +251,12 @@ class TestSignedIn:
             factories.Refill(order=order, status="completed")
         assert Refill.objects.count() == 30
 
-        with django_assert_max_num_queries(
-            6
-        ):  # the session, the account, the orders, their refills, an order, a refill
+        # The session, the account, the orders, their refills, an order, a refill.
+        with django_assert_max_num_queries(6):
             page("refill")
 
     @pytest.mark.parametrize("name", ["refill", "rate-limits", "reference"])
-    def test_nothing_keeps_them(self, page, client, name):
+    def test_no_cache_keeps_them(self, page, client, name):
         response = page(name)
         assert "no-store" in response["Cache-Control"]
         assert "Cookie" in response["Vary"]

@@ -7,8 +7,7 @@ import pytest
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", ".github/**/*.md") for path in BASE_DIR.glob(pattern))
-# What may cite the contract.
-CITING = ("*.md", "docs/**/*.md")
+CITING = [path for path in BASE_DIR.glob("**/*.py") if path.relative_to(BASE_DIR).parts[0] not in (".venv", "var")]
 
 
 def prose(page):
@@ -61,15 +60,30 @@ def test_every_page_of_the_docs_is_in_an_index():
     )
 
 
-def test_the_contract_is_cited_by_its_place():
+def test_the_contract_is_cited_by_its_path():
     """Links are left out: their targets are relative to the page, and tested above."""
-    cited = {
+    cited = [
         f"{path.relative_to(BASE_DIR)}: {citation}"
-        for pattern in CITING
-        for path in BASE_DIR.glob(pattern)
+        for path in [*PAGES, *CITING]
         for citation in re.findall(
             r"(?<!docs/)contract\.md|request-refill\.txt", re.sub(r"\[[^]]*\]\([^)]*\)", "", path.read_text())
         )
-    }
+    ]
 
     assert not cited
+
+
+def test_the_sections_that_code_cites_exist():
+    citations = {
+        (path, page, heading)
+        for path in CITING
+        for page, heading in re.findall(r'(docs/[\w/-]+\.md), "([^"]+)"', path.read_text())
+    }
+    missing = [
+        f"{path.relative_to(BASE_DIR)}: {page}, {heading}"
+        for path, page, heading in citations
+        if f" {heading}\n" not in re.sub(r"^(?!#).*$", "", prose(BASE_DIR / page), flags=re.MULTILINE)
+    ]
+
+    assert citations
+    assert not missing

@@ -139,7 +139,7 @@ def test_a_path_too_long_for_a_socket_is_no_matter(tmp_path):
 
 
 def test_root_and_ordinary_users_can_start_one(tmp_path):
-    """The other cases run as whoever runs the tests. If that is root, this one becomes an ordinary user."""
+    """The other cases run as the user who runs the tests. If that is root, this one becomes an ordinary user."""
     nobody, is_root = 65534, os.geteuid() == 0
     if is_root:
         os.chown(tmp_path, nobody, nobody)

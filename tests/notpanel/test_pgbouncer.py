@@ -14,8 +14,9 @@ from orders.models import Order
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.pgbouncer import behind_pgbouncer  # noqa: F401
-from tests.server import BASE_DIR, Server, pytestmark  # noqa: F401
+from tests.server import BASE_DIR, MARKS, Server
+
+pytestmark = MARKS
 
 
 def manage(environment, *command):
@@ -32,7 +33,7 @@ def manage(environment, *command):
     return process.stdout
 
 
-def test_requests_settlements_and_imports_go_through_it(behind_pgbouncer, tmp_path):  # noqa: F811
+def test_requests_settlements_and_imports_go_through_it(behind_pgbouncer, tmp_path):
     customer, service = new_customer(), factories.Service()
     staff = factories.Account(is_staff=True, is_superuser=True)
     orders = factories.Order.create_batch(20, account=customer.account, service=service)
@@ -68,7 +69,7 @@ def test_requests_settlements_and_imports_go_through_it(behind_pgbouncer, tmp_pa
     server.stop()
 
 
-def test_a_lock_that_is_not_to_be_had_is_a_503(behind_pgbouncer, tmp_path):  # noqa: F811
+def test_a_lock_that_is_not_to_be_had_is_a_503(behind_pgbouncer, tmp_path):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     server = Server(tmp_path, **behind_pgbouncer)

@@ -20,8 +20,9 @@ from notpanel.server.gunicorn import Worker
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.redis_server import redis_url  # noqa: F401
-from tests.server import Server, pytestmark, server  # noqa: F401
+from tests.server import MARKS, Server
+
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def customer(transactional_db):
     return new_customer()
 
 
-def test_a_refill_is_requested(server, customer):  # noqa: F811
+def test_a_refill_is_requested(server, customer):
     order = factories.Order(account=customer.account)
 
     response = requests.post(
@@ -40,7 +41,7 @@ def test_a_refill_is_requested(server, customer):  # noqa: F811
     assert response.headers["Content-Type"] == "application/json"
 
 
-def test_a_chunked_body_is_read(server, customer):  # noqa: F811
+def test_a_chunked_body_is_read(server, customer):
     """As axios sends its multipart forms: without a Content-Length."""
     body = (part.encode() for part in ("key=", customer.raw_key, "&action=", "services"))
 
@@ -53,7 +54,7 @@ def test_a_chunked_body_is_read(server, customer):  # noqa: F811
 
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("size", [64 * 1024 + 1, 3 * 1024 * 1024])
-def test_a_large_body_is_refused_in_json(server, db, chunked, size):  # noqa: F811
+def test_a_large_body_is_refused_in_json(server, db, chunked, size):
     body = b"x" * size
 
     response = requests.post(
@@ -66,7 +67,7 @@ def test_a_large_body_is_refused_in_json(server, db, chunked, size):  # noqa: F8
     assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
 
 
-def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):  # noqa: F811
+def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):
     """What is left of the last id may be another order's number."""
     order = factories.Order(account=customer.account)
     body = f"key={customer.raw_key}&action=refill&orders={order.number}"
@@ -83,7 +84,7 @@ def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):  # noqa: F81
     assert not Refill.objects.exists()
 
 
-def test_a_connection_is_used_again(server, customer):  # noqa: F811
+def test_a_connection_is_used_again(server, customer):
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
     for _ in range(3):
         connection.request("POST", "/api/v2", f"key={customer.raw_key}&action=services")
@@ -96,7 +97,7 @@ def test_a_connection_is_used_again(server, customer):  # noqa: F811
 def test_a_process_with_too_many_clients_sends_some_away(
     transactional_db,
     tmp_path,
-    redis_url,  # noqa: F811
+    redis_url,
     processes,
     sends_some_away,
 ):
@@ -149,7 +150,7 @@ def test_processes_that_share_no_redis_are_refused(settings):
         call_command("serve")
 
 
-def test_pages_have_their_styles(server, db):  # noqa: F811
+def test_pages_have_their_styles(server, db):
     page = requests.get(f"{server}/admin/login/", timeout=10)
 
     assert page.status_code == 200

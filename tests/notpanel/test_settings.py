@@ -1,111 +1,388 @@
-"""Safe by default, and documented: each case reads settings.py in a process of its own."""
+"""The settings are safe by default, checked when they are read, and described in .env.example."""
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from notpanel import environment
+from notpanel.environment import BadSetting
+
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
+DEFAULTS = dict(re.findall(r"^(\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
 
 
-def settings(expression, **environment):
-    """Evaluate an expression with settings.py as ``s``. Returns what it prints, or the error."""
-    # What .env of this machine says is kept out: an empty variable wins over it.
-    names = re.findall(r"^(\w+)=", (BASE_DIR / ".env.example").read_text(), re.MULTILINE)
-    clean = {name: value for name, value in os.environ.items() if name not in names}
-    code = (
-        "import environ; environ.Env.read_env = classmethod(lambda *a, **k: None)\n"
-        f"import notpanel.settings as s; print({expression})"
-    )
+@pytest.fixture
+def read(monkeypatch, tmp_path):
+    """Return a function that reads settings.py anew, with only ``values`` in the environment and in .env."""
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment, "DOTENV", tmp_path / ".env")
+
+    def read(**values):
+        for name, value in ({"SECRET_KEY": "x"} | values).items():
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        return runpy.run_path(str(BASE_DIR / "notpanel" / "settings.py"))
+
+    return read
+
+
+def start(**values):
+    """Run manage.py check. Returns its exit status and what it wrote to standard error."""
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=BASE_DIR, env=clean | environment, capture_output=True, text=True, check=False
+        [sys.executable, "manage.py", "check"],
+        cwd=BASE_DIR,
+        env=os.environ | values,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return process.stdout.strip() or process.stderr.strip().splitlines()[-1]
+    return process.returncode, process.stderr
 
 
-def test_a_missing_secret_key_stops():
-    assert "ImproperlyConfigured: SECRET_KEY is not set" in settings("s.SECRET_KEY")
-    assert "ImproperlyConfigured: SECRET_KEY is not set" in settings("s.SECRET_KEY", SECRET_KEY="")
+@pytest.mark.parametrize("secret_key", [None, ""])
+def test_a_missing_secret_key_stops(read, secret_key):
+    with pytest.raises(BadSetting, match="SECRET_KEY is not set"):
+        read(SECRET_KEY=secret_key)
 
 
-def test_without_any_other_setting_it_is_safe():
-    assert settings("s.DEBUG, s.HTTPS, s.SESSION_COOKIE_SECURE, s.SECURE_SSL_REDIRECT", SECRET_KEY="x") == (
-        "False True True True"
+def test_a_secret_key_is_not_needed_for_development(read):
+    assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
+
+
+def test_without_any_other_setting_it_is_safe(read):
+    found = read()
+
+    assert (found["DEBUG"], found["HTTPS"]) == (False, True)
+    assert found["SESSION_COOKIE_SECURE"] is found["CSRF_COOKIE_SECURE"] is found["SECURE_SSL_REDIRECT"] is True
+    assert (found["SECURE_HSTS_SECONDS"], found["SECURE_HSTS_PRELOAD"]) == (31_536_000, True)
+    assert found["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
+    assert (found["TRUSTED_PROXIES"], "SECURE_PROXY_SSL_HEADER" in found) == ([], False)
+    assert (found["HOST"], found["PORT"]) == ("127.0.0.1", 8000)
+
+
+def test_without_tls_browsers_are_not_told_to_remember_it(read):
+    found = read(HTTPS="off")
+
+    assert (found["SECURE_HSTS_SECONDS"], found["SECURE_HSTS_PRELOAD"], found["SESSION_COOKIE_SECURE"]) == (
+        0,
+        False,
+        False,
     )
-    assert settings("s.SECURE_HSTS_SECONDS, s.ALLOWED_HOSTS, s.TRUSTED_PROXIES", SECRET_KEY="x") == (
-        "31536000 ['localhost', '127.0.0.1', '[::1]'] []"
-    )
-    assert settings("hasattr(s, 'SECURE_PROXY_SSL_HEADER')", SECRET_KEY="x") == "False"
 
 
-def test_the_database_has_its_time_limits():
-    found = settings(
-        "s.DATABASES['default']['OPTIONS']",
-        SECRET_KEY="x",
-        DATABASE_URL="postgresql://u:p@db:5433/n?sslmode=require",
-        DATABASE_LOCK_TIMEOUT="70",
-    )
+def test_the_database_has_its_time_limits(read):
+    found = read(DATABASE_URL="postgresql://u:p@db:5433/n?sslmode=require", DATABASE_LOCK_TIMEOUT="70")
 
-    assert "'sslmode': 'require'" in found
-    assert "-c lock_timeout=70 -c statement_timeout=10000" in found
+    options = found["DATABASES"]["default"]["OPTIONS"]
+    assert options["sslmode"] == "require"
+    assert options["options"].startswith("-c lock_timeout=70 -c statement_timeout=10000 ")
 
 
-def test_behind_pgbouncer_a_connection_keeps_nothing():
-    found = settings(
-        "[(d['DISABLE_SERVER_SIDE_CURSORS'], d['OPTIONS'].get('prepare_threshold'), d['OPTIONS'].get('options'))"
-        " for d in s.DATABASES.values()]",
-        SECRET_KEY="x",
+def test_behind_pgbouncer_a_connection_keeps_nothing(read):
+    found = read(
         DATABASE_URL="postgresql://u:p@db/n",
         DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
         DATABASE_PGBOUNCER="on",
     )
 
-    assert found == "[(True, None, None), (True, None, None)]"
+    for alias in ("default", "replica"):
+        assert found["DATABASES"][alias]["DISABLE_SERVER_SIDE_CURSORS"] is True
+        assert not {"prepare_threshold", "options"} & found["DATABASES"][alias]["OPTIONS"].keys()
 
 
-def test_a_replica_has_a_router_and_its_time_limits():
-    found = settings(
-        "s.DATABASE_ROUTERS, s.DATABASES['replica']['HOST'], s.DATABASES['replica']['OPTIONS']['options']",
-        SECRET_KEY="x",
-        DATABASE_URL="postgresql://u:p@db/n",
-        DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
-    )
+def test_a_replica_has_a_router_and_its_time_limits(read):
+    found = read(DATABASE_URL="postgresql://u:p@db/n", DATABASE_REPLICA_URL="postgresql://u:p@replica/n")
 
-    assert found.startswith("['notpanel.kit.replica.Router'] replica -c lock_timeout=3000 -c statement_timeout=10000 ")
+    replica = found["DATABASES"]["replica"]
+    assert found["DATABASE_ROUTERS"] == ["notpanel.kit.replica.Router"]
+    assert replica["HOST"] == "replica"
+    assert replica["OPTIONS"]["options"].startswith("-c lock_timeout=3000 -c statement_timeout=10000 ")
 
 
 @pytest.mark.parametrize(
-    ("environment", "workers"),
-    [({}, "1"), ({"REDIS_URL": "redis://x"}, str(os.cpu_count())), ({"WEB_CONCURRENCY": "7"}, "7")],
+    ("values", "workers"),
+    [({}, 1), ({"REDIS_URL": "redis://x"}, os.cpu_count()), ({"WEB_CONCURRENCY": "7"}, 7)],
 )
-def test_one_process_serves_unless_redis_counts_for_more(environment, workers):
-    assert settings("s.WEB_CONCURRENCY", SECRET_KEY="x", **environment) == workers
+def test_one_process_serves_unless_redis_counts_for_more(read, values, workers):
+    assert read(**values)["WEB_CONCURRENCY"] == workers
 
 
-def test_proxies_that_are_no_networks_stop():
-    assert "ValueError: 'proxy'" in settings("s.TRUSTED_PROXIES", SECRET_KEY="x", TRUSTED_PROXIES="proxy")
+def test_mail_is_sent_by_smtp_if_the_environment_says_so(read):
+    assert read()["EMAIL_BACKEND"].split(".")[-2] == "console"
+
+    found = read(EMAIL_URL="smtp+tls://us:pw@mail.example:587")
+
+    names = ("EMAIL_BACKEND", "EMAIL_HOST", "EMAIL_PORT", "EMAIL_USE_TLS", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD")
+    assert [found[name] for name in names] == [
+        "django.core.mail.backends.smtp.EmailBackend",
+        "mail.example",
+        587,
+        True,
+        "us",
+        "pw",
+    ]
 
 
-def test_env_example_lists_every_setting_with_its_default():
-    source = (BASE_DIR / "notpanel" / "settings.py").read_text()
-    read = set(re.findall(r'(?:env\.\w+|positive)\("(\w+)"', source))
-    listed = dict(re.findall(r"^(\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
+def test_networks_and_origins_may_be_several(read):
+    found = read(TRUSTED_PROXIES="10.0.0.0/8, 2001:db8::/32,1.2.3.4", CSRF_TRUSTED_ORIGINS="https://a.b,https://*.c.d")
 
-    assert read == set(listed)
-    names = (
-        "DEBUG HTTPS REFILL_LIMIT RATE_LIMIT_IP RATE_LIMIT_KEY RATE_LIMIT_TIERS TRUSTED_PROXIES DATABASE_LOCK_TIMEOUT"
+    assert list(map(str, found["TRUSTED_PROXIES"])) == ["10.0.0.0/8", "2001:db8::/32", "1.2.3.4/32"]
+    assert found["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+    assert found["CSRF_TRUSTED_ORIGINS"] == ["https://a.b", "https://*.c.d"]
+
+
+# ---- Values that stop the start
+
+SWITCHES = {"DEBUG", "HTTPS", "DATABASE_PGBOUNCER"}
+URLS = {"DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
+WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
+MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
+
+
+def test_every_setting_is_tried_below():
+    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY"} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", sorted(SWITCHES))
+@pytest.mark.parametrize("value", ["ture", "2", "-1", "enabled", "t"])
+def test_a_switch_is_on_or_off(read, name, value):
+    with pytest.raises(BadSetting, match=f"^{name} is “{value}”: it must be on or off.$"):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["on", "ON", "true", "yes", "y", "ok", "1", " on "])
+def test_words_for_on(read, value):
+    assert read(HTTPS=value)["HTTPS"] is True
+
+
+@pytest.mark.parametrize("value", ["off", "Off", "false", "no", "n", "0"])
+def test_words_for_off(read, value):
+    assert read(HTTPS=value)["HTTPS"] is False
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
+@pytest.mark.parametrize("value", ["", "many", "1.5", "-1", "0", "99999999999"])
+def test_a_figure_is_a_whole_number_in_its_range(read, name, value):
+    if value == "0" and name in MAY_BE_ZERO:
+        read(**{name: value})
+        return
+    with pytest.raises(
+        BadSetting, match=rf"^{name} is (empty|“{value}”): it must be a whole number from [01] to \d+.$"
+    ):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
+def test_a_figure_is_taken_at_its_limits(read, name):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: "-1"})
+    limits = re.search(r"from (\d+) to (\d+)", str(refusal.value)).groups()
+
+    for limit in limits:
+        read(**{name: limit})
+    with pytest.raises(BadSetting):
+        read(**{name: str(int(limits[1]) + 1)})
+
+
+def test_there_are_65535_ports(read):
+    with pytest.raises(BadSetting, match=r"^PORT is “65536”: it must be a whole number from 1 to 65535\.$"):
+        read(PORT="65536")
+
+
+ALLOWED = {
+    "ALLOWED_HOSTS": "a host name without scheme, port or path, such as panel.example",
+    "CSRF_TRUSTED_ORIGINS": "an origin without a path, such as https://panel.example",
+    "EMAIL_FROM": "an address, such as desk@panel.example or Panel <desk@panel.example>",
+    "HOST": "a host name or an address, such as 0.0.0.0 or [::1], without a port",
+    "LOG_LEVEL": "CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG or NOTSET",
+    "REDIS_TIMEOUT": "a number above 0, at most 2147483647",
+    "TRUSTED_PROXIES": "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address",
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(ALLOWED) - {"CSRF_TRUSTED_ORIGINS", "TRUSTED_PROXIES"}) + sorted(SWITCHES))
+def test_what_may_not_be_empty(read, name):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: ""})
+
+    assert str(refusal.value) == f"{name} is empty: it must be {ALLOWED.get(name, 'on or off')}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("REDIS_TIMEOUT", value) for value in ("0", "-1", "1s", "1,5", "nan", "inf")),
+        *(("LOG_LEVEL", value) for value in ("info", "20", "VERBOSE")),
+        *(("HOST", value) for value in ("localhost:80", "::1", "http://localhost", "a b")),
+        *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
+    ],
+)
+def test_a_value_that_is_not_allowed_stops(read, name, value):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: value})
+
+    assert str(refusal.value) == f"{name} is “{value}”: it must be {ALLOWED[name]}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("ALLOWED_HOSTS", "localhost,https://a.b", "https://a.b"),
+        ("ALLOWED_HOSTS", "a.b:8000", "a.b:8000"),
+        ("ALLOWED_HOSTS", "localhost a.b", "localhost a.b"),
+        ("CSRF_TRUSTED_ORIGINS", "a.b", "a.b"),
+        ("CSRF_TRUSTED_ORIGINS", "https://a.b/, https://c.d", "https://a.b/"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy", "proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33"),
+    ],
+)
+def test_an_item_that_is_not_allowed_stops(read, name, value, wrong):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: value})
+
+    assert str(refusal.value) == f"{name} names “{wrong}”: it must be {ALLOWED[name]}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", ".panel.example, panel_2.internal,[::1]"),
+        ("HOST", "0.0.0.0"),
+        ("HOST", "[::1]"),
+        ("HOST", "panel.internal"),
+        ("EMAIL_FROM", "NotPanel <desk@panel.example>"),
+        ("LOG_LEVEL", "WARNING"),
+        ("REDIS_TIMEOUT", "0.25"),
+        ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
+        ("DATABASE_URL", "postgresql://postgres:@/n?host=/var/run/postgresql"),
+        ("DATABASE_URL", "postgresql:////var/run/postgresql/n"),
+        ("DATABASE_URL", "postgresql://u:p@one:5432,two:5432/n"),
+        ("DATABASE_URL", "postgresql://u:p@[2001:db8::1]:5432/n"),
+        ("REDIS_URL", "rediss://:p%2Cw@cache.internal:6380/1?ssl_cert_reqs=none"),
+        ("REDIS_URL", "redis://cache"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("EMAIL_URL", "smtp://mail"),
+        ("EMAIL_URL", "smtp+ssl://u@x.y:p%2Fw@mail.example:465"),
+        ("EMAIL_URL", "filemail:////tmp/mail"),
+    ],
+)
+def test_a_value_that_is_allowed_does_not_stop(read, name, value):
+    read(**{name: value})
+
+
+DATABASE_PROBLEMS = [
+    ("u:s3cret@db/n", "does not begin with postgresql://"),
+    ("localhost/np", "does not begin with postgresql://"),
+    ("//u:s3cret@db/n", "does not begin with postgresql://"),
+    ("mysql://u:s3cret@db/n", "does not begin with postgresql://"),
+    ("postgresql://u:s3cret@/n", "names no host"),
+    ("postgresql:///n", "names no host"),
+    ("postgresql://u:s3cret@db", "names no database"),
+    ("postgresql://u:s3cret@db/", "names no database"),
+    ("postgresql://u:s3cret@db:many/n", "has a port that is not a number"),
+    ("postgresql://u:s3cret@db:65536/n", "has a port that is not a number"),
+    ("postgresql://u:s3cret/more@db/n", "has a port that is not a number, or a password with / ? or #"),
+]
+REDIS_PROBLEMS = [
+    ("cache:6379", "does not begin with redis://"),
+    ("http://:s3cret@cache", "does not begin with redis://"),
+    ("redis:///0", "names no host"),
+    ("redis://:s3cret@", "names no host"),
+    ("unix://", "names no host"),
+    ("redis://:s3cret@cache:many", "has a port that is not a number"),
+    ("redis://:s3cret/more@cache:6379/0", "has a port that is not a number, or a password with / ? or #"),
+    ("redis://:s3cret@cache/one", "names a database that is not a number"),
+    ("redis://:s3cret,more@cache/1", "has a “,” or “;”"),
+]
+MAIL_PROBLEMS = [
+    ("", "does not begin with smtp://"),
+    ("mail.example", "does not begin with smtp://"),
+    ("http://u:s3cret@mail.example", "does not begin with smtp://"),
+    ("smtp://", "names no host"),
+    ("smtp+tls://u:s3cret@:587", "names no host"),
+    ("smtp+tls://u:s3cret@mail.example:many", "has a port that is not a number"),
+    ("smtp+tls://u:s3cret/more@mail.example:587", "has a port that is not a number, or a password with / ? or #"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "problem"),
+    [
+        *(("DATABASE_URL", *problem) for problem in DATABASE_PROBLEMS),
+        *(("DATABASE_REPLICA_URL", *problem) for problem in DATABASE_PROBLEMS),
+        *(("REDIS_URL", *problem) for problem in REDIS_PROBLEMS),
+        *(("EMAIL_URL", *problem) for problem in MAIL_PROBLEMS),
+    ],
+)
+def test_a_bad_url_stops_and_is_not_shown(read, name, url, problem, recwarn):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: url})
+
+    example = {"REDIS_URL": "redis://host:6379/0", "EMAIL_URL": "smtp+tls://user:password@host:587"}
+    assert str(refusal.value).startswith(f"{name} {problem}")
+    assert str(refusal.value).endswith(
+        f": it must look like {example.get(name, 'postgresql://user:password@host:5432/name')}."
     )
-    names += " DATABASE_STATEMENT_TIMEOUT DATABASE_POOL_SIZE REDIS_URL HOST PORT WEB_CONCURRENCY WEB_THREADS LOG_LEVEL"
-    names += " SECURE_HSTS_SECONDS ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS DATABASES REDIS_TIMEOUT DATABASE_CONNECT_TIMEOUT"
-    names += " DATABASE_ROUTERS DATABASE_PGBOUNCER"
-    everything = f"[getattr(s, name) for name in {names.split()!r}]"
-    assert settings(everything, **listed | {"SECRET_KEY": "x"}) == settings(everything, SECRET_KEY="x")
+    assert "s3cret" not in str(refusal.value)
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    assert not recwarn.list
 
 
-def test_nothing_else_reads_the_environment():
+def test_a_setting_may_name_another_variable(read, monkeypatch):
+    monkeypatch.setenv("TLS", "off")
+
+    assert read(HTTPS="$TLS")["HTTPS"] is False
+    with pytest.raises(BadSetting, match="HTTPS is empty"):
+        read(HTTPS="$NO_SUCH_VARIABLE")
+
+
+# ---- .env and .env.example
+
+
+def test_the_environment_wins_over_dotenv(read):
+    environment.DOTENV.write_text("# comment\n\nSLA_HOURS=7\nexport CLAIM_MINUTES=8\nREFILL_LIMIT=9\n")
+
+    found = read(REFILL_LIMIT="2")
+
+    assert (found["SLA_HOURS"], found["CLAIM_MINUTES"], found["REFILL_LIMIT"]) == (7, 8, 2)
+
+
+@pytest.mark.parametrize("line", ["HTTPS = off", "SECRET_KEY: s3cret", "off", " HTTPS=off"])
+def test_a_line_of_dotenv_that_would_be_skipped_stops(read, line):
+    environment.DOTENV.write_text(f"SLA_HOURS=7\n{line}\n")
+
+    with pytest.raises(BadSetting) as refusal:
+        read()
+
+    assert str(refusal.value) == "Line 2 of .env is neither NAME=value, without spaces around =, nor a comment."
+
+
+def test_a_dotenv_that_cannot_be_read_is_taken_for_missing(read):
+    environment.DOTENV.mkdir()
+
+    assert read()["SLA_HOURS"] == 24
+
+
+def test_env_example_is_what_the_settings_declare(read):
+    assert (BASE_DIR / ".env.example").read_text() == read()["env"].example(), "run make env-example"
+
+
+def test_env_example_can_be_copied_whole(read):
+    unset, copied = read(), read(**DEFAULTS | {"SECRET_KEY": "x"})
+
+    names = {name for name in unset if name.isupper()} - {"UNFOLD"}  # each reading has its own lambdas there
+    assert {name: copied[name] for name in names} == {name: unset[name] for name in names}
+
+
+def test_only_one_module_reads_the_environment():
     readers = {
         str(path.relative_to(BASE_DIR))
         for app in ("notpanel", "apikeys", "orders", "refills")
@@ -113,19 +390,24 @@ def test_nothing_else_reads_the_environment():
         if re.search(r"os\.environ(?!\.setdefault\(\"DJANGO_SETTINGS_MODULE)|os\.getenv|environ\.Env", path.read_text())
     }
 
-    # The embedded server has to know before the settings are read whether it is wanted.
-    assert readers == {"notpanel/settings.py", "notpanel/server/embedded.py"}
+    assert readers == {"notpanel/environment.py"}
 
 
-@pytest.mark.parametrize("name", ["RATE_LIMIT_KEY", "SLA_HOURS", "REFILL_LIMIT", "ATTEMPTS_PER_NAME"])
-def test_a_figure_that_would_stop_everything_stops_the_start(name):
-    assert f"ImproperlyConfigured: {name} is 0: it must be 1 at least." in settings("1", SECRET_KEY="x", **{name: "0"})
+# ---- A real start
 
 
-def test_mail_is_sent_by_smtp_if_the_environment_says_so():
-    expression = "s.EMAIL_BACKEND.split('.')[-2], s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_USE_TLS, s.EMAIL_HOST_USER"
-
-    assert settings(expression, SECRET_KEY="x", EMAIL_URL="smtp+tls://us:pw@mail.example:587") == (
-        "smtp mail.example 587 True us"
-    )
-    assert settings("s.EMAIL_BACKEND.split('.')[-2]", SECRET_KEY="x") == "console"
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HTTPS", "ture", "HTTPS is “ture”: it must be on or off.\n"),
+        ("SECRET_KEY", "", "SECRET_KEY is not set. `make .env` writes a .env with a random one.\n"),
+        (
+            "DATABASE_URL",
+            "localhost/np",
+            "DATABASE_URL does not begin with postgresql://: it must look like postgresql://user:password@host:5432/name.\n",
+        ),
+        ("EMAIL_FROM", "Panel", f"EMAIL_FROM is “Panel”: it must be {ALLOWED['EMAIL_FROM']}.\n"),
+    ],
+)
+def test_manage_py_ends_with_one_sentence(name, value, message):
+    assert start(**{name: value}) == (1, message)

@@ -11,14 +11,15 @@ import requests
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.redis_server import redis_url  # noqa: F401
-from tests.server import Server, pytestmark  # noqa: F401
+from tests.server import MARKS, Server
+
+pytestmark = MARKS
 
 LIMIT = 30
 
 
 @pytest.fixture
-def servers(transactional_db, tmp_path, redis_url):  # noqa: F811
+def servers(transactional_db, tmp_path, redis_url):
     environment = {
         "REDIS_URL": redis_url,
         "WEB_CONCURRENCY": "2",

@@ -1,13 +1,15 @@
-"""The front door, the pages of what went wrong, and what every page is sent with."""
+"""The front door, the error pages, and the headers and checks that every page has."""
 
 import ipaddress
 
 import pytest
 import redis
-from django.db import OperationalError
+from django.contrib.auth.hashers import make_password
+from django.db import InterfaceError, OperationalError
 from django.template.loader import render_to_string
 from django.test import Client
 
+from refills.models import Refill
 from tests import factories
 
 
@@ -22,7 +24,7 @@ def start(client, account=None):
     return client.get("/")["Location"]
 
 
-def test_whoever_is_new_gets_to_the_pages_of_the_api(db, client):
+def test_a_visitor_gets_to_the_pages_of_the_api(db, client):
     assert start(client) == "/developers/"
 
 
@@ -42,7 +44,37 @@ def test_a_page_runs_its_own_scripts_and_styles_only(db, client, path):
     assert directives["default-src"] == "'none'"
     assert directives["script-src"] == directives["style-src"] == directives["connect-src"] == "'self'"
     assert directives["frame-ancestors"] == directives["base-uri"] == "'none'"
+    assert directives["form-action"] == "'self'"
+    assert directives["img-src"] == "'self' data:"
     assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("path", ["/", "/developers/", "/dashboard/", "/dashboard/orders/", "/admin/", "/nothing/"])
+def test_no_page_may_be_framed(client, staff, path):
+    client.force_login(staff)
+
+    assert client.get(path)["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("path", ["/", "/dashboard/", "/dashboard/orders/", "/dashboard/refills/", "/dashboard/api/"])
+def test_nothing_keeps_a_page_that_shows_who_is_signed_in(client, customer, path):
+    client.force_login(customer.account)
+
+    assert "no-store" in client.get(path)["Cache-Control"]
+
+
+def test_nothing_keeps_the_result_of_a_customers_form(client, customer):
+    client.force_login(customer.account)
+
+    assert "no-store" in client.post("/dashboard/orders/list/", {"orders": "1"})["Cache-Control"]
+
+
+def test_scripts_cannot_read_the_session(client, customer):
+    factories.Account(username="x", password=make_password("a long password"))
+    client.post("/dashboard/sign-in/", {"username": "x", "password": "a long password"})
+
+    cookie = client.cookies["sessionid"]
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Lax")
 
 
 @pytest.mark.parametrize(
@@ -59,14 +91,14 @@ def test_a_page_has_no_inline_script_or_style(client, customer, path):
     assert " onclick=" not in page
 
 
-def test_what_is_not_there_is_a_404_with_a_way_on(db, client):
+def test_an_unknown_page_is_a_404_with_a_way_on(db, client):
     response = client.get("/nothing/")
 
     assert response.status_code == 404
     assert 'href="/"' in response.content.decode()
 
 
-def test_what_is_too_large_is_a_400_with_a_way_on(client, customer):
+def test_a_form_that_is_too_large_is_a_400_with_a_way_on(client, customer):
     client.force_login(customer.account)
 
     response = client.post("/dashboard/orders/list/", {"orders": "1" * 3_000_000})
@@ -84,9 +116,15 @@ def test_a_host_that_is_not_ours_is_a_400(db):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(OperationalError("no server"), 503), (redis.ConnectionError(), 503), (ValueError(), 500)]
+    ("error", "status"),
+    [
+        (OperationalError("no server"), 503),
+        (InterfaceError("closed"), 503),
+        (redis.ConnectionError(), 503),
+        (ValueError(), 500),
+    ],
 )
-def test_a_page_says_if_it_is_for_a_moment_only(visitor, customer, monkeypatch, error, status):
+def test_a_page_says_whether_to_try_again(visitor, customer, monkeypatch, error, status):
     def fail(*args, **kwargs):
         raise error
 
@@ -101,7 +139,7 @@ def test_a_page_says_if_it_is_for_a_moment_only(visitor, customer, monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["403_csrf", "500", "503"])
-def test_a_page_of_what_went_wrong_needs_no_database_and_no_list_of_the_static_files(settings, name):
+def test_an_error_page_needs_no_database_and_no_manifest_of_the_static_files(settings, name):
     settings.STORAGES = {
         "staticfiles": {
             "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage",
@@ -122,6 +160,40 @@ def test_a_form_from_elsewhere_is_refused(db):
     assert "Send the form again" in response.content.decode()
 
 
+class TestForgedForms:
+    """A form that carries the cookies of somebody signed in, but no token of ours, changes nothing."""
+
+    @pytest.fixture
+    def browser(self):
+        return Client(enforce_csrf_checks=True)
+
+    def test_on_the_dashboard(self, browser, customer):
+        order = factories.Order(account=customer.account)
+        browser.force_login(customer.account)
+        form = {"order": order.pk}
+
+        assert browser.post("/dashboard/orders/refill/", form).status_code == 403
+        assert not Refill.objects.exists()
+
+        browser.get("/dashboard/orders/")
+        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"].value
+        assert browser.post("/dashboard/orders/refill/", form).status_code == 302
+        assert Refill.objects.get().order == order
+
+    def test_on_the_desk(self, browser, staff):
+        refill = factories.Refill()
+        browser.force_login(staff)
+        path, form = f"/admin/refills/refill/{refill.pk}/settle/", {"to": "completed"}
+
+        assert browser.post(path, form).status_code == 403
+        assert Refill.objects.get().status == "pending"
+
+        browser.get(f"/admin/refills/refill/{refill.pk}/change/")
+        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"].value
+        assert browser.post(path, form).status_code == 302
+        assert Refill.objects.get().status == "completed"
+
+
 def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
     client.force_login(customer.account)
     factories.Account._meta.model.objects.update(is_active=False)
@@ -130,7 +202,7 @@ def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
 
 
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.7", 301)])
-def test_only_a_trusted_proxy_is_believed_that_a_page_came_by_tls(db, settings, peer, status):
+def test_only_a_trusted_proxy_is_believed_that_a_request_came_over_tls(db, settings, peer, status):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.SECURE_SSL_REDIRECT = True

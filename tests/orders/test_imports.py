@@ -1,13 +1,18 @@
+import contextlib
 import csv
+import io
+import time
 import tracemalloc
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
+from orders.imports import _CHANGEABLE, Imported, import_orders, import_services
 from orders.models import Order, Service
+from orders.refusals import BadFile
 from tests import factories, races
 
 ORDER = {
@@ -65,7 +70,7 @@ def refused(command, path):
     with pytest.raises(CommandError) as error:
         call_command(command, path)
     assert error.value.returncode == 1
-    assert "Nothing was imported." in str(error.value)
+    assert "Nothing was changed." in str(error.value)
     return str(error.value)
 
 
@@ -132,11 +137,11 @@ class TestOrders:
             ({"currency": "usd"}, "currency: “usd” is not a currency code"),
             ({"start_count": "-1"}, "start_count: “-1” is not"),
             ({"remains": "many"}, "remains: “many” is not"),
-            ({"status": "Completed"}, "status: “Completed” is none of pending, processing"),
+            ({"status": "Completed"}, "status: “Completed” is not one of pending, processing"),
             ({"created": "yesterday"}, "created: “yesterday” is not a time"),
             ({"created": "0001-01-01"}, "created: 1 is not a year"),
-            ({"completed": ""}, "completed: must be given, for the order is completed"),
-            ({"status": "in_progress"}, "completed: must be empty, for the order is in_progress"),
+            ({"completed": ""}, "completed: must be given, because the order is completed"),
+            ({"status": "in_progress"}, "completed: must be empty, because the order is in_progress"),
             ({"completed": "2026-04-01"}, "completed: must not be before created"),
         ],
     )
@@ -162,7 +167,7 @@ class TestOrders:
         assert "and 450 more" in message
 
     def test_a_number_that_comes_twice_is_refused(self, shop, write):
-        assert "line 4: number: 17 comes twice" in refused(
+        assert "line 4: number: 17 is in the file twice" in refused(
             "importorders", write(ORDER, ORDER | {"number": "18"}, ORDER)
         )
 
@@ -181,9 +186,12 @@ class TestOrders:
         [
             ("", "number is missing"),
             ("number,acount\n", "“acount” is unknown"),
-            ("number,number\n", "one is named twice"),
+            ("number,number\n", "a column is named twice"),
+            (",".join([*ORDER, "colour"]) + "\n", "; “colour” is unknown"),
+            (",".join(ORDER).replace("number", "Number") + "\n", "; number is missing; “Number” is unknown"),
+            (",".join([*ORDER, "link"]) + "\n", "the columns must be number, account"),
             (",".join(ORDER) + "\n1,2\n", "line 2: 2 cells, where the header has 12"),
-            (",".join(ORDER) + '\n1,"2\n', "line 2: this is no CSV in UTF-8"),
+            (",".join(ORDER) + '\n1,"2\n', "line 2: this is not CSV in UTF-8"),
         ],
     )
     def test_what_is_no_such_file_is_refused(self, shop, tmp_path, text, error):
@@ -194,7 +202,7 @@ class TestOrders:
     def test_what_is_not_utf8_is_refused(self, shop, tmp_path):
         (tmp_path / "file.csv").write_bytes(",".join(ORDER).encode() + b"\n\xff")
 
-        assert "this is no CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
+        assert "this is not CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
 
     def test_a_file_from_a_spreadsheet_is_read(self, shop, tmp_path):
         """With a byte order mark, CRLF, blank lines and a line break within a cell."""
@@ -209,6 +217,133 @@ class TestOrders:
     def test_a_file_that_does_not_exist_is_reported(self, db):
         with pytest.raises(CommandError, match=r"nowhere\.csv: No such file or directory"):
             call_command("importorders", "nowhere.csv")
+
+    def test_the_values_of_the_columns_may_come_in_any_order_and_with_spaces(self, shop, tmp_path):
+        names = sorted(ORDER)
+        lines = [" , ".join(names), " , ".join(ORDER[name].replace(",", "") for name in names)]
+        (tmp_path / "file.csv").write_text("\n".join(lines))
+
+        call_command("importorders", str(tmp_path / "file.csv"), verbosity=0)
+
+        order = Order.objects.get()
+        assert (order.number, order.link, order.status) == (17, "https://example.com/ab", "completed")
+
+    def test_the_ids_of_orders_sort_by_the_time_they_were_created(self, shop, write):
+        days = {"1": "2026-05-03", "2": "2026-05-01", "3": "2026-05-02"}
+        rows = [ORDER | {"number": number, "created": day, "completed": "2026-06-01"} for number, day in days.items()]
+
+        call_command("importorders", write(*rows), verbosity=0)
+
+        assert list(Order.objects.order_by("pk").values_list("number", flat=True)) == [2, 3, 1]
+
+    @pytest.mark.parametrize(
+        ("cells", "changes"),
+        [
+            ({"link": "https://example.com/c"}, {"link": "https://example.com/c"}),
+            ({"quantity": "2"}, {"quantity": 2}),
+            ({"charge": "0.27820"}, {"charge": Decimal("0.27820")}),
+            ({"currency": "USD"}, {"currency": "USD"}),
+            ({"start_count": ""}, {"start_count": None}),
+            ({"start_count": "13"}, {"start_count": 13}),
+            ({"remains": "1"}, {"remains": 1}),
+            ({"status": "partial"}, {"status": "partial"}),
+            ({"created": "2026-05-01T10:00:01Z"}, {"created_at": datetime(2026, 5, 1, 10, 0, 1, tzinfo=UTC)}),
+            ({"completed": "2026-05-03"}, {"completed_at": datetime(2026, 5, 3, tzinfo=UTC)}),
+            ({"charge": "0.278190", "completed": "2026-05-02T10:00:00Z"}, {}),  # written otherwise, and the same
+        ],
+    )
+    def test_a_change_of_any_column_is_counted_and_written_and_nothing_else_is(self, shop, write, cells, changes):
+        call_command("importorders", write(ORDER, ORDER | {"number": "18"}), verbosity=0)
+        before = {order.number: order for order in Order.objects.all()}
+
+        with open(write(ORDER | cells, ORDER | {"number": "18"}, ORDER | {"number": "19"}), "rb") as file:
+            imported = import_orders(file)
+
+        assert imported == Imported(created=1, changed=int(bool(changes)), unchanged=2 - int(bool(changes)))
+        differences = {
+            (order.number, field.attname): getattr(order, field.attname)
+            for order in Order.objects.filter(number__in=before)
+            for field in Order._meta.fields
+            if getattr(order, field.attname) != getattr(before[order.number], field.attname)
+        }
+        assert differences == {(17, name): value for name, value in changes.items()}
+
+    def test_an_import_can_change_all_columns_but_whose_the_order_is_and_of_what(self):
+        assert set(_CHANGEABLE) == {field.name for field in Order._meta.fields} - {"id", "number", "account", "service"}
+
+    @pytest.mark.parametrize(
+        "cells",
+        [
+            {"number": "9223372036854775807"},
+            {"quantity": "9223372036854775807"},
+            {"charge": "999999999.99999"},
+            {"charge": "0"},
+            {"start_count": "0"},
+            {"link": "x" * 2048},
+            {"completed": "2026-05-01T10:00:00Z"},  # when it was created
+            {"created": "1971-01-01"},
+            {"completed": "9998-12-31"},
+            {"created": "2026-05-01T10:00:00+14:00"},
+            {"status": "cancelled", "completed": ""},
+            {"status": "cancelled"},
+            {"status": "refunded", "completed": ""},
+            {"status": "pending", "completed": ""},
+            {"status": "processing", "completed": ""},
+            {"status": "in_progress", "completed": ""},
+        ],
+    )
+    def test_what_is_just_allowed_is_taken(self, shop, write, cells):
+        call_command("importorders", write(ORDER | cells), verbosity=0)
+
+        assert Order.objects.count() == 1
+
+    @pytest.mark.parametrize(
+        "cells",
+        [
+            {"number": "9223372036854775808"},
+            {"number": "٣"},
+            {"quantity": "9" * 20},
+            {"account": "x" * 151},
+            {"currency": "ÄÖÜ"},
+            {"currency": "USDT"},
+            {"currency": "U1D"},
+            {"created": "1970-12-31"},
+            {"completed": "9999-01-01"},
+            {"completed": "2026-05-01T09:59:59Z"},
+            {"status": "pending"},
+            {"status": "processing"},
+            {"status": "partial", "completed": ""},
+        ],
+    )
+    def test_what_is_just_not_allowed_is_refused(self, shop, write, cells):
+        assert "line 2: " in refused("importorders", write(ORDER | cells))
+
+    def test_errors_are_sorted_by_line_and_the_fifty_first_are_shown(self, shop, write):
+        def lines(count):
+            rows = [ORDER | {"number": str(n), "account": "x"} for n in range(1, count)] + [ORDER | {"number": "x"}]
+            return refused("importorders", write(*rows)).splitlines()
+
+        assert lines(3)[1:] == [
+            "line 2: account: “x” is unknown",
+            "line 3: account: “x” is unknown",
+            "line 4: number: “x” is not a whole number from 1 to 9223372036854775807",
+            "Nothing was changed.",
+        ]
+        assert len(lines(50)) == 52
+        assert lines(50)[-2].startswith("line 51: number")
+        assert lines(51)[-2:] == ["and 1 more", "Nothing was changed."]
+
+    def test_what_the_database_refuses_is_reported(self, shop, write, monkeypatch):
+        def fail(*args, **options):
+            raise OperationalError("canceling statement due to lock timeout\n")
+
+        monkeypatch.setattr("orders.management.commands.importorders.Command.importer", fail)
+
+        with pytest.raises(CommandError) as error:
+            call_command("importorders", write(ORDER))
+        assert str(error.value) == (
+            "The database refused the file: canceling statement due to lock timeout\nNothing was changed."
+        )
 
     def test_memory_does_not_grow_with_the_file(self, shop, tmp_path):
         def import_rows(count, first):
@@ -260,7 +395,12 @@ class TestServices:
         [
             ({"id": "0"}, "id: “0” is not"),
             ({"id": "2147483648"}, "id: “2147483648” is not"),
-            ({"id": "1"}, "id: 1 comes twice"),
+            ({"name": ""}, "name: must be text"),
+            ({"name": "x" * 256}, "name: must be text"),
+            ({"type": "x" * 51}, "type: must be text"),
+            ({"min": "9223372036854775808"}, "min: “9223372036854775808” is not"),
+            ({"refill_limit": "2147483648"}, "refill_limit: “2147483648” is not"),
+            ({"id": "1"}, "id: 1 is in the file twice"),
             ({"rate": "free"}, "rate: “free” is not an amount"),
             ({"max": "49"}, "max: must not be below min"),
             ({"refill": "maybe"}, "refill: “maybe” is neither true nor false"),
@@ -274,9 +414,120 @@ class TestServices:
         assert f"line 3: {error}" in message
         assert not Service.objects.exists()
 
+    def test_what_is_optional_may_be_missing_or_empty(self, db, write):
+        optional = ("type", "active", "refill_days", "refill_limit")
+        required = {name: value for name, value in SERVICE.items() if name not in optional}
+
+        for row in (required, SERVICE | dict.fromkeys(optional, "")):
+            call_command("importservices", write(row), verbosity=0)
+
+            service = Service.objects.get()
+            assert (service.type, service.active) == ("Default", True)
+            assert (service.refill_days, service.refill_limit) == (None, None)
+
+    def test_flags_are_read_in_either_case(self, db, write):
+        rows = [("True", "FALSE"), ("1", "0"), ("YES", "No")]
+        services = [SERVICE | {"id": str(n), "refill": yes, "cancel": no} for n, (yes, no) in enumerate(rows, 1)]
+
+        call_command("importservices", write(*services), verbosity=0)
+
+        assert set(Service.objects.values_list("refill", "cancel")) == {(True, False)}
+
+    @pytest.mark.parametrize("name", [name for name in SERVICE if name != "id"])
+    def test_a_change_of_any_column_is_counted_and_written(self, db, write, name):
+        other = {"name": "x", "category": "x", "type": "x", "rate": "0.91", "min": "51", "max": "1001"}
+        other |= {"refill": "no", "cancel": "yes", "active": "no", "refill_days": "31", "refill_limit": "2"}
+        call_command("importservices", write(SERVICE, SERVICE | {"id": "2"}), verbosity=0)
+        before = getattr(Service.objects.get(pk=1), name)
+
+        rows = (SERVICE | {name: other[name]}, SERVICE | {"id": "2"}, SERVICE | {"id": "3", "max": "50"})
+        with open(write(*rows), "rb") as file:
+            imported = import_services(file)
+
+        assert imported == Imported(created=1, changed=1, unchanged=1)
+        assert getattr(Service.objects.get(pk=1), name) != before
+        assert getattr(Service.objects.get(pk=2), name) == before
+
 
 class TestRaces:
-    pytestmark = races.pytestmark
+    pytestmark = races.MARKS
+
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_an_import_and_a_service_that_is_saved_do_not_deadlock(self, write, dry_run):
+        for number in (1, 2):
+            factories.Service(id=number)
+        path = write(*[SERVICE | {"id": number} for number in ("1", "2")])
+
+        with transaction.atomic():
+            Service.objects.get(pk=2).save()
+            imported = races.Waiting(lambda: call_command("importservices", path, dry_run=dry_run, verbosity=0))
+            Service.objects.get(pk=1).save()  # which an import that had locked the services would hold
+
+        imported.result()
+        assert Service.objects.filter(name="Likes").count() == (0 if dry_run else 2)
+
+    def test_imports_and_services_that_are_saved_all_end(self, write):
+        services = [factories.Service(id=number) for number in range(1, 31)]
+        path = write(*[SERVICE | {"id": str(number)} for number in range(1, 31)])
+
+        def save():
+            for service in reversed(services):
+                with transaction.atomic():
+                    service.save()
+
+        races.race([lambda: call_command("importservices", path, verbosity=0), save] * 3)
+
+        assert Service.objects.count() == 30
+
+    def test_a_service_that_changes_meanwhile_is_compared_as_it_is_then(self, write):
+        call_command("importservices", write(SERVICE), verbosity=0)
+        path = write(SERVICE)
+
+        def run():
+            with open(path, "rb") as file:
+                return import_services(file)
+
+        with transaction.atomic():
+            Service.objects.update(name="another")
+            imported = races.Waiting(run)
+
+        assert imported.result() == Imported(created=0, changed=1, unchanged=0)
+        assert Service.objects.get().name == "Likes"
+
+    @pytest.mark.parametrize("columns", [{}, {"account": "nobody"}])
+    def test_an_import_may_take_longer_than_a_request_and_the_next_statement_may_not(self, write, columns):
+        factories.Account(username="shop")
+        factories.Service(id=1)
+
+        class Slow(io.BytesIO):
+            def read1(self, size=-1):
+                time.sleep(0.3)
+                return super().read1(size)
+
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 200")
+            try:
+                with contextlib.suppress(BadFile), open(write(ORDER | columns), "rb") as file:
+                    import_orders(Slow(file.read()))
+                cursor.execute("SHOW statement_timeout")
+                assert cursor.fetchone() == ("200ms",)
+            finally:
+                cursor.execute("RESET statement_timeout")
+        assert Order.objects.count() == (0 if columns else 1)
+
+    def test_two_imports_of_the_same_orders_wait_for_each_other(self, write):
+        factories.Account(username="shop")
+        factories.Service(id=1)
+        paths = write(*[ORDER | {"number": str(number)} for number in range(1, 50)])
+
+        def run():
+            with open(paths, "rb") as file:
+                return import_orders(file)
+
+        imported = races.race([run] * 4)
+
+        assert sorted(each.created for each in imported) == [0, 0, 0, 49]
+        assert sorted(each.unchanged for each in imported) == [0, 49, 49, 49]
 
     def test_an_import_and_overlapping_batches_do_not_deadlock(self, write):
         from refills.requesting import request_refills
@@ -328,6 +579,8 @@ class TestRaces:
         call_command("importorders", path, dry_run=True, verbosity=0)
         call_command("importorders", path, verbosity=0)
 
+        assert times() - before == analyzed
+        call_command("importorders", path, verbosity=0)  # which creates none
         assert times() - before == analyzed
 
     def test_an_import_locks_no_order_that_it_does_not_change(self, write):

@@ -2,10 +2,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.core.management import call_command
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from orders.models import money
+from apikeys.models import Account, ApiKey, SuspensionEvent
+from orders.models import Order, Service, money
 from tests import factories
 
 
@@ -58,3 +60,68 @@ def test_the_database_refuses_a_service_that_must_never_be(db, fields, constrain
 )
 def test_money_has_two_decimals_or_as_many_as_it_needs(amount, text):
     assert money(Decimal(amount)) == text
+
+
+def catalogued(statement):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return {row[0] for row in cursor.fetchall()}
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "USING btree (number)",
+        "USING hash (link)",
+        "USING btree (completed_at)",
+        "USING btree (account_id, created_at, id)",
+        "USING btree (service_id)",
+        "USING btree (id, account_id, service_id)",
+    ],
+)
+def test_the_database_has_the_index_of_orders(db, index):
+    indexes = catalogued("SELECT indexdef FROM pg_indexes WHERE tablename = 'orders_order'")
+
+    assert sum(each.endswith(index) for each in indexes) == 1
+    if index in ("USING btree (number)", "USING btree (id, account_id, service_id)"):
+        assert any(each.startswith("CREATE UNIQUE") and each.endswith(index) for each in indexes)
+
+
+@pytest.mark.parametrize("model", [Order, Service, Account, ApiKey, SuspensionEvent])
+def test_the_database_has_every_constraint_and_index_of_the_model(db, model):
+    named = {each.name for each in (*model._meta.constraints, *model._meta.indexes)}
+    table = model._meta.db_table
+
+    assert named
+    assert named <= catalogued(
+        f"SELECT conname FROM pg_constraint WHERE conrelid = '{table}'::regclass"
+        f" UNION SELECT indexname FROM pg_indexes WHERE tablename = '{table}'"
+    )
+
+
+def test_models_and_migrations_agree(db):
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_orders_are_found_by_id_number_and_whole_link(db):
+    one, other = factories.Order(link="https://example.com/one"), factories.Order(link="https://example.com/other")
+
+    for text in (one.pk, one.pk.lower(), str(one.number), one.link):
+        assert list(Order.objects.matching(text)) == [one]
+    for text in ("https://example.com/", "ord_", str(other.number + 1)):
+        assert not Order.objects.matching(text).exists()
+
+
+def test_the_desk_finds_orders_so_too(client, staff):
+    orders = factories.Order.create_batch(2)
+    orders[0].link = "https://example.com/one"
+    orders[0].save()
+    client.force_login(staff)
+
+    def found(text):
+        return set(client.get("/admin/orders/order/", {"q": text}).context["cl"].queryset)
+
+    for text in (orders[0].pk, f" {orders[0].number} ", orders[0].link):
+        assert found(text) == {orders[0]}
+    assert found("") == found(" ") == set(orders)
+    assert found("nothing") == set()

@@ -1,4 +1,4 @@
-"""action=services (contract.md)."""
+"""action=services (docs/contract.md)."""
 
 import gzip
 from decimal import Decimal

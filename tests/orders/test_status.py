@@ -1,4 +1,4 @@
-"""action=status (contract.md)."""
+"""action=status (docs/contract.md)."""
 
 from decimal import Decimal
 

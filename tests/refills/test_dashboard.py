@@ -10,6 +10,8 @@ from django.test import Client
 from django.utils import timezone
 from gunicorn.config import Config
 
+from apikeys.keys import create_api_key
+from apikeys.models import ApiKey
 from orders.models import Order
 from refills.models import Refill
 from refills.statuses import RefillStatus
@@ -49,6 +51,21 @@ def test_the_pages_are_for_those_who_signed_in(db, path):
     assert Client().post("/dashboard/orders/refill/").status_code == 302
 
 
+def test_the_address_of_the_refill_button_leads_back_and_asks_for_nothing(client, order):
+    """A customer who had to sign in first arrives at it by GET."""
+    response = client.get("/dashboard/orders/refill/", {"order": order().pk}, follow=True)
+
+    assert response.redirect_chain == [("/dashboard/orders/", 302)]
+    assert messages(response) == []
+    assert not Refill.objects.exists()
+
+
+def test_what_is_no_id_is_shown_up_to_the_length_of_one(client):
+    response = client.post("/dashboard/orders/refill/", {"order": "x" * 65}, follow=True)
+
+    assert messages(response) == [f"{'x' * 64}: Order not found."]
+
+
 class TestOverview:
     def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
@@ -65,6 +82,24 @@ class TestOverview:
         assert overview.in_flight == [waiting, approved]
         assert overview.settled == [done]
         assert "The account is private." in text(response)
+
+    def test_the_refills_settled_last_come_first(self, client, customer):
+        now = timezone.now()
+        first, last = (
+            factories.Refill(
+                order__account=customer.account, status="completed", settled_at=now - timedelta(hours=hours)
+            )
+            for hours in (2, 1)
+        )
+
+        assert client.get("/dashboard/").context["overview"].settled == [last, first]
+
+    def test_only_ones_own_active_keys_are_shown(self, client, customer, customers):
+        customers()
+        revoked, _ = create_api_key(customer.account)
+        ApiKey.objects.filter(pk=revoked.pk).update(revoked_at=timezone.now())
+
+        assert client.get("/dashboard/").context["overview"].keys == [customer.api_key]
 
     def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
         for _ in range(15):
@@ -100,7 +135,9 @@ class TestOrders:
         assert "no time limit" in page
 
     @pytest.mark.parametrize(
-        ("cap", "history", "left"), [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3)]
+        ("cap", "history", "left"),
+        # The cap of a service may be lowered below what was used.
+        [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_how_often_it_still_may_be(self, client, order, cap, history, left):
         bought = order(service__refill_limit=cap)
@@ -108,6 +145,11 @@ class TestOrders:
             factories.Refill(order=bought, status=status)
 
         assert [row.attempts_left for row in self.rows(client)] == [left]
+
+    def test_a_service_that_does_not_refill_leaves_none(self, client, order):
+        order(service__refill=False)
+
+        assert [row.attempts_left for row in self.rows(client)] == [0]
 
     @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
     def test_one_that_was_not_delivered_has_no_refills_left(self, client, order, status):
@@ -271,14 +313,14 @@ class TestList:
         response = self.paste(client, pasted)
 
         assert response.status_code == 400
-        assert "There is no order in the list." in text(response)
+        assert "Paste at least one order ID or number." in text(response)
 
     def test_a_hundred_are_taken_and_more_are_not(self, client, order):
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
         refused = self.paste(client, "\n".join(numbers))
         assert refused.status_code == 400
-        assert "Too many orders (100 at most): these are 101." in text(refused)
+        assert "Too many orders (100 at most): the list has 101." in text(refused)
         assert numbers[50] in refused.content.decode()  # what was pasted is not lost
         assert not Refill.objects.exists()
 
@@ -298,7 +340,7 @@ class TestList:
 
 class TestRefills:
     def rows(self, client, **query):
-        return client.get("/dashboard/refills/", query).context["slice"].rows
+        return client.get("/dashboard/refills/", query).context["page"].rows
 
     def test_ones_own_with_status_reason_and_dates(self, client, refill, staff):
         old, new = refill(), refill()

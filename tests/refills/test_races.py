@@ -5,8 +5,8 @@ import threading
 
 import pytest
 from django.db import connection, transaction
-from django.utils import timezone
 
+from apikeys.keys import revoke_api_key
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
 from refills.models import Refill
@@ -15,7 +15,9 @@ from refills.settlement import claim
 from refills.statuses import IN_FLIGHT, RefillStatus
 from tests import factories
 from tests.conftest import new_customer, settle
-from tests.races import Waiting, pytestmark, race  # noqa: F401
+from tests.races import MARKS, Waiting, race
+
+pytestmark = MARKS
 
 
 def test_fifty_requests_for_one_order_make_one_refill():
@@ -94,8 +96,20 @@ def test_batches_that_overlap_in_opposite_orders_never_deadlock():
     assert Refill.objects.count() == 100
 
 
+def test_a_request_locks_its_orders_and_not_their_service():
+    customer = new_customer()
+    service = factories.Service()
+    held, free = factories.Order.create_batch(2, account=customer.account, service=service)
+
+    with transaction.atomic():
+        lock_orders(customer.account.pk, [held.pk])
+        [answer] = race([lambda: customer.refill(free)])
+
+    assert "refill" in answer
+
+
 def test_orders_are_locked_in_the_order_of_their_ids():
-    """Whoever waits for the lowest id has locked none of the others yet, wherever they stand in table or request."""
+    """A request that waits for the lowest id holds no other lock yet, wherever the ids stand in table or request."""
     customer = new_customer()
     low, high = sorted(factories.Order.build().pk for _ in range(2))
     last, first = (factories.Order(pk=pk, account=customer.account) for pk in (high, low))
@@ -184,6 +198,20 @@ def test_requests_and_settlements_of_the_same_orders_never_deadlock():
     assert len(in_flight) == len(set(in_flight))
 
 
+def test_refills_are_locked_in_the_order_of_their_ids():
+    """A settlement that waits for the lowest id holds no other lock yet, wherever the ids stand."""
+    staff = factories.Account(is_staff=True)
+    low, high = sorted(factories.Refill.build().pk for _ in range(2))
+    last, first = (factories.Refill(pk=pk) for pk in (high, low))
+
+    with transaction.atomic():
+        Refill.objects.select_for_update().get(pk=first.pk)
+        settlement = Waiting(lambda: settle([last.pk, first.pk], RefillStatus.COMPLETED, staff))
+        assert Refill.objects.select_for_update(nowait=True).get(pk=last.pk)
+
+    assert len(settlement.result().done) == 2
+
+
 def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom():
     ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
     refill = factories.Refill()
@@ -222,7 +250,7 @@ def test_a_key_revoked_during_a_request_ends_with_it():
         lock_orders(customer.account.pk, [order.pk])
         under_way = Waiting(lambda: customer.refill(order))
         # It has passed the check of its key. It is not cut off half way, and the next one is refused.
-        race([lambda: customer.api_key.revoke(timezone.now())])
+        race([lambda: revoke_api_key(customer.api_key)])
         refused = race([lambda: customer.refill(another)])
 
     assert "refill" in under_way.result()

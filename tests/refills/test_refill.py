@@ -1,4 +1,4 @@
-"""action=refill (request-refill.txt, and contract.md)."""
+"""action=refill (docs/contract.md)."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""action=refill_status (contract.md)."""
+"""action=refill_status (docs/contract.md)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""settle(): the only way in which the status of a refill changes (contract.md, "The life of a refill")."""
+"""change_status(): the only way in which the status of a refill changes (docs/contract.md, "Refill statuses")."""
 
 from datetime import timedelta
 

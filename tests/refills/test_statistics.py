@@ -112,6 +112,35 @@ def test_the_scorecard(db):
     assert (scores[2].refill_rate, scores[2].honour_rate) == (None, 0.0)
 
 
+def test_what_is_dated_in_the_future_is_in_no_figure(db):
+    """Clocks differ, and imported times are what a file says."""
+    service = factories.Service()
+    settled(-hours(1), hours(2), order=order(service, -hours(2)))
+
+    found = statistics(NOW)
+
+    assert found.settled_today == 0
+    assert found.hours_to_settle == {7: (None, None), 30: (None, None)}
+    assert found.scorecard == []
+    factories.Refill(created_at=NOW + hours(1))
+    assert [count for _, count in statistics(NOW).requests_per_day] == [0] * 29 + [1]  # the first, an hour ago
+
+
+def test_only_what_was_settled_in_the_last_seven_days_counts_for_them(db):
+    settled(days(7) + timedelta(microseconds=1), hours(6))
+
+    assert statistics(NOW).hours_to_settle == {7: (None, None), 30: (6.0, 6.0)}
+
+
+@pytest.mark.parametrize("status", ["cancelled", "refunded"])
+def test_an_order_that_was_not_delivered_is_not_on_the_scorecard(db, status):
+    service = factories.Service()
+    settled(days(1), hours(1), order=order(service, days(2)))
+    order(service, days(2), status=status)
+
+    assert [score.orders for score in statistics(NOW).scorecard] == [1]
+
+
 @pytest.mark.parametrize("count", [1, 30])
 def test_the_statements_do_not_grow(db, django_assert_num_queries, count):
     for _ in range(count):

@@ -2,9 +2,8 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
 
-from apikeys.keys import LENGTH_OF_PREFIX
+from apikeys.keys import LENGTH_OF_PREFIX, revoke_api_key
 from apikeys.models import ApiKey
 
 
@@ -17,10 +16,10 @@ class Command(BaseCommand):
         parser.add_argument("prefix", metavar="PREFIX", help="the visible beginning of the key: np_ and 8 characters")
 
     def handle(self, *args: Any, prefix: str, **options: Any) -> None:
-        prefix = prefix[:LENGTH_OF_PREFIX]  # of a whole key, which is not repeated on the screen
+        prefix = prefix[:LENGTH_OF_PREFIX]  # a whole key is not repeated on the screen
         api_key = ApiKey.objects.filter(prefix=prefix).select_related("account").first()
         if api_key is None:
             raise CommandError(f"There is no key {prefix}…")
-        if not api_key.revoke(timezone.now()):
+        if not revoke_api_key(api_key):
             raise CommandError(f"{prefix}… of {api_key.account} was revoked before.")
         self.stdout.write(f"Revoked {prefix}… of {api_key.account}.")

@@ -7,8 +7,8 @@ class Command(ImportCommand):
     columns = ORDER_COLUMNS
     importer = staticmethod(import_orders)
     notes = """\
-account is a username and service an id, both known; neither changes for an order that is known. status is pending,
-processing, in_progress, completed, partial, cancelled or refunded. created and completed are ISO 8601 times (UTC where
-they name no offset); completed is required of completed and partial orders, and empty for those still under way.
+account is a username and service an id. Both must exist, and neither may change for a known order. status is pending,
+processing, in_progress, completed, partial, cancelled or refunded. created and completed are ISO 8601 times, in UTC if
+they name no offset. completed is required for completed and partial orders, and empty for orders still under way.
 The file may be of any size.
 """

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from apikeys.keys import authenticate, create_api_key
+from apikeys.keys import ApiKeyDetails, authenticate, create_api_key, revoke_api_key
 from apikeys.models import Account
 from notpanel.kit.caller import AccountSuspended, InvalidApiKey
 from notpanel.kit.public_id import parse
@@ -35,20 +35,20 @@ from refills.statuses import RefillStatus
 
 FILE = settings.BASE_DIR / "var" / "demo.env"
 
-# Far from what a panel that is really used would import.
+# Far from the ids and numbers that a real panel would import.
 FIRST_SERVICE = 900_001
 FIRST_ORDER = 2_000_000_001
 
 PLATFORMS = ("Photos", "Videos", "Music", "Streams", "Channels", "Maps", "Apps", "Podcasts")
 KINDS = ("followers", "likes", "views", "comments", "shares", "plays", "members", "reviews", "saves", "visits")
-# What a service promises: its name, whether it refills, for how many days, how often per order.
+# What a service promises: its name, whether it refills, for how many days, how many refills per order.
 PROMISES = (
     ("no refill", False, None, None),
     ("refilled for 30 days", True, 30, None),
     ("refilled for life", True, None, None),
 )
 
-# What has become of the refills of an order, oldest first.
+# What became of the refills of an order, oldest first.
 HISTORIES: tuple[tuple[RefillStatus, ...], ...] = (
     (RefillStatus.PENDING,),
     (RefillStatus.APPROVED,),
@@ -63,14 +63,14 @@ REASONS = ("The account is private.", "Nothing has dropped.", "The link leads no
 
 
 class Command(BaseCommand):
-    help = "Loads a demonstration: services, orders and refills in every state, and who may see them."
+    help = "Loads a demonstration: services, orders and refills in every state, and accounts to see them with."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = (
             "Everything belongs to the accounts demo-standard, demo-reseller, demo-agency, demo-suspended and\n"
-            "demo-staff. Running it again changes nothing but replaces, by new ones, the named orders that are not in\n"
-            "their state any more. Keys and ids are written to "
+            "demo-staff. Running it again replaces the named orders that are no longer in their state, and changes\n"
+            "nothing else. Keys and ids are written to "
             f"{FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
             "Exit status: 0 loaded; 2 wrong usage."
         )
@@ -113,7 +113,7 @@ def _read_file() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Role:
-    """What an order of the demo is for: how it is made, and how a request for its refill is judged."""
+    """What an order of the demo shows: how it is made, and how a request for its refill is judged."""
 
     status: OrderStatus
     promise: int = 2  # the index in PROMISES
@@ -170,7 +170,7 @@ def _load(earlier: dict[str, str]) -> dict[str, str]:
             reseller, services[role.promise], role.status, days_ago=role.days_ago, history=role.history
         )
         numbers.setdefault(name, []).append(number)
-    if not any(usable):  # the first time
+    if not any(usable):  # the first run
         for _ in range(300):
             service = dice.choice(services)
             status = dice.choice([*OrderStatus, OrderStatus.COMPLETED, OrderStatus.COMPLETED, OrderStatus.PARTIAL])
@@ -194,7 +194,7 @@ def _load(earlier: dict[str, str]) -> dict[str, str]:
 
 
 def _usable(account: Account, named: list[str], roles: list[_Role], now: datetime) -> list[int | None]:
-    """Return the numbers of the orders of an earlier run, None for one that does not fit its role any more."""
+    """Return the numbers of the orders of an earlier run; None for an order that no longer fits its role."""
     references = [parse("ord", text) for text in named]
     orders = lock_orders(account.pk, references)
     tallies = tally_refills(order.id for order in set(orders.values()))
@@ -208,7 +208,7 @@ def _usable(account: Account, named: list[str], roles: list[_Role], now: datetim
 
 
 def _password(account: Account, password: str) -> str:
-    """Return ``password`` if it still is the account's, and else a new one."""
+    """Return ``password`` if it is still the account's, otherwise a new one."""
     if not account.check_password(password):
         password = secrets.token_urlsafe(12)
         account.set_password(password)
@@ -217,7 +217,7 @@ def _password(account: Account, password: str) -> str:
 
 
 def _key(account: Account, raw_key: str) -> str:
-    """Return ``raw_key`` if it still is a key of the account, and else a new one in place of the demo's old one."""
+    """Return ``raw_key`` if it is still a key of the account, otherwise a new one, and revoke the demo's old one."""
     try:
         if authenticate(raw_key).account_id == account.pk:
             return raw_key
@@ -226,8 +226,8 @@ def _key(account: Account, raw_key: str) -> str:
     except InvalidApiKey:
         pass
     for api_key in account.api_keys.filter(name="demo", revoked_at=None):
-        api_key.revoke(timezone.now())
-    return create_api_key(account, "demo")[1]
+        revoke_api_key(api_key)
+    return create_api_key(account, ApiKeyDetails("demo"))[1]
 
 
 def _services(dice: random.Random) -> list[Service]:
@@ -271,7 +271,7 @@ class _Draft:
         days_ago: int = 10,
         history: tuple[RefillStatus, ...] = (),
     ) -> int:
-        """Add an order, completed ``days_ago`` if it is over. Returns its number."""
+        """Add an order, which ended ``days_ago`` unless it is under way. Returns its number."""
         number = self.next_number + len(self.orders)
         quantity = self.dice.randint(service.min, 1000) // 10 * 10 + 10
         remains = {OrderStatus.COMPLETED: 0, OrderStatus.PARTIAL: quantity // 4}
@@ -294,7 +294,7 @@ class _Draft:
         return number
 
     def save(self, staff: Account) -> None:
-        """Write the orders; request and settle their refills as customers and staff do; put those back in time."""
+        """Write the orders, request and settle their refills as customers and staff do, and date the refills back."""
         orders = {order.number: order for order in Order.objects.bulk_create(self.orders)}
         for turn in range(max(map(len, self.histories.values()), default=0)):
             wanted = {

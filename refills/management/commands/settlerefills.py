@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from apikeys.models import Account
-from orders.imports import BadFile
+from orders.refusals import BadFile
 from refills.settlement_files import read_rows, settle_rows
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="say what would be settled and refused")
 
     def handle(self, *args: Any, file: Path, by: str, dry_run: bool, **options: Any) -> None:
-        staff = Account.objects.filter(username=by, is_active=True).first()
+        staff = Account.objects.filter(username=by).first()
         if staff is None or not staff.has_perm("refills.settle_refill"):
             raise CommandError(f"“{by}” may not settle refills: name an active account with that permission.")
         try:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}.") from error
         except BadFile as error:
-            raise CommandError(f"{file}:\n{error}") from error
+            raise CommandError(f"{file}:\n{error.text}") from error
         with tqdm(total=len(rows), desc=file.name, unit=" rows", disable=None) as bar:
             result = settle_rows(rows, staff, dry_run=dry_run, progress=bar.update)
         for line, text in sorted(result.refused):

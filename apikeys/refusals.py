@@ -1,0 +1,40 @@
+"""Why something about a key or an account was not done."""
+
+import math
+
+from notpanel.kit.refusals import Refusal
+
+
+class TooManyApiKeys(Refusal):
+    message = "An account may have {limit} active API keys at most. Revoke one first."
+
+
+class ApiKeysChanged(Refusal):
+    message = "Your keys have changed in the meantime. Send the form again to create one more."
+
+
+class ApiKeyRotated(Refusal):
+    message = "This key was rotated in the meantime. Send the form again to rotate it once more."
+
+
+class ApiKeyEnded(Refusal):
+    message = "This key is revoked or has expired. Create a new one."
+
+
+class NoReasonGiven(Refusal):
+    message = "Give a reason."
+
+
+class CannotSuspendYourself(Refusal):
+    message = "You cannot suspend yourself."
+
+
+class TooManyAttempts(Refusal):
+    """No password is checked for the next ``wait`` seconds."""
+
+    message = "Too many wrong passwords. Try again in {minutes}."
+
+    def __init__(self, wait: int) -> None:
+        self.wait = wait
+        minutes = math.ceil(wait / 60)
+        super().__init__(minutes=f"{minutes} minute{'s' if minutes > 1 else ''}")

@@ -1,0 +1,248 @@
+"""Read settings from the environment: each is declared once, with its default and its description, and checked.
+
+settings.py declares them; `make env-example` writes .env.example from what it declares. A value that is not allowed
+raises BadSetting, whose text is for the operator. It never shows a URL, which may hold a password.
+"""
+
+import contextlib
+import email.utils
+import ipaddress
+import logging
+import os
+import re
+import textwrap
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+DOTENV = Path(__file__).resolve().parent.parent / ".env"
+
+ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
+LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
+
+POSTGRESQL = {
+    name for name, backend in environ.Env.DB_SCHEMES.items() if backend == environ.Env.DB_SCHEMES["postgresql"]
+}
+DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
+REDIS_EXAMPLE = "redis://host:6379/0"
+MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
+
+HEADER = """\
+# Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
+# environment, which wins over .env. `make .env` writes a .env with a random SECRET_KEY.
+# `make env-example` writes this file from notpanel/settings.py.
+"""
+
+Item = TypeVar("Item")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+database_config: Callable[[str], dict[str, Any]] = environ.Env.db_url_config
+
+
+class BadSetting(ImproperlyConfigured):
+    """The environment has a value that NotPanel cannot start with."""
+
+
+def load() -> MutableMapping[str, str]:
+    """Add what .env sets to the environment of this process, which wins over it. Returns that environment.
+
+    A file that this process may not read is taken for missing: what started it may have read the file.
+    """
+    try:
+        lines = DOTENV.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip() and not re.match(r"\s*#|(export )?\w+=", line):  # django-environ would print and ignore it
+            raise BadSetting(f"Line {number} of .env is neither NAME=value, without spaces around =, nor a comment.")
+    environ.Env.read_env(DOTENV)
+    return os.environ
+
+
+class Environment:
+    """The settings that ``values`` hold. Each method declares one and returns its value, or raises BadSetting."""
+
+    def __init__(self, values: MutableMapping[str, str]) -> None:
+        self._values = environ.Env()
+        self._values.ENVIRON = values
+        self._example = [HEADER]
+
+    def section(self, title: str) -> None:
+        """Begin a part of .env.example."""
+        self._example.append(f"\n# ---- {title}\n\n")
+
+    def example(self) -> str:
+        """Return what .env.example says of all settings declared so far."""
+        return "".join(self._example)
+
+    def text(self, name: str, default: str, *, help: str) -> str:
+        """Declare a text, which may be empty."""
+        description = textwrap.fill(help, 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        self._example.append(f"{description}\n{name}={default}\n")
+        if name not in self._values:
+            return default
+        text: str = self._values.str(name, default="")
+        return text
+
+    def switch(self, name: str, default: bool, *, help: str) -> bool:
+        """Declare what is on or off. Accepts the words that django-environ accepts, but no others for off."""
+        text = self.text(name, "on" if default else "off", help=help)
+        word = text.strip().lower()
+        if word not in ON | OFF:
+            raise _wrong(name, text, "on or off")
+        return word in ON
+
+    def whole_number(self, name: str, default: int, *, minimum: int = 1, maximum: int = LARGEST, help: str) -> int:
+        """Declare a whole number. Pass ``minimum`` only where 0 has a meaning."""
+        text = self.text(name, str(default), help=help)
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise _wrong(name, text, f"a whole number from {minimum} to {maximum}")
+        return number
+
+    def seconds(self, name: str, default: float, *, help: str) -> float:
+        """Declare a number of seconds, which may have a fraction."""
+        text = self.text(name, str(default), help=help)
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0
+        if not 0 < number <= LARGEST:  # refuses “nan” too
+            raise _wrong(name, text, f"a number above 0, at most {LARGEST}")
+        return number
+
+    def log_level(self, name: str, default: str, *, help: str) -> str:
+        """Declare the name of a log level."""
+        text = self.text(name, default, help=help)
+        names = list(logging.getLevelNamesMapping())
+        if text not in names:
+            raise _wrong(name, text, f"{', '.join(names[:-1])} or {names[-1]}")
+        return text
+
+    def host(self, name: str, default: str, *, help: str) -> str:
+        """Declare a name or an address to listen at."""
+        text = self.text(name, default, help=help)
+        if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]", text):
+            raise _wrong(name, text, "a host name or an address, such as 0.0.0.0 or [::1], without a port")
+        return text
+
+    def sender(self, name: str, default: str, *, help: str) -> str:
+        """Declare an address that mail is sent from."""
+        text = self.text(name, default, help=help)
+        if not re.fullmatch(r"\S+@\S+", email.utils.parseaddr(text)[1]):
+            raise _wrong(name, text, "an address, such as desk@panel.example or Panel <desk@panel.example>")
+        return text
+
+    def host_names(self, name: str, default: Sequence[str], *, help: str) -> list[str]:
+        """Declare the host names that the site answers to: one or more."""
+
+        def checked(item: str) -> str:
+            if not re.fullmatch(r"\*|\.?\w[\w.-]*|\[[0-9A-Fa-f:.]+\]", item):
+                raise ValueError
+            return item
+
+        allowed = "a host name without scheme, port or path, such as panel.example"
+        names = self._items(name, default, checked, allowed, help)
+        if not names:
+            raise _wrong(name, "", allowed)
+        return names
+
+    def origins(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of origins, which may be empty."""
+
+        def checked(item: str) -> str:
+            if not re.fullmatch(r"https?://[^/?#@\s]+", item):
+                raise ValueError
+            return item
+
+        return self._items(name, (), checked, "an origin without a path, such as https://panel.example", help)
+
+    def networks(self, name: str, *, help: str) -> list[Network]:
+        """Declare a list of networks, which may be empty."""
+        allowed = "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address"
+        return self._items(name, (), ipaddress.ip_network, allowed, help)
+
+    def _items(
+        self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str
+    ) -> list[Item]:
+        items: list[Item] = []
+        for item in map(str.strip, self.text(name, ",".join(default), help=help).split(",")):
+            try:
+                items += [check(item)] if item else []
+            except ValueError:
+                raise BadSetting(f"{name} names “{item}”: it must be {allowed}.") from None
+        return items
+
+    def database(self, name: str, *, help: str) -> str:
+        """Declare the URL of a PostgreSQL database. It may be empty; database_config() reads it."""
+        url = self.text(name, "", help=help)
+        if url:
+            _check_scheme(name, url, POSTGRESQL, ["postgresql"], DATABASE_EXAMPLE)
+            with _readable(name, DATABASE_EXAMPLE):
+                config = database_config(url)
+            if not (config["HOST"] or {"host", "hostaddr"} & config.get("OPTIONS", {}).keys()):
+                raise _wrong_url(name, "names no host", DATABASE_EXAMPLE)
+            if not config["NAME"]:
+                raise _wrong_url(name, "names no database", DATABASE_EXAMPLE)
+        return url
+
+    def redis(self, name: str, *, help: str) -> str:
+        """Declare the URL of a Redis. It may be empty."""
+        url = self.text(name, "", help=help)
+        if url:
+            schemes = ["redis", "rediss", "unix"]
+            _check_scheme(name, url, schemes, schemes, REDIS_EXAMPLE)
+            with _readable(name, REDIS_EXAMPLE):
+                parts = urlsplit(url)
+                host, _ = parts.hostname, parts.port
+            if parts.scheme == "unix":
+                host = parts.path
+            elif not re.fullmatch(r"/?\d*", parts.path):  # redis-py would use the database 0
+                raise _wrong_url(name, "names a database that is not a number", REDIS_EXAMPLE)
+            if not host:
+                raise _wrong_url(name, "names no host", REDIS_EXAMPLE)
+            if re.search("[,;]", url):  # Django would take it for the URLs of several servers
+                raise _wrong_url(name, "has a “,” or “;”, which a URL writes as %2C and %3B", REDIS_EXAMPLE)
+        return url
+
+    def mail(self, name: str, default: str, *, help: str) -> dict[str, Any]:
+        """Declare the URL of a mail server or of another backend. Returns Django's settings for it."""
+        url = self.text(name, default, help=help)
+        _check_scheme(
+            name, url, environ.Env.EMAIL_SCHEMES, ["smtp", "smtp+tls", "smtp+ssl", "consolemail"], MAIL_EXAMPLE
+        )
+        with _readable(name, MAIL_EXAMPLE):
+            config: dict[str, Any] = environ.Env.email_url_config(url)
+        if url.lower().startswith("smtp") and not config["EMAIL_HOST"]:
+            raise _wrong_url(name, "names no host", MAIL_EXAMPLE)
+        return config
+
+
+def _check_scheme(name: str, url: str, schemes: Collection[str], usual: Sequence[str], example: str) -> None:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in schemes:
+        raise _wrong_url(name, f"does not begin with {' or '.join(f'{scheme}://' for scheme in usual)}", example)
+
+
+@contextlib.contextmanager
+def _readable(name: str, example: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # its text may hold part of a password
+        problem = "has a port that is not a number, or a password with / ? or #, which a URL writes as %2F %3F %23"
+        raise _wrong_url(name, problem, example) from None
+
+
+def _wrong(name: str, text: str, allowed: str) -> BadSetting:
+    return BadSetting(f"{name} is {f'“{text}”' if text else 'empty'}: it must be {allowed}.")
+
+
+def _wrong_url(name: str, problem: str, example: str) -> BadSetting:
+    return BadSetting(f"{name} {problem}: it must look like {example}.")

@@ -1,0 +1,33 @@
+"""A refusal's text, with its figures, and its name for programs."""
+
+import pytest
+
+from notpanel.kit.refusals import Refusal
+
+
+class TooManyHTTPWishes(Refusal):
+    message = "Too many {what} ({limit} at most)"
+    example = {"what": "wishes", "limit": 3}
+
+
+def test_its_text_holds_the_figures_that_it_was_raised_with():
+    refusal = TooManyHTTPWishes(what="stars", limit=5)
+
+    assert refusal.text == str(refusal) == "Too many stars (5 at most)"
+
+
+def test_a_figure_that_is_missing_is_a_mistake():
+    with pytest.raises(KeyError):
+        TooManyHTTPWishes(what="stars")
+
+
+def test_the_documentation_shows_its_example():
+    assert TooManyHTTPWishes.example_text() == "Too many wishes (3 at most)"
+    assert TooManyHTTPWishes.example_text(what="stars") == "Too many stars (3 at most)"
+
+
+def test_its_code_is_its_name_in_snake_case():
+    class OrderNotFound(Refusal):
+        message = "Order not found"
+
+    assert OrderNotFound.code() == "order_not_found"

@@ -1,0 +1,34 @@
+"""What the desk gathers about a refill."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from refills.desk import LONGEST_LIST, look_at
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def test_earlier_refills_are_the_latest_of_those_requested_before(staff):
+    order, now = factories.Order(), timezone.now()
+
+    def settled(hours_ago):
+        return factories.Refill(order=order, status="rejected", created_at=now - timedelta(hours=hours_ago))
+
+    looked_at = settled(10)
+    settled(5)
+    earlier = [settled(10 + hours) for hours in range(1, LONGEST_LIST + 3)]
+
+    assert look_at(looked_at, staff, now).earlier == earlier[:LONGEST_LIST]
+
+
+def test_only_so_many_overlapping_orders_are_listed(staff):
+    refill = factories.Refill()
+    order = refill.order
+    factories.Order.create_batch(
+        LONGEST_LIST + 2, account=order.account, link=order.link, created_at=order.created_at, service=order.service
+    )
+
+    assert len(look_at(refill, staff, timezone.now()).overlapping) == LONGEST_LIST
