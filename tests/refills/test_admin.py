@@ -326,3 +326,15 @@ def test_orders_are_found_and_not_changed(admin):
     for term in (order.pk, order.number):
         assert [found.pk for found in admin.get(url, {"q": term}).context["cl"].result_list] == [order.pk]
     assert admin.post(reverse("admin:orders_order_change", args=[order.pk]), {"status": "refunded"}).status_code == 403
+
+
+def test_an_orders_page_lists_its_latest_refills_first(admin, monkeypatch):
+    monkeypatch.setattr("refills.admin.sections.SHOWN_REFILLS", 2)
+    order, now = factories.Order(), timezone.now()
+    for days in (3, 1, 2):
+        created_at = now - timedelta(days=days)
+        factories.Refill(order=order, status="rejected", number=8000 + days, created_at=created_at)
+
+    page = admin.get(reverse("admin:orders_order_change", args=[order.pk])).content.decode()
+
+    assert re.findall(r"#(800\d)<", page) == ["8001", "8002"]
