@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from notpanel import environment
 from notpanel.environment import BadSetting
@@ -87,6 +91,18 @@ def test_the_database_has_its_time_limits(read):
     options = found["DATABASES"]["default"]["OPTIONS"]
     assert options["sslmode"] == "require"
     assert options["options"].startswith("-c lock_timeout=70 -c statement_timeout=10000 ")
+
+
+@pytest.mark.skipif(django_settings.DATABASE_PGBOUNCER, reason="PgBouncer's connections keep their limits")
+def test_a_migration_may_take_longer_than_a_statement(db):
+    with CaptureQueriesContext(connection) as queries:
+        call_command("migrate", verbosity=0)
+
+    statements = [query["sql"] for query in queries if "statement_timeout" in query["sql"]]
+    assert (statements[0], statements[-1]) == ("SET statement_timeout = 0", "RESET statement_timeout")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("10s",)
 
 
 def test_behind_pgbouncer_a_connection_keeps_nothing(read):
