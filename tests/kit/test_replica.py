@@ -211,6 +211,14 @@ def test_what_may_lag_still_writes_to_the_primary(connected):
     assert replica.reads_may_lag(lambda: router.db_for_write(Service))() == "default"
 
 
+def test_a_row_from_the_replica_may_be_referred_to(customer, connected):
+    factories.Service()
+    service = replica.reads_may_lag(Service.objects.all().get)()
+    assert service._state.db == replica.ALIAS
+
+    assert Order(account=customer.account, service=service).service is service
+
+
 def test_a_replica_that_is_gone_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     order = factories.Order(account=customer.account)
