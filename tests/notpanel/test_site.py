@@ -105,6 +105,7 @@ def test_a_form_that_is_too_large_is_a_400_with_a_way_on(client, customer):
 
     assert response.status_code == 400
     assert "What was sent is too large" in response.content.decode()
+    assert "Sign out" in response.content.decode()  # Django's own handler would not say who is signed in
     assert "Sign out" in response.content.decode()  # as on every page
 
 
