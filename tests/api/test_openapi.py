@@ -66,6 +66,23 @@ def test_an_error_has_the_headers_that_go_with_its_status(document, status, head
     assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
 
 
+def test_every_request_needs_a_key_and_an_action(document):
+    requests = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("Request")]
+
+    assert [schema["required"] for schema in requests] == [["key", "action"]] * len(ACTIONS)
+    assert document["paths"]["/api/v2"]["post"]["requestBody"]["required"] is True
+
+
+def test_it_describes_conditional_requests(document):
+    operation = document["paths"]["/api/v2"]["post"]
+
+    assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [
+        ("If-None-Match", "header")
+    ]
+    for status in ("200", "304"):
+        assert {"ETag", "Content-Encoding"} <= operation["responses"][status]["headers"].keys()
+
+
 def test_its_examples_follow_its_schemas(document):
     operation = document["paths"]["/api/v2"]["post"]
     names = dict(zip([action.name for action in ACTIONS], document["components"]["schemas"], strict=False))
