@@ -13,6 +13,7 @@ from django.test import Client
 from openapi_spec_validator import validate
 
 from notpanel.api.errors import status_of
+from notpanel.api.schemas import record, row
 from notpanel.urls import ACTIONS
 from tests import factories
 from tests.conftest import new_customer
@@ -81,6 +82,22 @@ def test_it_describes_conditional_requests(document):
     ]
     for status in ("200", "304"):
         assert {"ETag", "Content-Encoding"} <= operation["responses"][status]["headers"].keys()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_valid"),
+    [
+        ({"order": "1", "a": "x"}, True),
+        ({"order": "1", "a": "x", "b": "y"}, True),
+        ({"a": "x"}, False),
+        ({"order": "1"}, False),
+        ({"order": "1", "a": "x", "c": "z"}, False),
+    ],
+)
+def test_a_row_has_its_id_its_members_and_no_others(answer, is_valid):
+    schema = row("order", record({"a": {"type": "string"}}, {"b": {"type": "string"}}))
+
+    assert jsonschema.Draft202012Validator(schema).is_valid(answer) is is_valid
 
 
 def test_its_examples_follow_its_schemas(document):
