@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import redis
 from django.core.cache import caches
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
+from notpanel.api.ratelimits import RateLimits
+from notpanel.kit.caller import Caller
 from tests.conftest import FORM, Customer, post
 from tests.redis_server import count_in
 
@@ -106,6 +108,14 @@ def test_the_tier_limit_is_over_all_keys_of_the_account(customers, settings, tie
     assert [response["X-RateLimit-Tier-Remaining"] for response in responses] == ["2", "1", "0", "0"]
     assert responses[-1]["X-RateLimit-DeniedBy"] == "tier"
     assert send(customers(tier=tier)).status_code == 200
+
+
+def test_a_key_and_an_account_of_the_same_number_are_counted_apart(db):
+    limits = RateLimits(RequestFactory().post("/api/v2"))
+
+    limits.count_caller(Caller(account_id=7, tier="standard", api_key_id=7, api_key_prefix="", limit_per_minute=None))
+
+    assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 99), ("tier", 199)]
 
 
 def test_the_default_figures(settings):

@@ -146,6 +146,16 @@ def test_a_body_that_was_cut_off_is_malformed(db, missing):
     assert json.loads(b"".join(answer)) == {"error": "Malformed request body"}
 
 
+def test_a_body_whose_client_hangs_up_is_malformed(db):
+    class HungUp(io.BytesIO):
+        def read(self, *args):
+            raise ConnectionResetError
+
+    answer = application(wsgi_environ(b"key=x") | {"wsgi.input": HungUp()}, lambda status, headers: None)
+
+    assert json.loads(b"".join(answer)) == {"error": "Malformed request body"}
+
+
 @pytest.mark.parametrize("coding", ["chunked", "Chunked", "gzip, CHUNKED"])
 @pytest.mark.parametrize(("size", "length"), [(100, 100), (2**20, 2**20), (2**20 + 2, 2**20 + 1)])
 def test_a_chunked_body_gets_its_length(monkeypatch, coding, size, length):
@@ -377,7 +387,7 @@ def reported():
     found = []
 
     def receive(request, **kwargs):
-        found.append((sys.exc_info()[0], request.META["PATH_INFO"]))
+        found.append((sys.exc_info()[0], request.META["PATH_INFO"], request.sensitive_post_parameters))
 
     got_request_exception.connect(receive)
     yield found
@@ -389,7 +399,7 @@ def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, repor
 
     Client(raise_request_exception=False).post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM)
 
-    assert reported == [(RuntimeError, "/api/v2")]
+    assert reported == [(RuntimeError, "/api/v2", "__ALL__")]  # a report shows no parameter
     assert "ERROR notpanel.api.exceptions" in capture_log()
     assert "RuntimeError: Internal server error" in capture_log()
     assert "Traceback" in capture_log()
