@@ -32,7 +32,7 @@ class Service(DjangoModelFactory):
 
 
 class Order(DjangoModelFactory):
-    """A completed order of a service that refills: a refill of it is accepted."""
+    """A completed order of a service that refills, so a request for its refill is accepted."""
 
     class Meta:
         model = orders.Order
@@ -60,7 +60,7 @@ class RejectionReason(DjangoModelFactory):
 
 
 class Refill(DjangoModelFactory):
-    """A refill as the database allows it; ``staff`` is who approved or settled it."""
+    """A refill that satisfies the database's constraints. ``staff`` is the account that approved or settled it."""
 
     class Meta:
         model = refills.Refill

@@ -16,7 +16,7 @@ from tests.server import free_port
 
 LOCK_TIMEOUT = 500  # milliseconds
 
-# Round robin: each transaction gets another of the three connections than the one before it.
+# Round robin: consecutive transactions get different connections of the three.
 CONFIGURATION = """
 [databases]
 * = {server}

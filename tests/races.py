@@ -46,7 +46,7 @@ class Waiting:
             assert not self._future.done(), f"it did not wait for a lock: {self._future.result()}"
 
     def _is_blocked(self) -> bool:
-        # Which backend the call has is not known behind PgBouncer, but nothing else waits in the tests' database.
+        # Behind PgBouncer the call's backend is not known, but nothing else waits in the tests' database.
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_stat_clear_snapshot()"

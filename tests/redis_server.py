@@ -1,4 +1,4 @@
-"""Give tests a real Redis: that of REDIS_URL, or a private one if redis-server is on the PATH."""
+"""Give tests a real Redis: the one at REDIS_URL, or a private one if redis-server is on the PATH."""
 
 import os
 import shutil

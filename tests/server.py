@@ -33,7 +33,7 @@ def database_url() -> str:
 
 
 class Server:
-    """A running server, started with ``environment`` beside the environment of the tests."""
+    """A running server, started with ``environment`` in addition to the environment of the tests."""
 
     def __init__(self, directory: Path, **environment: str) -> None:
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""``make lint`` lets a module import only what a line of .importlinter allows: whatever else is planted is found."""
+"""``make lint`` finds every import that no line of .importlinter allows."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 BASE_DIR = Path(__file__).resolve().parent.parent
 PACKAGES = ("notpanel", "apikeys", "orders", "refills")
 
-# The copy is one for all tests of a worker.
+# All tests of a worker share one copy.
 pytestmark = pytest.mark.xdist_group("imports")
 
 
@@ -25,7 +25,7 @@ def copy(tmp_path_factory):
 
 @pytest.fixture
 def plant(copy):
-    """Append an import to a module of the copy, or make a new module of it, until the test ends."""
+    """Append an import to a module of the copy, creating the module if it is new, until the test ends."""
     planted = {}
 
     def append(module, line):
@@ -45,7 +45,7 @@ def lint(copy):
     return run.stdout if run.returncode else ""
 
 
-def test_nothing_is_found_in_the_code_as_it_is(copy):
+def test_the_code_breaks_no_contract(copy):
     assert lint(copy) == ""
 
 

@@ -1,4 +1,4 @@
-"""What a request costs in questions: SQL statements (BEGIN and COMMIT too), and round trips to Redis. Never in time."""
+"""Count the work of a call: its SQL statements (BEGIN and COMMIT included) and its round trips to Redis."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class Work:
 
 @contextmanager
 def counted() -> Iterator[Work]:
-    """Yield what then counts all that is asked in the block."""
+    """Yield a Work that has the counts of the block once the block has ended."""
     work = Work()
     send = AbstractConnection.send_packed_command
 

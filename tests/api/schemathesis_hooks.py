@@ -1,4 +1,4 @@
-"""Give every generated request that has a key one that works. test_openapi.py has schemathesis load this."""
+"""Replace the key of every generated request with one that works. test_openapi.py makes schemathesis load this."""
 
 import os
 from typing import Any

@@ -33,14 +33,14 @@ def schema(document, name):
     return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
 
 
-def test_it_is_valid(document):
+def test_the_document_is_valid(document):
     validate(document)
 
     assert document["openapi"].startswith("3.1")
     assert document["servers"] == [{"url": "http://testserver"}]
 
 
-def test_it_has_one_path_whose_bodies_are_discriminated_by_the_action(document):
+def test_there_is_one_path_and_the_action_discriminates_its_bodies(document):
     [(path, methods)] = document["paths"].items()
     assert (path, list(methods)) == ("/api/v2", ["post"])
     content = methods["post"]["requestBody"]["content"]
@@ -51,7 +51,7 @@ def test_it_has_one_path_whose_bodies_are_discriminated_by_the_action(document):
         assert len(body["schema"]["oneOf"]) == len(ACTIONS)
 
 
-def test_every_error_of_every_action_is_in_it_under_its_status(document):
+def test_the_document_lists_every_error_of_every_action_under_its_status(document):
     responses = document["paths"]["/api/v2"]["post"]["responses"]
 
     for error in {error for action in ACTIONS for error in action.errors}:
@@ -63,7 +63,7 @@ def test_every_error_of_every_action_is_in_it_under_its_status(document):
     ("status", "headers"),
     [("405", {"Allow"}), ("429", {"X-RateLimit-DeniedBy", "Retry-After"}), ("503", {"Retry-After"})],
 )
-def test_an_error_has_the_headers_that_go_with_its_status(document, status, headers):
+def test_each_error_status_has_its_headers(document, status, headers):
     found = document["paths"]["/api/v2"]["post"]["responses"][status]["headers"]
 
     assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
@@ -102,7 +102,7 @@ def test_a_row_has_its_id_its_members_and_no_others(answer, is_valid):
     assert jsonschema.Draft202012Validator(schema).is_valid(answer) is is_valid
 
 
-def test_its_examples_follow_its_schemas(document):
+def test_the_examples_match_the_schemas(document):
     operation = document["paths"]["/api/v2"]["post"]
     names = dict(zip([action.name for action in ACTIONS], document["components"]["schemas"], strict=False))
 
@@ -126,7 +126,7 @@ def test_its_examples_follow_its_schemas(document):
         {"orders": [{}]},
     ],
 )
-def test_what_the_api_refuses_does_not_follow_the_schema(document, customer, body):
+def test_bodies_that_the_api_refuses_do_not_match_the_schema(document, customer, body):
     body = {"key": customer.raw_key, "action": "refill", **body}
 
     assert Client().post("/api/v2", json.dumps(body), content_type="application/json").status_code == 400
@@ -134,20 +134,20 @@ def test_what_the_api_refuses_does_not_follow_the_schema(document, customer, bod
         jsonschema.validate(body, schema(document, "RefillRequest"))
 
 
-def test_other_sites_may_read_it(db):
+def test_other_sites_may_read_the_document(db):
     response = Client().get("/api/openapi.json")
 
     assert response["Access-Control-Allow-Origin"] == "*"
     assert response["Content-Type"] == "application/json"
 
 
-def test_it_is_read_only(db):
+def test_the_document_cannot_be_posted_to(db):
     response = Client().post("/api/openapi.json")
 
     assert (response.status_code, response.json()) == (405, {"error": "Method not allowed"})
 
 
-def test_schemathesis_finds_nothing(transactional_db, server, tmp_path):
+def test_schemathesis_finds_no_mismatch(transactional_db, server, tmp_path):
     customer = new_customer()
     for number in range(1, 4):
         factories.Order(account=customer.account, number=number)

@@ -30,7 +30,7 @@ def test_a_key_that_is_not_text_is_invalid(db, key):
     assert answer(post_json({"key": key, "action": "services"})) == (401, {"error": "Invalid API key"})
 
 
-def test_a_file_that_is_named_like_a_key_is_not_a_key(customer):
+def test_an_uploaded_file_whose_name_is_a_key_is_not_a_key(customer):
     response = Client().post("/api/v2", {"key": SimpleUploadedFile(customer.raw_key, b"x"), "action": "services"})
 
     assert answer(response) == (401, {"error": "Invalid API key"})
@@ -42,7 +42,7 @@ def test_a_revoked_key_is_invalid(customer):
     assert answer(customer.post("services")) == (401, {"error": "Invalid API key"})
 
 
-def test_a_suspended_account_is_told_so(customers):
+def test_a_suspended_account_gets_an_error_of_its_own(customers):
     assert answer(customers(is_active=False).post("services")) == (403, {"error": "Account suspended"})
 
 
@@ -72,32 +72,32 @@ IDS = [("refill", "order", "orders"), ("status", "order", "orders"), ("refill_st
 
 @pytest.mark.parametrize(("action", "one", "many"), IDS)
 class TestIds:
-    def test_one_or_many_is_required(self, customer, action, one, many):
+    def test_an_id_or_a_list_is_required(self, customer, action, one, many):
         expected = (400, {"error": f"Missing required parameter: {one}"})
 
         assert answer(customer.post(action)) == expected
         assert answer(customer.post(action, **{one: ""})) == expected
         assert answer(customer.post(action, **{one: "  "})) == expected
 
-    def test_a_batch_of_nothing_is_missing(self, customer, action, one, many):
+    def test_an_empty_list_counts_as_missing(self, customer, action, one, many):
         assert answer(customer.post(action, **{many: " , ,"})) == (
             400,
             {"error": f"Missing required parameter: {many}"},
         )
 
-    def test_both_are_refused(self, customer, action, one, many):
+    def test_an_id_and_a_list_together_are_refused(self, customer, action, one, many):
         assert answer(customer.post(action, **{one: "1", many: "2"})) == (
             400,
             {"error": f"Provide either {one} or {many}, not both"},
         )
 
-    def test_an_empty_one_beside_many_is_ignored(self, customer, action, one, many):
+    def test_an_empty_id_next_to_a_list_is_ignored(self, customer, action, one, many):
         assert customer.post(action, **{one: "", many: "2"}).status_code == 200
 
-    def test_an_empty_many_beside_one_is_ignored(self, customer, action, one, many):
+    def test_an_empty_list_next_to_an_id_is_ignored(self, customer, action, one, many):
         assert answer(customer.post(action, **{one: "2", many: ","}))[1]["error"].endswith(" not found")
 
-    def test_a_hundred_ids_are_taken(self, customer, action, one, many):
+    def test_a_hundred_ids_are_accepted(self, customer, action, one, many):
         ids = " , ".join(str(n) for n in range(1, 101)) + ",,"
 
         response = customer.post(action, **{many: ids})
@@ -105,7 +105,7 @@ class TestIds:
         assert response.status_code == 200
         assert len(response.json()) == 100
 
-    def test_more_are_refused(self, customer, action, one, many):
+    def test_more_than_a_hundred_ids_are_refused(self, customer, action, one, many):
         ids = ",".join(str(n) for n in range(1, 102))
 
         assert answer(customer.post(action, **{many: ids})) == (400, {"error": f"Too many {many} (100 at most)"})
@@ -140,7 +140,7 @@ def test_the_use_of_a_key_is_recorded_at_most_once_a_minute(customer, time_machi
     assert ApiKey.objects.get().last_used_at == datetime(2026, 5, 1, 12, 1, 0, tzinfo=UTC)
 
 
-def test_every_error_says_what_it_is_and_why():
+def test_every_error_has_a_text_a_cause_and_a_status():
     raised = {error for action in ACTIONS for error in action.errors}
     own = {error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.ApiError)}
 

@@ -15,7 +15,7 @@ def respond(data=DATA, **headers):
     return prepare(data).respond(RequestFactory().post("/api/v2", headers=headers))
 
 
-def test_it_is_json_plain_or_compressed():
+def test_the_answer_is_json_plain_or_compressed():
     plain, compressed = respond(), respond(accept_encoding="gzip")
 
     assert json.loads(plain.content) == DATA
@@ -32,7 +32,7 @@ def test_two_servers_compress_to_the_same_bytes():
 @pytest.mark.parametrize(
     "other", [[*DATA[:-1], {"service": 199, "name": "x"}], DATA[:-1], [{"service": -1}, *DATA[1:]]]
 )
-def test_any_other_answer_has_another_tag(other):
+def test_a_different_answer_has_a_different_tag(other):
     assert respond()["ETag"] != respond(other)["ETag"]
     assert respond()["ETag"] == respond(json.loads(json.dumps(DATA)))["ETag"]
 
@@ -42,7 +42,7 @@ def test_the_tag_is_weak_because_plain_and_compressed_bytes_share_it():
     assert respond()["ETag"] == respond(accept_encoding="gzip")["ETag"]
 
 
-def test_every_answer_says_how_it_may_be_kept():
+def test_every_answer_has_the_caching_headers():
     tag = respond()["ETag"]
 
     for response in (respond(), respond(accept_encoding="gzip"), respond(if_none_match=tag)):

@@ -54,7 +54,7 @@ def test_headers_show_the_layer_with_the_least_left(customer, settings):
     assert send(customer)["X-RateLimit-Limit"] == "3"
 
 
-def test_it_is_not_always_the_lowest_limit_that_has_the_least_left(customer, settings):
+def test_the_layer_with_the_least_left_need_not_have_the_lowest_limit(customer, settings):
     settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 9
     for _ in range(5):
         send(customer)
@@ -64,7 +64,7 @@ def test_it_is_not_always_the_lowest_limit_that_has_the_least_left(customer, set
     assert (response["X-RateLimit-Limit"], response["X-RateLimit-Remaining"]) == ("10", "4")
 
 
-def test_the_key_limit(customer, settings):
+def test_a_request_over_the_key_limit_is_refused(customer, settings):
     settings.RATE_LIMIT_KEY = 3
 
     responses = [send(customer) for _ in range(5)]
@@ -86,7 +86,7 @@ def test_a_key_may_have_a_limit_of_its_own(customer):
     assert [send(customer).status_code for _ in range(2)] == [200, 429]
 
 
-def test_another_key_is_counted_by_itself(customer, settings):
+def test_each_key_is_counted_separately(customer, settings):
     settings.RATE_LIMIT_KEY = 1
     other = Customer(customer.account, *create_api_key(customer.account))
     send(customer)
@@ -96,7 +96,7 @@ def test_another_key_is_counted_by_itself(customer, settings):
 
 
 @pytest.mark.parametrize("tier", ["standard", "reseller", "agency"])
-def test_the_tier_limit_is_over_all_keys_of_the_account(customers, settings, tier):
+def test_the_tier_limit_counts_all_keys_of_the_account(customers, settings, tier):
     settings.RATE_LIMIT_TIERS = {"standard": 100, "reseller": 100, "agency": 100, tier: 3}
     customer = customers(tier=tier)
     other_key = Customer(customer.account, *create_api_key(customer.account))
@@ -118,13 +118,13 @@ def test_a_key_and_an_account_of_the_same_number_are_counted_apart(db):
     assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 99), ("tier", 199)]
 
 
-def test_the_default_figures(settings):
+def test_the_default_limits(settings):
     assert settings.RATE_LIMIT_IP == 300
     assert settings.RATE_LIMIT_KEY == 100
     assert settings.RATE_LIMIT_TIERS == {"standard": 200, "reseller": 1000, "agency": 5000}
 
 
-def test_guessing_keys_is_bounded_by_the_address(db, settings):
+def test_the_address_limit_bounds_the_guessing_of_keys(db, settings):
     settings.RATE_LIMIT_IP = 2
 
     responses = [post(key=f"np_guess{n}", action="services") for n in range(4)]
@@ -134,7 +134,7 @@ def test_guessing_keys_is_bounded_by_the_address(db, settings):
     assert responses[-1]["Retry-After"]
 
 
-def test_an_answer_without_an_account_shows_the_address(db):
+def test_an_answer_without_an_account_shows_the_address_limit(db):
     response = post(key="np_guess", action="services")
 
     assert response["X-RateLimit-Limit"] == "300"
@@ -142,7 +142,7 @@ def test_an_answer_without_an_account_shows_the_address(db):
     assert "X-RateLimit-Tier-Remaining" not in response
 
 
-def test_an_address_that_is_denied_touches_no_database(customer, settings, django_assert_num_queries):
+def test_a_request_over_the_address_limit_does_not_reach_the_database(customer, settings, django_assert_num_queries):
     settings.RATE_LIMIT_IP = 1
     send(customer)
 
@@ -150,19 +150,19 @@ def test_an_address_that_is_denied_touches_no_database(customer, settings, djang
         assert send(customer).status_code == 429
 
 
-def test_a_batch_is_one_unit(customer):
+def test_a_batch_counts_as_one_request(customer):
     response = customer.post("refill", orders=",".join(map(str, range(1, 101))))
 
     assert response["X-RateLimit-Remaining"] == "99"
 
 
-def test_errors_are_counted_too(customer, settings):
+def test_refused_requests_are_counted_too(customer, settings):
     settings.RATE_LIMIT_KEY = 2
 
     assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
 
 
-def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, settings, time_machine):
+def test_a_client_is_let_in_once_retry_after_has_passed_and_no_sooner(customer, settings, time_machine):
     settings.RATE_LIMIT_KEY = 1
     reset = int(send(customer)["X-RateLimit-Reset"])
 
@@ -175,8 +175,8 @@ def test_a_client_that_waits_as_long_as_told_is_let_in_and_no_sooner(customer, s
     assert send(customer).status_code == 200
 
 
-def test_a_client_is_told_to_wait_a_second_at_least(customer, settings, monkeypatch):
-    """Even if the window ends between the moment in which it was read and the answer."""
+def test_retry_after_is_at_least_one_second(customer, settings, monkeypatch):
+    """Even if the window ends before the answer is written."""
     settings.RATE_LIMIT_KEY = 1
     customer.post("services")
     times = itertools.count(NOON.timestamp(), 60)
@@ -195,14 +195,14 @@ def test_a_window_that_ends_while_a_request_is_counted_has_a_second_left(custome
     assert int(response["X-RateLimit-Reset"]) == NOON.timestamp() + 1
 
 
-def test_the_window_after_the_last_second_of_one_begins_in_a_second(customer, time_machine):
+def test_in_the_last_second_of_a_window_the_next_one_begins_in_a_second(customer, time_machine):
     reset = int(send(customer)["X-RateLimit-Reset"])
     time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
 
     assert int(send(customer)["X-RateLimit-Reset"]) == reset
 
 
-def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
+def test_a_counter_expires_with_its_window(customer, settings, redis_url):
     """django-ratelimit names one key per layer and window, and gives it one expiry."""
     count_in(settings, redis_url)
     prefix = settings.CACHES["counters"]["KEY_PREFIX"]
@@ -218,7 +218,7 @@ def test_a_counter_lives_as_long_as_its_window(customer, settings, redis_url):
 # ---- The address of the client
 
 
-def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings):
+def test_the_forwarded_address_is_counted(customer, settings):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.RATE_LIMIT_IP = 1
     behind_proxy = {"REMOTE_ADDR": "10.0.0.1"}
@@ -236,7 +236,7 @@ def test_the_forwarded_address_is_the_one_that_is_counted(customer, settings):
     assert send_from("203.0.113.1, 203.0.113.2").status_code == 429
 
 
-def test_each_ipv6_network_is_counted_by_itself(customer, settings):
+def test_each_ipv6_network_is_counted_separately(customer, settings):
     settings.RATE_LIMIT_IP = 1
 
     def send_from(peer):
@@ -255,7 +255,7 @@ def test_a_request_with_the_wrong_method_or_body_is_counted_on_its_address(db, s
     assert Client().get("/api/v2").status_code == 429
 
 
-# ---- When the counters cannot be kept
+# ---- When Redis fails
 
 
 def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redis_url):
@@ -269,7 +269,7 @@ def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redi
     assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
 
 
-def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url):
+def test_counters_return_only_the_counter_added_last(settings, redis_url):
     count_in(settings, redis_url)
     counters = caches["counters"]
 
@@ -283,7 +283,7 @@ def test_counters_answer_for_the_counter_that_was_added_last(settings, redis_url
             question("a")
 
 
-def test_a_redis_that_is_down_is_a_503(customer, settings):
+def test_a_request_gets_503_when_redis_is_down(customer, settings):
     count_in(settings, "redis://127.0.0.1:1/0", socket_connect_timeout=1)
 
     response = send(customer)
@@ -292,14 +292,14 @@ def test_a_redis_that_is_down_is_a_503(customer, settings):
     assert response["Retry-After"]
 
 
-def test_a_redis_that_does_not_answer_in_time_is_a_503(customer, settings):
+def test_a_request_gets_503_when_redis_does_not_answer_in_time(customer, settings):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         count_in(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0", socket_timeout=0.1)
 
         assert send(customer).status_code == 503
 
 
-def test_a_counter_that_is_lost_between_two_steps_is_a_503(customer, monkeypatch):
+def test_a_request_gets_503_when_its_counter_is_lost_between_two_steps(customer, monkeypatch):
     monkeypatch.setattr("django_ratelimit.core.caches", {"counters": LostCounter()})
 
     assert send(customer).status_code == 503

@@ -70,7 +70,7 @@ def test_json_is_read_and_its_scalars_are_text(customer, order):
 
 
 @pytest.mark.parametrize("orders", ["{0},{1}", ["{0}", "{1}"], "list of numbers"])
-def test_json_takes_a_batch_as_csv_or_as_a_list(customer, order, orders):
+def test_a_batch_in_json_may_be_a_csv_or_a_list(customer, order, orders):
     other = factories.Order(account=customer.account)
     ids = [str(order.number), str(other.number)]
     if orders == "list of numbers":
@@ -116,7 +116,7 @@ def test_a_parameter_that_is_not_text_is_malformed(customer, name, value):
     assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
 
 
-def test_a_file_is_not_text(customer):
+def test_an_uploaded_file_as_a_parameter_is_malformed(customer):
     upload = {"key": customer.raw_key, "action": "refill", "order": open(__file__)}  # noqa: SIM115
 
     response = Client().post("/api/v2", upload)
@@ -134,7 +134,7 @@ def test_other_media_types_are_not_supported(db, content_type):
 def wsgi_environ(body, **environ):
     """Return the environ of a form whose body ends before its Content-Length, or has none."""
     environ = RequestFactory().post("/api/v2", body, content_type=FORM).environ | environ
-    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own lets nobody read past its end
+    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own refuses to be read past its end
 
 
 @pytest.mark.parametrize("missing", [1, 3])
@@ -158,7 +158,7 @@ def test_a_body_whose_client_hangs_up_is_malformed(db):
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked", "gzip, CHUNKED"])
 @pytest.mark.parametrize(("size", "length"), [(100, 100), (2**20, 2**20), (2**20 + 2, 2**20 + 1)])
-def test_a_chunked_body_gets_its_length(monkeypatch, coding, size, length):
+def test_a_chunked_body_gets_a_content_length(monkeypatch, coding, size, length):
     """axios sends its multipart forms that way: without a Content-Length."""
     monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
     environ = wsgi_environ(b"x" * size, HTTP_TRANSFER_ENCODING=coding)
@@ -171,7 +171,7 @@ def test_a_chunked_body_gets_its_length(monkeypatch, coding, size, length):
 
 
 @pytest.mark.parametrize("extra", [{"HTTP_TRANSFER_ENCODING": "chunked"}, {}])
-def test_a_body_that_has_a_length_is_left_as_it_is(monkeypatch, extra):
+def test_a_body_with_a_content_length_is_left_alone(monkeypatch, extra):
     monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
     environ = wsgi_environ(b"xyz", CONTENT_LENGTH="2", **extra)
 
@@ -213,14 +213,14 @@ def test_only_post_is_allowed(db, method):
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v2/refill", "/api/v2//"])
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_other_addresses_are_not_found_in_json(db, path, method):
+def test_unknown_addresses_get_404_in_json(db, path, method):
     response = getattr(Client(), method)(path)
 
     assert (response.status_code, response.json()) == (404, {"error": "Not found"})
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2", "/api/openapi.json"])
-def test_a_host_that_is_not_ours_is_refused_in_json(db, path):
+def test_a_wrong_host_is_refused_in_json(db, path):
     response = Client().post(path, "key=x", content_type=FORM, headers={"host": "evil.example"})
 
     assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
@@ -278,7 +278,7 @@ def test_any_other_request_id_is_replaced(db, sent):
     assert re.fullmatch("[0-9a-f]{32}", response["X-Request-ID"])
 
 
-def test_the_log_record_has_the_id_of_the_answer(customer, monkeypatch, capture_log):
+def test_the_log_line_has_the_request_id_of_the_answer(customer, monkeypatch, capture_log):
     response = post(key=customer.raw_key, action="services")
 
     assert f"[{response['X-Request-ID']}]" in capture_log()
@@ -318,7 +318,7 @@ def test_a_path_cannot_forge_a_log_line(db, capture_log):
 
 
 @pytest.mark.parametrize(("method", "logged"), [("GET", "GET"), ("PROPFIND", "-"), ("GET\n2026 INFO forged", "-")])
-def test_a_method_that_http_does_not_know_is_not_logged(db, capture_log, method, logged):
+def test_an_unknown_method_is_not_logged(db, capture_log, method, logged):
     Client().generic(method, "/api")
 
     [line] = capture_log().splitlines()
@@ -331,7 +331,7 @@ def test_the_log_line_says_how_long_it_took(db, capture_log):
     assert re.search(r" GET /api 404 \d{1,4}\.\dms$", capture_log().strip())
 
 
-def test_the_link_that_resets_a_password_is_not_logged(db, capture_log):
+def test_the_token_of_a_password_reset_link_is_not_logged(db, capture_log):
     Client().get("/dashboard/password/reset/MQ/secret-token/")
 
     assert " GET /dashboard/password/reset/MQ/…/ 200" in capture_log()
@@ -354,7 +354,7 @@ def test_the_fields_of_one_request_do_not_reach_the_next(customer, capture_log):
     assert "account=" not in second
 
 
-# ---- Our own failures
+# ---- Failures on our side
 
 
 @pytest.fixture
@@ -369,7 +369,7 @@ def broken(monkeypatch):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_bug_is_a_500_that_tells_nothing(customer, broken, settings, debug):
+def test_a_bug_is_a_500_without_details(customer, broken, settings, debug):
     settings.DEBUG = debug
     broken(RuntimeError("SELECT secret FROM apikeys"))
 
@@ -383,7 +383,7 @@ def test_a_bug_is_a_500_that_tells_nothing(customer, broken, settings, debug):
 
 @pytest.fixture
 def reported():
-    """The exceptions that error trackers are told of."""
+    """The exceptions that are reported to error trackers."""
     found = []
 
     def receive(request, **kwargs):
@@ -408,7 +408,7 @@ def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, repor
 @pytest.mark.parametrize(
     "error", [OperationalError("could not connect to server"), InterfaceError("closed"), redis.ConnectionError("gone")]
 )
-def test_a_database_that_does_not_answer_is_a_503(customer, broken, reported, capture_log, error):
+def test_a_request_gets_503_when_the_database_does_not_answer(customer, broken, reported, capture_log, error):
     broken(error)
 
     response = customer.post("services")
@@ -439,21 +439,21 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (InterfaceError(), ServiceUnavailable),
         (redis.TimeoutError(), ServiceUnavailable),
         (DataError(), errors.InternalServerError),
-        (psycopg.OperationalError(), errors.InternalServerError),  # Django wraps those of its connections
+        (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
         (KeyError(), errors.InternalServerError),
     ],
 )
-def test_what_a_client_reads_of_an_exception(raised, refusal):
+def test_each_exception_becomes_the_right_error(raised, refusal):
     assert type(as_refusal(raised)) is refusal
 
 
-def test_the_figures_in_the_causes_are_those_of_the_code():
+def test_the_limits_in_the_causes_are_those_of_the_code():
     assert f"{LARGEST_BODY // 1024} KiB" in errors.BodyTooLarge.cause
     assert errors.TooMany.example["limit"] == LARGEST_BATCH
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_middleware_that_fails_is_a_500_in_json(db, settings, monkeypatch, debug):
+def test_a_failing_middleware_is_a_500_in_json(db, settings, monkeypatch, debug):
     settings.DEBUG = debug
 
     def fail(*args):
@@ -481,16 +481,16 @@ def test_a_content_length_that_is_not_a_number_is_malformed(db):
     assert response.status_code in (400, 401)
 
 
-def test_without_tls_no_address_of_the_api_redirects(db, settings):
+def test_no_address_of_the_api_redirects_to_tls(db, settings):
     settings.SECURE_SSL_REDIRECT = True
 
     assert [Client().get(path).status_code for path in ("/api", "/api/", "/api/v2")] == [404, 404, 405]
 
 
 @pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])
-def test_nothing_on_the_way_keeps_an_answer(customer, action):
+def test_answers_must_not_be_cached(customer, action):
     assert customer.post(action)["Cache-Control"] == "no-store"
 
 
-def test_a_client_may_keep_the_services_and_must_ask_again(customer):
+def test_a_client_may_cache_the_services_but_must_revalidate(customer):
     assert customer.post("services")["Cache-Control"] == "private, no-cache"

@@ -1,6 +1,6 @@
 """Pin the work of each action: its SQL statements and its round trips to Redis.
 
-docs/performance.md shows the same figures. Change one here only with a better way, or with a reason for a worse one.
+docs/performance.md shows the same figures. A commit that raises one says why.
 """
 
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def orders(customer):
 
 
 def work(call):
-    """Return what ``call`` returns, and the work that it took."""
+    """Return the result of ``call``, and the work that it took."""
     with counted() as found:
         response = call()
     return response, found

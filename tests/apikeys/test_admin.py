@@ -17,7 +17,7 @@ def admin(client, staff):
     return client
 
 
-def test_keys_are_listed_without_what_is_secret(admin, customer):
+def test_the_list_of_keys_shows_no_secret(admin, customer):
     for url in (
         reverse("admin:apikeys_apikey_changelist"),
         reverse("admin:apikeys_apikey_change", args=[customer.api_key.pk]),
@@ -29,14 +29,14 @@ def test_keys_are_listed_without_what_is_secret(admin, customer):
         assert customer.api_key.digest not in page
 
 
-def test_keys_are_neither_made_nor_changed_nor_deleted_in_the_admin(admin, customer):
+def test_the_admin_neither_creates_nor_changes_nor_deletes_keys(admin, customer):
     assert admin.get(reverse("admin:apikeys_apikey_add")).status_code == 403
     url = reverse("admin:apikeys_apikey_change", args=[customer.api_key.pk])
     assert admin.post(url, {"name": "mine"}).status_code == 403
     assert admin.get(reverse("admin:apikeys_apikey_delete", args=[customer.api_key.pk])).status_code == 403
 
 
-def test_a_key_is_revoked_in_the_admin(admin, customer):
+def test_staff_revoke_a_key_in_the_admin(admin, customer):
     admin.post(
         reverse("admin:apikeys_apikey_changelist"), {"action": "revoke", "_selected_action": [customer.api_key.pk]}
     )
@@ -61,8 +61,8 @@ def test_an_account_is_added_with_its_tier(admin):
 
 
 @pytest.fixture
-def agent_who_may(db):
-    """Return a function that signs in an agent with some permissions and returns its client."""
+def agent_with(db):
+    """Return a function that signs in an agent with the permissions given, and returns the agent's client."""
 
     def sign_in(*codenames):
         agent = factories.Account(is_staff=True)
@@ -74,14 +74,14 @@ def agent_who_may(db):
     return sign_in
 
 
-def test_a_key_is_revoked_by_who_may_change_keys_and_by_no_other(agent_who_may, customer):
+def test_revoking_a_key_needs_the_permission_to_change_keys(agent_with, customer):
     url = reverse("admin:apikeys_apikey_changelist")
     revoke = {"action": "revoke", "_selected_action": [customer.api_key.pk]}
 
-    agent_who_may("view_apikey").post(url, revoke)
+    agent_with("view_apikey").post(url, revoke)
     assert customer.post("services").status_code == 200
 
-    agent_who_may("view_apikey", "change_apikey").post(url, revoke)
+    agent_with("view_apikey", "change_apikey").post(url, revoke)
     assert customer.post("services").status_code == 401
 
 
@@ -117,19 +117,19 @@ def test_an_account_is_not_deleted(admin, customer):
     assert admin.post(reverse("admin:apikeys_account_delete", args=[customer.account.pk])).status_code == 403
 
 
-def test_an_account_that_does_not_exist_leads_back_to_the_start(admin):
+def test_an_account_that_does_not_exist_redirects_to_the_start_page(admin):
     assert admin.get(reverse("admin:apikeys_account_change", args=["nobody"])).status_code == 302
 
 
-def test_agents_who_only_look_see_neither_password_nor_permissions(agent_who_may, customer):
+def test_agents_who_may_only_view_see_neither_password_nor_permissions(agent_with, customer):
     url = reverse("admin:apikeys_account_change", args=[customer.account.pk])
 
-    fields = agent_who_may("view_account").get(url).context["adminform"].fieldsets
+    fields = agent_with("view_account").get(url).context["adminform"].fieldsets
 
     shown = {name for _, options in fields for name in options["fields"]}
     assert shown.isdisjoint({"password", "user_permissions", "groups", "is_superuser"})
     assert {"username", "tier", "is_active"} <= shown
-    assert "password" in str(agent_who_may("view_account", "change_account").get(url).context["adminform"].fieldsets)
+    assert "password" in str(agent_with("view_account", "change_account").get(url).context["adminform"].fieldsets)
 
 
 def test_keys_are_found_by_their_prefix_and_by_their_account(admin, customer, customers):
@@ -140,7 +140,7 @@ def test_keys_are_found_by_their_prefix_and_by_their_account(admin, customer, cu
         assert other.api_key.prefix not in page
 
 
-def test_digests_are_not_even_read(admin, customer):
+def test_the_list_of_keys_does_not_read_digests(admin, customer):
     with CaptureQueriesContext(connection) as queries:
         admin.get(reverse("admin:apikeys_apikey_changelist"))
         admin.get(reverse("admin:apikeys_apikey_change", args=[customer.api_key.pk]))

@@ -33,14 +33,14 @@ def test_createapikey_binds_a_key_to_addresses_and_gives_it_a_last_day(db, capsy
     assert api_key.expires_at == datetime(2026, 5, 2, tzinfo=UTC)
 
 
-def test_createapikey_of_an_unknown_account_fails(db):
+def test_createapikey_fails_for_an_unknown_account(db):
     with pytest.raises(CommandError, match="There is no account “nobody”") as error:
         call_command("createapikey", "nobody")
 
     assert error.value.returncode == 1
 
 
-def test_createapikey_refuses_the_eleventh(db):
+def test_createapikey_refuses_an_eleventh_key(db):
     account = factories.Account(username="shop")
     for _ in range(LARGEST_NUMBER_OF_KEYS):
         create_api_key(account)
@@ -60,7 +60,7 @@ def test_createapikey_refuses_the_eleventh(db):
         ("--last-day", "2020-01-01"),
     ],
 )
-def test_createapikey_with_a_wrong_option_is_wrong_usage(db, option):
+def test_createapikey_reports_a_wrong_option_as_wrong_usage(db, option):
     factories.Account(username="shop")
 
     with pytest.raises(CommandError) as error:
@@ -84,7 +84,7 @@ def test_revokeapikey_takes_a_whole_key_and_does_not_repeat_it(customer, capsys)
     assert customer.post("services").status_code == 401
 
 
-def test_revokeapikey_of_an_unknown_or_revoked_key_fails(customer):
+def test_revokeapikey_fails_for_an_unknown_or_revoked_key(customer):
     with pytest.raises(CommandError, match="There is no key np_unknown0…"):
         call_command("revokeapikey", "np_unknown0")
     call_command("revokeapikey", customer.api_key.prefix)

@@ -38,7 +38,7 @@ def shown_key(response):
 
 
 def hidden(page, name):
-    """Return what the page's form sends of itself."""
+    """Return the value of a hidden field of the page's form."""
     return re.search(f'<input type="hidden" name="{name}" value="(.*?)">', page.content.decode())[1]
 
 
@@ -52,16 +52,16 @@ def rotate(client, api_key, **fields):
     return client.post(path, {"password": PASSWORD, "prefix": hidden(client.get(path), "prefix"), **fields})
 
 
-def is_taken(raw_key, **headers):
+def is_accepted(raw_key, **headers):
     return Client().post("/api/v2", {"key": raw_key, "action": "services"}, **headers).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["", "1/", "1/change/", "1/revoke/"])
-def test_they_are_for_those_who_signed_in(db, path):
+def test_the_pages_need_a_sign_in(db, path):
     assert Client().get(f"/dashboard/api/{path}")["Location"].startswith("/dashboard/sign-in/")
 
 
-def test_the_address_on_the_customers_page_leads_there(client):
+def test_the_address_without_a_slash_redirects(client):
     assert client.get("/dashboard/api")["Location"] == "/dashboard/api/"
 
 
@@ -72,14 +72,14 @@ class TestGenerate:
         raw_key = shown_key(response)
         api_key = ApiKey.objects.get()
         assert (api_key.account, api_key.name, api_key.prefix) == (account, "shop", raw_key[:11])
-        assert is_taken(raw_key)
+        assert is_accepted(raw_key)
         assert raw_key not in client.get("/dashboard/api/").content.decode()
         assert raw_key not in client.get(f"/dashboard/api/{api_key.pk}/").content.decode()
 
-    def test_nothing_keeps_the_page_that_shows_it(self, client):
+    def test_the_page_that_shows_a_key_is_not_cached(self, client):
         assert "no-store" in generate(client)["Cache-Control"]
 
-    def test_a_curl_line_with_it_stands_beside(self, client):
+    def test_the_page_shows_a_curl_line_with_the_key(self, client):
         response = generate(client)
 
         line = html.unescape(re.search(r'id="curl">(.*?)</code>', response.content.decode(), re.DOTALL)[1])
@@ -87,7 +87,7 @@ class TestGenerate:
         assert f"key={shown_key(response)}&action=services" in line
 
     @pytest.mark.parametrize("password", ["", "wrong"])
-    def test_the_password_is_asked_again(self, client, password):
+    def test_the_password_is_required(self, client, password):
         response = generate(client, password=password)
 
         assert response.status_code == 200
@@ -103,7 +103,7 @@ class TestGenerate:
         assert response.status_code == 429
         assert 0 < int(response["Retry-After"]) <= 900
         assert not ApiKey.objects.exists()
-        assert 'value="shop"' in response.content.decode()  # what was filled in is not lost
+        assert 'value="shop"' in response.content.decode()  # the form keeps what was filled in
 
     def test_right_passwords_are_not_limited(self, client, settings):
         settings.ATTEMPTS_PER_NAME = 2
@@ -121,20 +121,20 @@ class TestGenerate:
     def test_the_password_is_never_sent_back(self, client):
         assert "secret-guess" not in generate(client, password="secret-guess").content.decode()
 
-    def test_it_has_a_name(self, client):
+    def test_a_name_is_required(self, client):
         assert "This field is required" in generate(client, name=" ").content.decode()
 
-    def test_a_form_that_is_sent_again_makes_no_second_one(self, client):
+    def test_a_form_that_is_sent_twice_creates_one_key(self, client):
         sent = {"latest": hidden(client.get("/dashboard/api/"), "latest")}
-        assert is_taken(shown_key(generate(client, **sent)))
+        assert is_accepted(shown_key(generate(client, **sent)))
 
         again = generate(client, **sent)
 
         assert "Your keys have changed in the meantime." in again.content.decode()
         assert ApiKey.objects.count() == 1
-        assert is_taken(shown_key(generate(client, latest=hidden(again, "latest"))))
+        assert is_accepted(shown_key(generate(client, latest=hidden(again, "latest"))))
 
-    def test_ten_active_ones_at_most(self, client, account):
+    def test_an_account_has_ten_active_keys_at_most(self, client, account):
         for _ in range(LARGEST_NUMBER_OF_KEYS):
             create_api_key(account)
         past = timezone.now() - timedelta(days=1)
@@ -143,27 +143,27 @@ class TestGenerate:
         assert ApiKey.objects.count() == LARGEST_NUMBER_OF_KEYS
 
         ApiKey.objects.filter(pk=ApiKey.objects.first().pk).update(expires_at=past)
-        assert is_taken(shown_key(generate(client)))
+        assert is_accepted(shown_key(generate(client)))
 
 
 class TestAllowedAddresses:
-    def test_it_works_from_there_and_from_nowhere_else(self, client):
+    def test_a_key_works_from_its_addresses_only(self, client):
         raw_key = shown_key(generate(client, allowed_networks="203.0.113.0/24\n2001:db8::/32, 198.51.100.7"))
 
-        assert is_taken(raw_key, REMOTE_ADDR="203.0.113.200")
-        assert is_taken(raw_key, REMOTE_ADDR="2001:db8:1::5")
-        assert is_taken(raw_key, REMOTE_ADDR="198.51.100.7")
-        assert is_taken(raw_key, REMOTE_ADDR="::ffff:203.0.113.1")
+        assert is_accepted(raw_key, REMOTE_ADDR="203.0.113.200")
+        assert is_accepted(raw_key, REMOTE_ADDR="2001:db8:1::5")
+        assert is_accepted(raw_key, REMOTE_ADDR="198.51.100.7")
+        assert is_accepted(raw_key, REMOTE_ADDR="::ffff:203.0.113.1")
         for elsewhere in ("203.0.114.1", "198.51.100.8", "2001:db9::1", "127.0.0.1"):
             response = Client().post("/api/v2", {"key": raw_key, "action": "services"}, REMOTE_ADDR=elsewhere)
             assert (response.status_code, response.json()) == (401, {"error": "Invalid API key"})
 
-    def test_a_client_cannot_pick_its_own(self, client):
+    def test_a_client_cannot_pick_its_own_address(self, client):
         raw_key = shown_key(generate(client, allowed_networks="203.0.113.7"))
 
-        assert not is_taken(raw_key, REMOTE_ADDR="198.51.100.1", HTTP_X_FORWARDED_FOR="203.0.113.7")
+        assert not is_accepted(raw_key, REMOTE_ADDR="198.51.100.1", HTTP_X_FORWARDED_FOR="203.0.113.7")
 
-    def test_a_network_is_written_as_it_is(self, client):
+    def test_a_network_is_stored_once_and_without_host_bits(self, client):
         generate(client, allowed_networks="203.0.113.9/24 203.0.113.0/24")
 
         assert ApiKey.objects.get().allowed_networks == ["203.0.113.0/24"]
@@ -177,15 +177,15 @@ class TestAllowedAddresses:
             ("::ffff:0:0/96", "0.0.0.0/0"),
         ],
     )
-    def test_ipv4_within_ipv6_is_ipv4(self, client, written, network):
+    def test_an_ipv4_mapped_address_is_ipv4(self, client, written, network):
         raw_key = shown_key(generate(client, allowed_networks=written))
 
         assert ApiKey.objects.get().allowed_networks == [network]
-        assert is_taken(raw_key)
+        assert is_accepted(raw_key)
 
     @pytest.mark.parametrize("written", ["::/0", "::ffff:127.0.0.1/95"])
-    def test_ipv6_that_holds_more_than_that_stays_ipv6(self, client, written):
-        assert not is_taken(shown_key(generate(client, allowed_networks=written)))
+    def test_a_network_larger_than_the_ipv4_mapped_range_stays_ipv6(self, client, written):
+        assert not is_accepted(shown_key(generate(client, allowed_networks=written)))
 
     @pytest.mark.parametrize(
         "networks",
@@ -205,21 +205,21 @@ class TestAllowedAddresses:
 
 
 class TestLastDay:
-    def test_it_works_to_its_end(self, client, time_machine):
+    def test_a_key_works_to_the_end_of_its_last_day(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
         raw_key = shown_key(generate(client, expires_on="2026-05-03"))
 
         time_machine.move_to(datetime(2026, 5, 3, 23, 59, 59, tzinfo=UTC), tick=False)
-        assert is_taken(raw_key)
+        assert is_accepted(raw_key)
         time_machine.move_to(datetime(2026, 5, 4, tzinfo=UTC), tick=False)
         assert post(key=raw_key, action="services").json() == {"error": "Invalid API key"}
 
-    def test_it_may_be_today_and_not_before(self, client, time_machine):
+    def test_the_last_day_may_be_today_but_not_earlier(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
 
         assert "Choose today or a later day." in generate(client, expires_on="2026-04-30").content.decode()
-        assert is_taken(shown_key(generate(client, expires_on="2026-05-01")))
-        assert is_taken(shown_key(generate(client, expires_on="9999-12-31")))
+        assert is_accepted(shown_key(generate(client, expires_on="2026-05-01")))
+        assert is_accepted(shown_key(generate(client, expires_on="9999-12-31")))
 
     @pytest.mark.parametrize("day", ["soon", "9999-99-99"])
     def test_others_are_refused(self, client, day):
@@ -227,7 +227,7 @@ class TestLastDay:
 
         assert not ApiKey.objects.exists()
 
-    def test_an_expired_key_is_among_those_that_ended(self, client, account):
+    def test_an_expired_key_is_listed_with_the_revoked_ones(self, client, account):
         create_api_key(account, ApiKeyDetails("old", expires_at=timezone.now() - timedelta(days=1)))
 
         response = client.get("/dashboard/api/")
@@ -241,17 +241,17 @@ class TestRotate:
     def key(self, account):
         return create_api_key(account, ApiKeyDetails("shop", ("127.0.0.1/32",)), limit_per_minute=7)
 
-    def test_the_new_value_works_at_once_and_the_old_one_no_more(self, client, key):
+    def test_the_new_value_works_at_once_and_the_old_one_stops(self, client, key):
         api_key, old = key
-        assert is_taken(old)
+        assert is_accepted(old)
 
         new = shown_key(rotate(client, api_key))
 
         assert new != old
-        assert is_taken(new)
+        assert is_accepted(new)
         assert post(key=old, action="services").json() == {"error": "Invalid API key"}
 
-    def test_it_stays_the_same_key(self, client, key):
+    def test_a_rotated_key_keeps_its_details(self, client, key):
         api_key, _ = key
 
         rotate(client, api_key)
@@ -263,35 +263,35 @@ class TestRotate:
         assert timezone.now() - rotated.rotated_at < timedelta(minutes=1)
 
     @pytest.mark.parametrize("password", ["", "wrong"])
-    def test_the_password_is_asked_again(self, client, key, password):
+    def test_the_password_is_required(self, client, key, password):
         api_key, old = key
 
         rotate(client, api_key, password=password)
 
-        assert is_taken(old)
+        assert is_accepted(old)
 
-    def test_a_form_that_is_sent_again_does_not_rotate_it_again(self, client, key):
+    def test_a_form_that_is_sent_twice_rotates_the_key_once(self, client, key):
         api_key, _ = key
         new = shown_key(rotate(client, api_key, prefix=api_key.prefix))
 
         again = rotate(client, api_key, prefix=api_key.prefix)
 
         assert "This key was rotated in the meantime." in again.content.decode()
-        assert is_taken(new)
-        assert is_taken(shown_key(rotate(client, api_key, prefix=hidden(again, "prefix"))))
+        assert is_accepted(new)
+        assert is_accepted(shown_key(rotate(client, api_key, prefix=hidden(again, "prefix"))))
 
-    def test_what_ended_is_not_rotated(self, client, key):
+    def test_a_revoked_key_is_not_rotated(self, client, key):
         api_key, _ = key
         revoke_api_key(api_key)
 
         assert client.post(f"/dashboard/api/{api_key.pk}/", {"password": PASSWORD}).status_code == 404
 
-    def test_anothers_key_is_not_there(self, client, customer):
+    def test_another_accounts_key_is_not_found(self, client, customer):
         path = f"/dashboard/api/{customer.api_key.pk}/"
 
         assert client.get(path).status_code == 404
         assert client.post(path, {"password": PASSWORD}).status_code == 404
-        assert is_taken(customer.raw_key)
+        assert is_accepted(customer.raw_key)
 
 
 class TestChange:
@@ -302,20 +302,20 @@ class TestChange:
     def change(self, client, key, **fields):
         return client.post(f"/dashboard/api/{key[0].pk}/change/", {"name": "till", "password": PASSWORD, **fields})
 
-    def test_the_form_holds_what_is(self, client, key):
+    def test_the_form_shows_the_current_details(self, client, key):
         page = client.get(f"/dashboard/api/{key[0].pk}/change/").content.decode()
 
         assert 'value="shop"' in page
         assert "10.0.0.0/8</textarea>" in page
         assert 'value="2036-05-01"' in page
 
-    def test_the_same_key_works_elsewhere_from_then_on(self, client, key):
-        assert not is_taken(key[1])
+    def test_changed_addresses_apply_to_the_next_request(self, client, key):
+        assert not is_accepted(key[1])
 
         assert self.change(client, key, allowed_networks="127.0.0.1")["Location"] == "/dashboard/api/"
 
-        assert is_taken(key[1])
-        assert not is_taken(key[1], REMOTE_ADDR="10.0.0.1")
+        assert is_accepted(key[1])
+        assert not is_accepted(key[1], REMOTE_ADDR="10.0.0.1")
         changed = ApiKey.objects.get()
         assert (changed.name, changed.expires_at) == ("till", None)
 
@@ -324,31 +324,31 @@ class TestChange:
         assert self.change(client, key, **fields).status_code == 200
         assert ApiKey.objects.get().allowed_networks == ["10.0.0.0/8"]
 
-    def test_anothers_key_is_not_there(self, client, customer):
+    def test_another_accounts_key_is_not_found(self, client, customer):
         assert self.change(client, (customer.api_key, "")).status_code == 404
 
 
 class TestRevoke:
-    def test_it_is_refused_from_then_on(self, client, account):
+    def test_a_revoked_key_is_refused(self, client, account):
         api_key, raw_key = create_api_key(account)
 
         client.post(f"/dashboard/api/{api_key.pk}/revoke/")
 
-        assert not is_taken(raw_key)
+        assert not is_accepted(raw_key)
         assert client.get("/dashboard/api/").context["active"] == []
 
-    def test_a_link_revokes_nothing_and_leads_to_the_list(self, client, account):
+    def test_a_get_revokes_nothing_and_redirects_to_the_list(self, client, account):
         api_key, raw_key = create_api_key(account)
 
         assert client.get(f"/dashboard/api/{api_key.pk}/revoke/")["Location"] == "/dashboard/api/"
-        assert is_taken(raw_key)
+        assert is_accepted(raw_key)
 
-    def test_anothers_key_is_not_there(self, client, customer):
+    def test_another_accounts_key_is_not_found(self, client, customer):
         assert client.post(f"/dashboard/api/{customer.api_key.pk}/revoke/").status_code == 404
-        assert is_taken(customer.raw_key)
+        assert is_accepted(customer.raw_key)
 
 
-def test_the_list_says_what_there_is_to_know(client, account):
+def test_the_list_shows_the_details_of_each_key(client, account):
     create_api_key(account, ApiKeyDetails("shop"), limit_per_minute=7)
     create_api_key(account, ApiKeyDetails("test"))
 
@@ -358,7 +358,7 @@ def test_the_list_says_what_there_is_to_know(client, account):
     assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ never 100 anywhere never", page)
 
 
-def test_digests_are_on_no_page(client, account):
+def test_no_page_shows_a_digest(client, account):
     api_key, _ = create_api_key(account)
 
     for path in ("/dashboard/api/", f"/dashboard/api/{api_key.pk}/", "/dashboard/"):
@@ -370,18 +370,18 @@ PAGES = ("/dashboard/api/", "/dashboard/api/{}/", "/dashboard/api/{}/change/")
 
 @pytest.mark.parametrize("page", PAGES)
 class TestEachPage:
-    def test_it_is_never_cached(self, client, account, page):
+    def test_the_page_is_never_cached(self, client, account, page):
         path = page.format(create_api_key(account)[0].pk)
 
         for response in (client.get(path), client.post(path, {"password": "wrong"})):
             assert "no-store" in response["Cache-Control"]
 
-    def test_an_error_report_holds_no_password(self, client, account, page):
+    def test_an_error_report_shows_no_password(self, client, account, page):
         path = page.format(create_api_key(account)[0].pk)
 
         assert client.post(path, {"password": "wrong"}).wsgi_request.sensitive_post_parameters == ("password",)
 
-    def test_a_limit_ends_when_the_answer_said_and_no_sooner(self, client, account, page, settings, time_machine):
+    def test_the_limit_ends_when_retry_after_says_and_no_sooner(self, client, account, page, settings, time_machine):
         settings.ATTEMPTS_PER_NAME = 1
         noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
         path = page.format(create_api_key(account)[0].pk)
@@ -398,7 +398,7 @@ class TestEachPage:
         assert (last.status_code, last["Retry-After"]) == (429, "1")
         assert answer(wait).status_code == 200
 
-    def test_it_limits_guesses_of_the_password(self, client, account, page, settings):
+    def test_the_page_limits_guesses_of_the_password(self, client, account, page, settings):
         settings.ATTEMPTS_PER_NAME = 1
         path = page.format(create_api_key(account)[0].pk)
 
@@ -410,7 +410,7 @@ class TestEachPage:
 
 
 @pytest.mark.parametrize("page", [*PAGES, "/dashboard/api/{}/revoke/", "/dashboard/password/", "/dashboard/sign-in/"])
-def test_another_site_cannot_post_to_it(account, page):
+def test_another_site_cannot_post_to_the_page(account, page):
     api_key, raw_key = create_api_key(account)
     client = Client(enforce_csrf_checks=True)
     client.force_login(account)
@@ -419,10 +419,10 @@ def test_another_site_cannot_post_to_it(account, page):
 
     assert response.status_code == 403
     assert ApiKey.objects.count() == 1
-    assert is_taken(raw_key)
+    assert is_accepted(raw_key)
 
 
-def test_the_keys_of_others_are_on_no_page(client, customers):
+def test_no_page_shows_another_accounts_keys(client, customers):
     others = customers()
     ended, _ = create_api_key(others.account)
     revoke_api_key(ended)
@@ -436,7 +436,7 @@ def test_the_keys_of_others_are_on_no_page(client, customers):
         assert ended.prefix not in page
 
 
-def test_the_overview_shows_ones_own_keys(client, account):
+def test_the_overview_shows_the_customers_own_keys(client, account):
     api_key, _ = create_api_key(account)
 
     assert api_key.prefix in client.get("/dashboard/").content.decode()
@@ -452,11 +452,11 @@ def test_keys_are_listed_latest_first(client, account, monkeypatch):
     context = client.get("/dashboard/api/").context
 
     assert [key.name for key in context["active"]] == ["4", "2", "0"]
-    assert [key.name for key in context["ended"]] == ["5", "3"]  # the latest of them only
+    assert [key.name for key in context["ended"]] == ["5", "3"]  # only the latest
 
 
 @pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
-def test_the_pages_of_a_key_that_ended_are_gone(client, account, ended):
+def test_the_pages_of_a_revoked_or_expired_key_are_not_found(client, account, ended):
     api_key, _ = create_api_key(account)
     ApiKey.objects.update(**ended)
 
@@ -465,7 +465,7 @@ def test_the_pages_of_a_key_that_ended_are_gone(client, account, ended):
         assert client.post(page.format(api_key.pk), {"name": "x", "password": PASSWORD}).status_code == 404
 
 
-def test_a_key_that_ends_while_it_is_changed_is_not_changed(client, account, monkeypatch):
+def test_a_key_that_is_revoked_meanwhile_is_not_changed(client, account, monkeypatch):
     api_key, _ = create_api_key(account, ApiKeyDetails("shop"))
     check = ApiKeyForm.clean_password
 
@@ -482,7 +482,7 @@ def test_a_key_that_ends_while_it_is_changed_is_not_changed(client, account, mon
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x1bb", "a\x7fb", "a\u202eb", "a\x00b"])
-def test_a_name_holds_no_character_that_cannot_be_shown(client, name):
+def test_a_name_has_printable_characters_only(client, name):
     generate(client, name=name)
 
     assert not ApiKey.objects.exists()
@@ -495,19 +495,19 @@ def test_a_name_is_100_characters_at_most(client, length, keys):
     assert ApiKey.objects.count() == keys
 
 
-def test_twenty_networks_at_most(client):
+def test_a_key_has_twenty_networks_at_most(client):
     generate(client, allowed_networks=" ".join(f"10.0.0.{n}" for n in range(20)))
 
     assert len(ApiKey.objects.get().allowed_networks) == 20
 
 
-def test_networks_that_cannot_be_read_are_named_three_at_most(client):
+def test_the_error_names_at_most_three_malformed_networks(client):
     page = generate(client, allowed_networks="a1 10.0.0.1 b2 c3 d4").content.decode()
 
     assert "These are neither: a1, b2, c3<" in page
 
 
-def test_a_key_that_was_revoked_before_stays_so_and_the_page_says_so(client, account):
+def test_revoking_a_key_twice_says_that_it_was_revoked_before(client, account):
     api_key, _ = create_api_key(account)
     path = f"/dashboard/api/{api_key.pk}/revoke/"
 
@@ -517,7 +517,7 @@ def test_a_key_that_was_revoked_before_stays_so_and_the_page_says_so(client, acc
     assert ApiKey.objects.get().revoked_at == before
 
 
-def test_a_rotated_key_is_shown_with_the_line_that_uses_it(client, account):
+def test_a_rotated_key_is_shown_with_a_curl_line(client, account):
     api_key, _ = create_api_key(account)
     response = rotate(client, api_key)
 

@@ -69,7 +69,7 @@ def test_a_key_is_revoked_once(db):
     assert api_key.revoked_at == first
 
 
-def test_the_database_refuses_a_limit_of_nothing(db):
+def test_the_database_refuses_a_limit_of_zero(db):
     with pytest.raises(IntegrityError, match="apikey_limit_is_positive"), transaction.atomic():
         create_api_key(factories.Account(), limit_per_minute=0)
 
@@ -98,7 +98,7 @@ class TestRaces:
         assert sum(result is not None for result in created) == 1
         assert ApiKey.objects.filter(account=account, revoked_at=None).count() == LARGEST_NUMBER_OF_KEYS
 
-    def test_of_a_form_that_is_sent_several_times_one_creates_a_key_and_one_rotates_it(self):
+    def test_a_form_that_is_sent_several_times_creates_one_key_or_rotates_it_once(self):
         def or_none(call, *args, **kwargs):
             try:
                 return call(*args, **kwargs)
@@ -116,7 +116,7 @@ class TestRaces:
 
 
 @pytest.mark.parametrize("ended", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
-def test_a_key_that_ended_meanwhile_gets_no_new_value(db, ended):
+def test_a_key_that_was_revoked_or_expired_meanwhile_is_not_rotated(db, ended):
     api_key, _ = create_api_key(factories.Account())
     ApiKey.objects.update(**ended)
 
@@ -130,7 +130,7 @@ ENDED = [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}]
 
 
 @pytest.mark.parametrize("ended", ENDED)
-def test_a_key_that_ended_is_not_changed(db, ended):
+def test_a_revoked_or_expired_key_is_not_changed(db, ended):
     api_key, _ = create_api_key(factories.Account(), ApiKeyDetails("shop"))
     ApiKey.objects.update(**ended)
 
@@ -141,7 +141,7 @@ def test_a_key_that_ended_is_not_changed(db, ended):
     assert (api_key.name, api_key.allowed_networks) == ("shop", [])
 
 
-def test_a_change_is_of_one_key_and_of_its_details_alone(db):
+def test_a_change_affects_only_the_details_of_one_key(db):
     account = factories.Account()
     other, _ = create_api_key(account, ApiKeyDetails("other"))
     api_key, raw_key = create_api_key(account, ApiKeyDetails("shop"), limit_per_minute=7)
@@ -155,7 +155,7 @@ def test_a_change_is_of_one_key_and_of_its_details_alone(db):
     assert ApiKey.objects.get(pk=other.pk).name == "other"
 
 
-def test_rotating_and_revoking_are_of_one_key(db):
+def test_rotating_and_revoking_affect_one_key_only(db):
     account = factories.Account()
     _, other = create_api_key(account)
     api_key, _ = create_api_key(account)
@@ -166,7 +166,7 @@ def test_rotating_and_revoking_are_of_one_key(db):
     assert authenticate(other).account_id == account.pk
 
 
-def test_a_rotated_key_has_not_been_used(db):
+def test_rotating_a_key_clears_its_time_of_last_use(db):
     api_key, raw_key = create_api_key(factories.Account())
     authenticate(raw_key)
 
@@ -176,7 +176,7 @@ def test_a_rotated_key_has_not_been_used(db):
 
 
 @pytest.mark.parametrize("prefix", ["", "np_another0", "a\x00b"])
-def test_a_key_is_not_rotated_for_another_prefix(db, prefix):
+def test_a_key_is_not_rotated_if_the_form_has_another_prefix(db, prefix):
     api_key, raw_key = create_api_key(factories.Account())
 
     with pytest.raises(ApiKeyRotated):
@@ -210,7 +210,7 @@ def test_the_statement_and_the_queryset_find_the_same_keys(db):
     assert len(found) == 2
 
 
-def test_a_caller_is_the_account_and_the_key(db):
+def test_authenticate_returns_the_account_and_the_key(db):
     account = factories.Account(tier="agency")
     api_key, raw_key = create_api_key(account, limit_per_minute=7)
 
@@ -266,7 +266,7 @@ def test_a_use_that_another_request_has_just_recorded_is_not_recorded_again(db, 
     assert ApiKey.objects.get().last_used_at == recorded
 
 
-def test_latest_is_the_key_created_last_whatever_became_of_it(db):
+def test_the_latest_prefix_is_of_the_key_created_last_even_if_revoked(db):
     account = factories.Account()
     assert latest_prefix(account) == ""
     create_api_key(account, latest="")

@@ -1,4 +1,4 @@
-"""Signing in and out, passwords, and the limits of attempts."""
+"""Signing in and out, passwords, and the limits on wrong attempts."""
 
 import contextlib
 import re
@@ -41,7 +41,7 @@ def test_sign_in_and_out(client, account):
     assert sign_in(client)["Location"] == "/"
     assert client.get("/dashboard/").status_code == 200
 
-    assert client.get("/dashboard/sign-out/")["Location"] == "/dashboard/"  # a link elsewhere signs nobody out
+    assert client.get("/dashboard/sign-out/")["Location"] == "/dashboard/"  # a link on another site signs nobody out
     assert client.get("/dashboard/").status_code == 200
     client.post("/dashboard/sign-out/")
 
@@ -54,7 +54,7 @@ def test_the_form_is_not_shown_to_a_user_who_is_signed_in(client, account):
     assert client.get("/dashboard/sign-in/")["Location"] == "/"
 
 
-def test_it_goes_on_to_where_one_wanted_to_be_but_not_to_another_site(client, account):
+def test_signing_in_leads_to_the_requested_page_but_not_to_another_site(client, account):
     response = client.post("/dashboard/sign-in/", {"username": "anna", "password": PASSWORD, "next": "/dashboard/api/"})
     assert response["Location"] == "/dashboard/api/"
     client.logout()
@@ -63,7 +63,7 @@ def test_it_goes_on_to_where_one_wanted_to_be_but_not_to_another_site(client, ac
 
 
 @pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
-def test_unknown_suspended_and_wrong_are_told_the_same(client, account, path):
+def test_an_unknown_name_a_suspended_account_and_a_wrong_password_get_the_same_answer(client, account, path):
     suspended = factories.Account(username="bert", is_active=False)
     suspended.set_password(PASSWORD)
     suspended.save()
@@ -83,7 +83,7 @@ class TestLimits:
         settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 5, 3
         time_machine.move_to(NOON, tick=False)
 
-    def test_of_one_name_from_everywhere(self, client, account, path):
+    def test_attempts_on_one_name_are_limited_from_all_addresses_together(self, client, account, path):
         for number in range(3):
             assert sign_in(client, password="wrong", path=path, REMOTE_ADDR=f"198.51.100.{number}").status_code == 200
 
@@ -94,26 +94,26 @@ class TestLimits:
         assert "Too many attempts" in text(response)
         assert "_auth_user_id" not in client.session
 
-    def test_however_the_name_is_written(self, client, account, path):
+    def test_case_and_blanks_of_the_name_make_no_difference(self, client, account, path):
         for name in ("anna", "ANNA", " Anna "):
             sign_in(client, name, "wrong", path)
 
         assert sign_in(client, path=path).status_code == 429
 
-    def test_of_one_address_whatever_the_name(self, client, account, path):
+    def test_attempts_from_one_address_are_limited_whatever_the_name(self, client, account, path):
         for number in range(5):
             assert sign_in(client, f"name{number}", path=path).status_code == 200
 
         assert sign_in(client, path=path).status_code == 429
         assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code in (200, 302)
 
-    def test_a_name_without_an_account_is_limited_as_one_that_has_one(self, client, account, path):
+    def test_a_name_without_an_account_is_limited_too(self, client, account, path):
         for _ in range(3):
             sign_in(client, "nobody", path=path)
 
         assert sign_in(client, "nobody", path=path).status_code == 429
 
-    def test_right_ones_are_not_counted(self, client, account, path):
+    def test_right_passwords_are_not_counted(self, client, account, path):
         account.is_staff = True
         account.save()
         answers = []
@@ -123,7 +123,7 @@ class TestLimits:
 
         assert answers == [200, 302, 302, 200, 302, 302, 200, 429]
 
-    def test_they_end_when_the_answer_said_and_no_sooner(self, client, account, path, time_machine):
+    def test_the_limit_ends_when_retry_after_says_and_no_sooner(self, client, account, path, time_machine):
         for _ in range(3):
             sign_in(client, password="wrong", path=path)
         wait = int(sign_in(client, path=path)["Retry-After"])
@@ -135,7 +135,7 @@ class TestLimits:
 
 
 @pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
-def test_attempts_past_the_limit_of_an_address_count_for_the_name_too(client, account, settings, path):
+def test_attempts_over_the_address_limit_count_for_the_name_too(client, account, settings, path):
     settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 1, 3
     for _ in range(4):
         sign_in(client, password="wrong", path=path)
@@ -176,7 +176,7 @@ class TestBegin:
         assert begin("sign-in", "anna", 1) == 1
 
 
-def test_a_wrong_attempt_of_whoever_is_signed_in_is_no_right_one(client, account, settings):
+def test_a_wrong_attempt_while_signed_in_is_not_counted_as_right(client, account, settings):
     settings.ATTEMPTS_PER_NAME = 2
     client.force_login(factories.Account())
 
@@ -186,12 +186,12 @@ def test_a_wrong_attempt_of_whoever_is_signed_in_is_no_right_one(client, account
 
 
 @pytest.mark.xdist_group("races")
-def test_of_attempts_at_once_no_more_passwords_are_looked_at(settings, monkeypatch):
+def test_simultaneous_attempts_check_no_more_passwords_than_the_limit(settings, monkeypatch):
     settings.ATTEMPTS_PER_NAME, attempts = 3, 20
     looked_at = threading.Barrier(attempts)
 
     def is_wrong(*args):
-        # Held until all would have been looked at, had nothing been counted before.
+        # Without a count before the check, all attempts would meet here.
         with contextlib.suppress(threading.BrokenBarrierError):
             looked_at.wait(0.5)
         return False
@@ -204,7 +204,7 @@ def test_of_attempts_at_once_no_more_passwords_are_looked_at(settings, monkeypat
     assert forms.count(0) == 3
 
 
-def test_looking_at_the_form_is_no_attempt(client, account, settings):
+def test_viewing_the_form_is_not_an_attempt(client, account, settings):
     settings.ATTEMPTS_PER_NAME = settings.ATTEMPTS_PER_ADDRESS = 1
     for _ in range(3):
         client.get("/dashboard/sign-in/")
@@ -236,14 +236,14 @@ def test_guesses_of_the_old_password_are_limited(client, account, settings):
     assert "Too many wrong passwords. Try again in " in text(answers[-1])
 
 
-def test_staff_change_theirs_on_the_same_page(client, staff):
+def test_staff_change_their_password_on_the_same_page(client, staff):
     client.force_login(staff)
 
     assert client.get("/admin/password_change/")["Location"] == "/dashboard/password/"
     assert client.post("/admin/password_change/", {"old_password": "guess"})["Location"] == "/dashboard/password/"
 
 
-def test_guesses_at_the_sign_in_keep_nobody_who_is_signed_in_from_anything(client, account, settings):
+def test_wrong_sign_ins_do_not_limit_a_user_who_is_signed_in(client, account, settings):
     settings.ATTEMPTS_PER_NAME = 1
     for _ in range(2):
         sign_in(Client(), password="wrong")
@@ -270,7 +270,7 @@ class TestReset:
         assert response["Location"] == "/dashboard/password/reset/sent/"
         return client.get(response["Location"]).content
 
-    def test_by_the_link_in_a_mail_that_works_once(self, client, account, mailoutbox):
+    def test_the_link_in_the_mail_resets_the_password_once(self, client, account, mailoutbox):
         self.ask(client)
         [message] = mailoutbox
         assert message.to == ["anna@example.com"]
@@ -285,7 +285,7 @@ class TestReset:
         assert Account.objects.get().check_password("another-horse-8")
         assert "has been used already" in text(client.get(link, follow=True))
 
-    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
+    def test_the_log_has_no_working_link(self, client, account, mailoutbox, caplog):
         self.ask(client)
         [(path, token)] = re.findall(r"http://testserver(/\S+/(\S+)/)", mailoutbox[0].body)
 
@@ -295,7 +295,7 @@ class TestReset:
         assert "GET /dashboard/password/reset/" in caplog.text
         assert token not in caplog.text
 
-    def test_it_does_not_tell_who_has_an_account(self, client, account):
+    def test_the_answer_does_not_tell_who_has_an_account(self, client, account):
         assert self.ask(client) == self.ask(client, "nobody@example.com")
         assert len(mail.outbox) == 1
 
@@ -322,7 +322,7 @@ class TestReset:
         assert record.message.startswith("Failed to send password reset email")
         assert record.request_id == "lost-mail"
 
-    def test_it_is_limited(self, client, account, settings):
+    def test_requests_for_a_reset_are_limited(self, client, account, settings):
         settings.ATTEMPTS_PER_NAME = 2
         self.ask(client)
         self.ask(client)

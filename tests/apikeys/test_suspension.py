@@ -34,7 +34,7 @@ def test_a_customer_is_suspended_and_restored_with_a_reason(staff, customer):
     assert not LogEntry.objects.exists()
 
 
-def test_what_is_so_already_is_not_done_again(staff, customer):
+def test_restoring_an_active_account_is_not_recorded(staff, customer):
     assert not set_active(customer.account, True, staff, "paid")
     assert not SuspensionEvent.objects.exists()
 
@@ -49,7 +49,7 @@ def test_nobody_suspends_themselves(staff):
         set_active(staff, False, staff, "enough")
 
 
-def test_it_is_done_on_the_customers_page(client, staff, customer):
+def test_staff_suspend_a_customer_on_the_customers_page(client, staff, customer):
     client.force_login(staff)
     page = reverse("admin:apikeys_account_change", args=[customer.account.pk])
     url = reverse("admin:apikeys_account_suspend", args=[customer.account.pk])
@@ -91,7 +91,7 @@ def test_an_account_and_its_event_change_together(staff, customer, monkeypatch):
     assert customer.post("services").status_code == 200
 
 
-def test_of_suspensions_at_the_same_time_one_is_recorded(transactional_db):
+def test_simultaneous_suspensions_are_recorded_once(transactional_db):
     account, staff = factories.Account(), factories.Account()
 
     changed = races.race([lambda: set_active(account, False, staff, "chargeback")] * 5)
@@ -125,7 +125,7 @@ def test_the_database_refuses_to_change_or_delete_an_event(staff, customer, chan
     ("fields", "constraint"),
     [({"kind": "deleted"}, "suspension_kind_is_known"), ({"reason": ""}, "suspension_has_a_reason")],
 )
-def test_the_database_refuses_an_event_that_must_never_be(staff, customer, fields, constraint):
+def test_the_database_refuses_an_invalid_event(staff, customer, fields, constraint):
     event = {"account": customer.account, "by": staff, "at": timezone.now(), "kind": "suspended", "reason": "x"}
 
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
@@ -144,7 +144,7 @@ def test_an_account_with_events_is_not_deleted(staff):
 class TestPage:
     @pytest.fixture
     def suspend(self, client, customer):
-        """Return a function that posts to the page as an account, and returns the answer with its message."""
+        """Return a function that posts to the page as a given account. It returns the answer and its message."""
 
         def post(by, account_id=customer.account.pk, **fields):
             client.force_login(by)
@@ -153,7 +153,7 @@ class TestPage:
 
         return post
 
-    def test_it_needs_its_own_permission(self, client, suspend, customer):
+    def test_suspending_needs_its_own_permission(self, client, suspend, customer):
         agent = factories.Account(is_staff=True)
         agent.user_permissions.set(Permission.objects.filter(codename__in=["view_account", "change_account"]))
 
@@ -166,7 +166,7 @@ class TestPage:
         assert suspend(agent, active="no", reason="chargeback")[0].status_code == 302
         assert not Account.objects.get(pk=customer.account.pk).is_active
 
-    def test_it_says_what_was_done(self, suspend, staff, customer):
+    def test_the_message_says_what_was_done(self, suspend, staff, customer):
         def answer(**fields):
             return suspend(staff, **fields)[1]
 
@@ -183,7 +183,7 @@ class TestPage:
     def test_an_account_that_does_not_exist_is_not_found(self, suspend, staff):
         assert suspend(staff, account_id=0, active="no", reason="x")[0].status_code == 404
 
-    def test_another_site_cannot_post_to_it(self, staff, customer):
+    def test_another_site_cannot_post_to_the_page(self, staff, customer):
         client = Client(enforce_csrf_checks=True)
         client.force_login(staff)
         url = reverse("admin:apikeys_account_suspend", args=[customer.account.pk])
@@ -191,7 +191,7 @@ class TestPage:
         assert client.post(url, {"active": "no", "reason": "x"}).status_code == 403
         assert Account.objects.get(pk=customer.account.pk).is_active
 
-    def test_it_shows_the_accounts_events_latest_first(self, client, staff, customer, customers, monkeypatch):
+    def test_the_page_shows_the_accounts_events_latest_first(self, client, staff, customer, customers, monkeypatch):
         monkeypatch.setattr("apikeys.admin.SHOWN_EVENTS", 2)
         set_active(customers().account, False, staff, "not-here")
         for number in range(4):
@@ -205,7 +205,7 @@ class TestPage:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_suspensions_of_the_admins_log_become_events_and_back():
+def test_the_migration_turns_suspensions_in_the_admins_log_into_events_and_back():
     before = [("apikeys", "0002_rotation_networks_expiry")]
     now = [("apikeys", "0003_suspension_events")]
     account, staff = factories.Account(), factories.Account()

@@ -41,7 +41,9 @@ OF_VISITORS = ["/dashboard/sign-in/", "/dashboard/password/reset/", "/dashboard/
 
 @pytest.fixture
 def customer(transactional_db, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+    ]  # the hasher of the server's own process
     customer = new_customer(username="anna")
     customer.account.set_password(PASSWORD)
     customer.account.save()
@@ -136,14 +138,14 @@ def test_everything_but_copying_and_trying_works_without_javascript(browser, cus
 
 
 def like(value):
-    """Return a value with ids that are new each time in place of what they are."""
+    """Return ``value`` as JSON, with a placeholder for each id that is new in every run."""
     return re.sub(r"ref_\w{26}", "ref_…", json.dumps(value))
 
 
 class TestExamples:
-    """Of each action, exactly as they stand on its page once one's key is typed into it, one after the other."""
+    """Run the examples of each action in turn, exactly as its page shows them once a key is typed in."""
 
-    # What runs a program, and what reads what it prints.
+    # For each language, what runs a program and what reads its output.
     RUN = {
         "curl": (["bash", "-c"], json.loads),
         "JavaScript": (["node", "--input-type=module", "-e"], lambda text: json.loads(as_json(text))),
@@ -152,11 +154,11 @@ class TestExamples:
 
     @pytest.mark.parametrize("language", RUN)
     @pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
-    def test_they_get_the_responses_that_are_printed_beside_them(self, page, customer, language, action):
+    def test_the_examples_get_the_responses_printed_next_to_them(self, page, customer, language, action):
         program, read = self.RUN[language]
         if shutil.which(program[0]) is None:
             pytest.skip(f"there is no {program[0]} on the PATH")
-        # The service that the page of services shows.
+        # The service in the example response of action=services.
         service = factories.Service(id=1, name="Followers, refilled for 30 days")
         factories.Order.create_batch(2, account=customer.account, service=service, remains=None)
         factories.Refill(order__account=customer.account, order__service=service, status="approved")
@@ -172,12 +174,12 @@ class TestExamples:
 
 
 def as_json(text):
-    """Return as JSON what node prints of an object."""
+    """Turn an object as node prints it into JSON."""
     return re.sub(r"([{,]\s*)(\w+):", r'\1"\2":', text.replace("'", '"'))
 
 
 class TestTryIt:
-    def test_it_sends_the_request_and_shows_the_answer(self, page, customer):
+    def test_the_form_sends_the_request_and_shows_the_answer(self, page, customer):
         factories.Order(account=customer.account)
         page.goto("/developers/refill/")
 
@@ -189,7 +191,7 @@ class TestTryIt:
         expect(page.locator("[data-answer-headers]")).to_contain_text("x-ratelimit-remaining: ")
         expect(page.locator("[data-answer-headers]")).to_contain_text("x-request-id: ")
 
-    def test_the_key_is_gone_with_the_page(self, page, customer):
+    def test_the_key_is_gone_when_the_page_is_left(self, page, customer):
         page.goto("/developers/services/")
         page.get_by_label("Key").fill(customer.raw_key)
 
@@ -199,7 +201,7 @@ class TestTryIt:
         assert customer.raw_key not in page.url
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0
 
-    def test_a_page_that_the_browser_keeps_to_go_back_to_has_no_key(self, page, customer):
+    def test_a_page_kept_for_the_back_button_has_no_key(self, page, customer):
         page.goto("/developers/services/")
         before = page.locator("main").inner_text()
         page.get_by_label("Key").fill(customer.raw_key)
@@ -207,14 +209,14 @@ class TestTryIt:
         expect(page.locator("[data-answer-status]")).to_have_text("200")
         assert customer.raw_key in page.locator("main").inner_text()
 
-        # Playwright's browser keeps none: the page is told what one is told that is kept.
+        # Playwright's browser keeps no page, so send the event that a kept page gets.
         page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
 
         expect(page.get_by_label("Key")).to_have_value("")
         assert page.locator("main").inner_text() == before
 
 
-def test_copy(page, customer):
+def test_a_copy_button_copies_the_code_that_is_shown(page, customer):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto("/developers/services/")
 
@@ -259,7 +261,7 @@ def look(page, path):
     return faults
 
 
-def test_the_error_of_a_form_is_told_to_all(page, customer):
+def test_a_form_error_is_announced_to_screen_readers(page, customer):
     page.goto("/dashboard/api/")
     page.get_by_label("Name").fill("shop")
     page.get_by_label("Your password").fill("wrong")
@@ -272,8 +274,8 @@ def test_the_error_of_a_form_is_told_to_all(page, customer):
 
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1280])
-class TestNothingLiesBesideTheView:
-    """What a page is for is in sight without scrolling sideways, however long a name is."""
+class TestNoSidewaysScrolling:
+    """The main thing on a page is in view without scrolling sideways, however long a name is."""
 
     @pytest.fixture
     def page(self, page, width):
@@ -287,7 +289,7 @@ class TestNothingLiesBesideTheView:
             assert box["x"] >= view["x"]
             assert box["x"] + box["width"] <= view["x"] + view["width"]
 
-    def test_the_refill_button(self, page, customer):
+    def test_the_refill_button_is_in_view(self, page, customer):
         factories.Order(account=customer.account, link=f"https://example.com/{'a' * 300}", service__name="W" * 255)
         page.goto("/dashboard/orders/")
 
@@ -296,14 +298,14 @@ class TestNothingLiesBesideTheView:
         )
 
     @pytest.mark.parametrize("path", ["/dashboard/", "/dashboard/refills/"])
-    def test_the_status_of_a_refill(self, page, customer, path):
+    def test_the_status_of_a_refill_is_in_view(self, page, customer, path):
         refill = factories.Refill(order__account=customer.account, order__service__name="W" * 255)
         page.goto(path)
 
         row = page.get_by_role("row", name=refill.pk)
         self.assert_in_view(page, row.get_by_text("pending", exact=True), *row.get_by_role("cell").all())
 
-    def test_the_result_of_a_pasted_list(self, page, customer):
+    def test_the_result_of_a_pasted_list_is_in_view(self, page, customer):
         order = factories.Order(account=customer.account)
         page.goto("/dashboard/orders/list/")
         page.get_by_label("Ids or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
@@ -311,14 +313,14 @@ class TestNothingLiesBesideTheView:
 
         self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))
 
-    def test_the_link_to_a_key(self, page, customer):
+    def test_the_link_to_a_key_is_in_view(self, page, customer):
         networks = ("203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "2001:db8:1234:5678::/64")
         key, _ = create_api_key(customer.account, ApiKeyDetails("w" * 80, networks))
         page.goto("/dashboard/api/")
 
         self.assert_in_view(page, page.get_by_role("link", name=f"Manage {key}"))
 
-    def test_a_new_key(self, page, customer):
+    def test_a_new_key_is_in_view(self, page, customer):
         page.goto("/dashboard/api/")
         page.get_by_label("Name").fill("w" * 80)
         page.get_by_label("Your password").fill(PASSWORD)
@@ -340,7 +342,7 @@ def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server)
         expect(schema).to_be_in_viewport()
 
 
-def test_the_button_that_copies_covers_no_code_and_says_what_it_copies(page, customer):
+def test_a_copy_button_covers_no_code_and_says_what_it_copies(page, customer):
     page.set_viewport_size({"width": 768, "height": 900})
     page.goto("/developers/refill/")
 
@@ -350,7 +352,7 @@ def test_the_button_that_copies_covers_no_code_and_says_what_it_copies(page, cus
     assert code["x"] + code["width"] <= button["x"]
 
 
-def test_a_key_is_revoked_on_second_thoughts_only(page, customer):
+def test_revoking_a_key_takes_a_second_click(page, customer):
     page.goto(f"/dashboard/api/{customer.api_key.pk}/")
     revoke = page.get_by_role("button", name=f"Revoke {customer.api_key} for good")
     expect(revoke).to_be_hidden()

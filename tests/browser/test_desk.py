@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("
 
 @pytest.fixture
 def queue(agent):
-    """Twelve refills that wait, the oldest first, with their numbers."""
+    """Return twelve refills in flight, the oldest first."""
     now, service = timezone.now(), factories.Service(name="Likes")
     for age in range(12, 0, -1):
         factories.Refill(order__service=service, created_at=now - timedelta(hours=age))
@@ -34,7 +34,9 @@ def status(refill):
 
 
 def test_log_in(page, queue, agent, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher"
+    ]  # the hasher of the server's own process
     agent.set_password("long-enough-1")
     agent.save()
     page.context.clear_cookies()
@@ -79,7 +81,7 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     assert (oldest.status, oldest.delivered, oldest.settled_by) == ("completed", 120, agent)
 
 
-def test_two_clicks_from_the_list(page, queue):
+def test_complete_a_refill_from_its_row_in_the_list(page, queue):
     page.goto("/admin/refills/refill/")
 
     row(page, queue[0]).get_by_role("button", name="Complete").click()
@@ -115,7 +117,7 @@ def test_complete_ten_at_once(page, queue):
     assert [status(refill) for refill in queue] == ["completed"] * 10 + ["pending"] * 2
 
 
-def test_a_refill_that_a_colleague_has_just_settled(page, queue):
+def test_a_refill_that_a_colleague_has_just_settled_is_refused(page, queue):
     page.goto("/admin/refills/refill/")
     settle([queue[0].pk], RefillStatus.REJECTED, factories.Account(username="ann"), "private")
 
@@ -125,7 +127,7 @@ def test_a_refill_that_a_colleague_has_just_settled(page, queue):
     assert status(queue[0]) == "rejected"
 
 
-def test_a_refill_that_a_colleague_has_taken(page, queue):
+def test_a_refill_that_a_colleague_has_taken_must_be_taken_over(page, queue):
     claim([queue[0].pk], factories.Account(username="ann"))
     page.goto("/admin/refills/refill/")
 

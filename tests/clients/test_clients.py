@@ -1,4 +1,4 @@
-"""Clients of the v2 API that others wrote work with the running server."""
+"""Third-party clients of the v2 API work with the running server."""
 
 import pytest
 import safesmm
@@ -61,7 +61,7 @@ class TestBabismm:
             {"refill": "ref_x", "error": "Refill not found"},
         ]
 
-    def test_a_refusal_is_an_error_to_it(self, client):
+    def test_a_refusal_raises_the_clients_error(self, client):
         with pytest.raises(smm.SMMNetworkError, match="400") as error:
             client.create_refill("nonsense")
 
@@ -73,7 +73,7 @@ class TestSmmpy:
     def client(self, server, customer):
         return smmpy.smm(f"{server}/api/v2", customer.raw_key)
 
-    def test_everything(self, client, orders):
+    def test_every_action_that_the_client_has(self, client, orders):
         ids = [order.pk for order in orders]
 
         assert len(client.get_services()) == 2
@@ -85,19 +85,19 @@ class TestSmmpy:
         assert rows[0]["error"] == "A refill request is already pending for this order"
         assert [row["status"] for row in client.get_multi_refill_status([refill, rows[1]["refill"]])] == ["pending"] * 2
 
-    def test_a_refusal_is_an_error_to_it(self, client):
+    def test_a_refusal_raises_the_clients_error(self, client):
         with pytest.raises(Exception, match="400 Client Error"):
             client.create_refill("nonsense")
 
 
 class TestSafesmm:
-    """It has neither refill_status nor batches of refills."""
+    """This client has neither refill_status nor batches of refills."""
 
     @pytest.fixture
     def client(self, server, customer):
         return safesmm.SafeSMM(customer.raw_key, f"{server}/api/v2")
 
-    def test_everything(self, client, orders):
+    def test_every_action_that_the_client_has(self, client, orders):
         ids = [order.number for order in orders]
 
         assert len(client.services()) == 2
@@ -105,7 +105,7 @@ class TestSafesmm:
         assert list(client.multi_status(ids)) == [str(number) for number in ids]
         assert client.refill(ids[0])["refill"].startswith("ref_")
 
-    def test_it_reads_our_errors(self, client, orders):
+    def test_the_client_reads_our_errors(self, client, orders):
         client.refill(orders[0].pk)
 
         with pytest.raises(safesmm.SafeSMMError, match=r"^A refill request is already pending for this order$"):

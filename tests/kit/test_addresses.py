@@ -32,23 +32,23 @@ def test_a_trusted_proxy_is_believed():
     assert address("10.0.0.1", "203.0.113.7") == "203.0.113.7"
 
 
-def test_a_client_cannot_pick_its_own():
+def test_a_client_cannot_pick_its_own_address():
     assert address("203.0.113.7", "198.51.100.1") == "203.0.113.7"
     assert address("10.0.0.1", "198.51.100.1, 203.0.113.7") == "203.0.113.7"
     assert address("10.0.0.1", "198.51.100.1, 10.9.9.9, 203.0.113.7, 10.0.0.2") == "203.0.113.7"
 
 
-def test_a_chain_of_trusted_proxies_ends_at_its_first():
+def test_if_every_hop_is_trusted_the_first_one_is_the_client():
     assert address("10.0.0.1", "10.0.0.3, 10.0.0.2") == "10.0.0.3"
 
 
-def test_garbage_ends_the_chain():
+def test_a_malformed_hop_ends_the_chain():
     assert address("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2") == "10.0.0.2"
     assert address("10.0.0.1", "") == "10.0.0.1"
     assert address("10.0.0.1") == "10.0.0.1"
 
 
-def test_ipv4_within_ipv6_is_ipv4():
+def test_an_ipv4_mapped_address_is_ipv4():
     assert address("::ffff:203.0.113.7") == "203.0.113.7"
     assert address("::ffff:10.0.0.1", "::ffff:203.0.113.7") == "203.0.113.7"
 
@@ -63,7 +63,7 @@ def test_a_unix_socket_is_a_proxy_of_this_machine(settings):
     ("peer", "expected"),
     [("203.0.113.7", "203.0.113.7"), ("2a00:1:2:3:4:5:6:7", "2a00:1:2:3::"), ("fe80::1%eth0", "fe80::"), ("", "None")],
 )
-def test_limits_count_ipv6_by_its_64(settings, peer, expected):
+def test_limits_count_an_ipv6_client_by_its_64(settings, peer, expected):
     settings.TRUSTED_PROXIES = []
 
     assert counted(client_address(request(peer))) == expected
@@ -86,7 +86,7 @@ def test_a_proxy_may_add_the_port(forwarded, expected):
 
 
 @pytest.mark.parametrize("forwarded", ["203.0.113.7:", "203.0.113.7:x", "203.0.113.7:1:2", "[203.0.113.7", "1.2.3"])
-def test_garbage_is_no_address(forwarded):
+def test_malformed_text_is_not_an_address(forwarded):
     assert address("10.0.0.1", forwarded) == "10.0.0.1"
 
 
@@ -114,7 +114,7 @@ def test_a_unix_socket_is_trusted_if_any_proxy_is(settings):
         ("::/95", "::/95"),
     ],
 )
-def test_networks(text, network):
+def test_text_is_parsed_as_a_network(text, network):
     assert parse_network(text) == ipaddress.ip_network(network)
 
 

@@ -1,4 +1,4 @@
-"""After a failure nobody gets through for a while, then one probe at a time."""
+"""A circuit breaker lets nobody through for a while after a failure, then one probe at a time."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from notpanel.kit.circuit_breaker import CircuitBreaker
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     class Clock:
         now = 1000.0

@@ -1,4 +1,4 @@
-"""Slices of long lists, found by keyset pagination."""
+"""Pages of long lists, found by keyset pagination."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from tests import factories
 
 @pytest.fixture
 def orders(customer):
-    """Seven orders, the latest first; three of them were made in the same moment."""
+    """Seven orders, the latest first; three of them have the same created_at."""
     now = timezone.now()
     for days in (20, 17, 15, 15, 15, 11, 10):
         factories.Order(account=customer.account, created_at=now - timedelta(days=days))
@@ -48,12 +48,12 @@ def test_newer_pages_lead_back(orders):
 
 
 @pytest.mark.parametrize("edge", ["nonsense", "1", "ord_01HG9X7KJP4NV8QZ2M6T3W5YBC"])
-def test_an_edge_that_is_no_row_gives_the_latest(orders, edge):
+def test_an_unknown_id_gives_the_newest_rows(orders, edge):
     assert take(before=edge).rows == orders[:3]
 
 
 @pytest.mark.parametrize("edge", ["before", "after"])
-def test_a_row_that_the_list_does_not_contain_is_no_edge(orders, customer, edge):
+def test_the_id_of_a_row_outside_the_list_gives_the_newest_rows(orders, customer, edge):
     """Another account's row must not tell when it was created."""
     foreign = factories.Order(created_at=orders[3].created_at)
 
@@ -64,14 +64,14 @@ def test_a_row_that_the_list_does_not_contain_is_no_edge(orders, customer, edge)
 
 
 @pytest.mark.parametrize("count", range(8))
-def test_a_page_has_as_many_rows_as_it_was_asked_for(orders, count):
+def test_a_page_has_as_many_rows_as_requested(orders, count):
     rows = page_of(Order.objects.all(), rows=count + 1)
 
     assert rows.rows == orders[: count + 1]
     assert (rows.older_than is None) == (count + 1 >= len(orders))
 
 
-def test_every_row_is_on_one_page_whatever_their_size(orders):
+def test_every_row_is_on_exactly_one_page_whatever_the_page_size(orders):
     for size in (1, 2, 3, 4, 7):
         found, before = [], ""
         while before is not None:
@@ -104,7 +104,7 @@ def test_a_page_past_the_ends_is_empty(orders):
     assert take(after=orders[0].pk).rows == []
 
 
-def test_nothing_has_no_neighbours(db):
+def test_an_empty_list_has_no_neighbouring_pages(db):
     assert (take().rows, take().newer_than, take().older_than) == ([], None, None)
 
 

@@ -33,7 +33,7 @@ def test_an_id_is_read_in_either_case_and_written_in_upper(text):
 @pytest.mark.parametrize(
     ("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1), ("1".zfill(64), 1)]
 )
-def test_digits_are_a_number(text, number):
+def test_digits_are_read_as_a_number(text, number):
     assert parse("ord", text) == number
 
 
@@ -67,7 +67,7 @@ def test_digits_are_a_number(text, number):
         ),
     ],
 )
-def test_what_cannot_be_an_id_is_none(text):
+def test_text_that_cannot_be_an_id_is_read_as_none(text):
     assert parse("ord", text) is None
 
 
@@ -75,7 +75,7 @@ def test_nobody_edits_an_id():
     assert not Order._meta.pk.editable
 
 
-def test_it_is_stored_as_a_uuid(db):
+def test_an_id_is_stored_as_a_uuid(db):
     order = factories.Order(pk=ID)
 
     with connection.cursor() as cursor:
@@ -92,7 +92,7 @@ def test_text_that_is_not_an_id_is_refused(db):
         Order.objects.get(pk="17")
 
 
-def test_the_rows_that_ids_and_numbers_name(db):
+def test_rows_are_found_by_id_and_by_number(db):
     by_id, by_number, by_both, _ = factories.Order.create_batch(4)
     named = [by_id.pk, by_number.number, by_both.pk, by_both.number, None]
 

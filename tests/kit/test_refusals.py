@@ -1,4 +1,4 @@
-"""A refusal's text, with its figures, and its name for programs."""
+"""A refusal's text, with its figures, and its code for programs."""
 
 import pytest
 
@@ -10,13 +10,13 @@ class TooManyHTTPWishes(Refusal):
     example = {"what": "wishes", "limit": 3}
 
 
-def test_its_text_holds_the_figures_that_it_was_raised_with():
+def test_the_text_has_the_figures_that_the_refusal_was_raised_with():
     refusal = TooManyHTTPWishes(what="stars", limit=5)
 
     assert refusal.text == str(refusal) == "Too many stars (5 at most)"
 
 
-def test_a_figure_that_is_missing_is_a_mistake():
+def test_a_missing_figure_is_a_key_error():
     with pytest.raises(KeyError):
         TooManyHTTPWishes(what="stars")
 
@@ -26,7 +26,7 @@ def test_the_documentation_shows_its_example():
     assert TooManyHTTPWishes.example_text(what="stars") == "Too many stars (3 at most)"
 
 
-def test_its_code_is_its_name_in_snake_case():
+def test_the_code_is_the_class_name_in_snake_case():
     class OrderNotFound(Refusal):
         message = "Order not found"
 

@@ -1,4 +1,4 @@
-"""What is read from the replica and what from the primary; a replica that lags, and one that is gone."""
+"""What is read from the replica and what from the primary, and what happens when the replica lags or fails."""
 
 import re
 
@@ -51,8 +51,8 @@ def connected(add_replica):
 
 
 @pytest.fixture
-def stand_still(connected):
-    """Return a function that stops the replica: from then on it shows what there was when it was called."""
+def pause_replica(connected):
+    """Return a function that pauses the replica: later changes do not reach it."""
 
     def stop():
         with connected.cursor() as cursor:
@@ -91,9 +91,9 @@ def test_status_and_services_are_read_from_the_replica(customer, connected):
     assert tables_read_from("default", lambda: customer.post("services"))[0] == {"apikeys_apikey"}
 
 
-def test_they_may_be_old(customer, stand_still):
+def test_status_and_services_may_be_stale(customer, pause_replica):
     order = factories.Order(account=customer.account, status="partial")
-    stand_still()
+    pause_replica()
     Order.objects.update(status="completed")
     Service.objects.update(active=False)
 
@@ -101,9 +101,9 @@ def test_they_may_be_old(customer, stand_still):
     assert len(customer.post("services").json()) == 1
 
 
-def test_a_refill_and_its_status_are_read_from_the_primary(customer, stand_still):
+def test_a_refill_and_its_status_are_read_from_the_primary(customer, pause_replica):
     """A customer sees a new refill at once, and a refill is judged by the current rows."""
-    stand_still()
+    pause_replica()
     order = factories.Order(account=customer.account)
 
     refill = customer.refill(order)["refill"]
@@ -115,8 +115,8 @@ def test_a_refill_and_its_status_are_read_from_the_primary(customer, stand_still
     assert tables_read_from("replica", lambda: customer.refill(order))[0] == set()
 
 
-def test_a_key_and_its_account_are_read_from_the_primary(customer, stand_still):
-    stand_still()
+def test_a_key_and_its_account_are_read_from_the_primary(customer, pause_replica):
+    pause_replica()
     Account.objects.filter(pk=customer.account.pk).update(is_active=False)
     assert customer.post("services").status_code == 403
 
@@ -148,13 +148,13 @@ def test_a_refills_page_is_read_from_the_primary(agent, connected):
 
 
 def queue(agent):
-    """Return the ids of the refills that wait, as the list shows them."""
+    """Return the ids of the refills in flight, as the list shows them."""
     return [refill.pk for refill in agent.get("/admin/refills/refill/").context["cl"].result_list]
 
 
-def test_an_agent_sees_their_own_settlement_at_once_and_others_soon(agent, stand_still):
+def test_an_agent_sees_their_own_settlement_at_once_and_others_soon(agent, pause_replica):
     refill, other = factories.Refill.create_batch(2)
-    stand_still()
+    pause_replica()
     colleague = Client()
     colleague.force_login(factories.Account(is_staff=True, is_superuser=True))
     assert queue(agent) == [refill.pk, other.pk]
@@ -163,28 +163,28 @@ def test_an_agent_sees_their_own_settlement_at_once_and_others_soon(agent, stand
 
     assert queue(agent) == [other.pk]
     assert queue(colleague) == [refill.pk, other.pk]
-    # The colleague cannot settle it a second time for all that, and is told who settled it.
+    # Even so the colleague cannot settle it a second time, and is told who settled it.
     colleague.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "rejected", "note": "no"})
     assert Refill.objects.get(pk=refill.pk).status == "completed"
     assert queue(colleague) == [other.pk]
 
 
 @pytest.mark.parametrize("cookie", ["", "0/0", "FFFFFFFF/FFFFFFFF", "'; SELECT 1; --", "0/0 "])
-def test_a_forged_cookie_does_no_harm(agent, stand_still, cookie):
+def test_a_forged_cookie_does_no_harm(agent, pause_replica, cookie):
     refill = factories.Refill()
-    stand_still()
+    pause_replica()
     agent.cookies[replica.COOKIE] = cookie
 
     assert queue(agent) == [refill.pk]
 
 
-def test_a_transaction_reads_from_the_primary(stand_still):
+def test_a_transaction_reads_from_the_primary(pause_replica):
     @replica.reads_may_lag
     def names():
         return list(Service.objects.values_list("name", flat=True))
 
     factories.Service(name="old")
-    stand_still()
+    pause_replica()
     Service.objects.update(name="new")
 
     assert names() == ["old"]
@@ -193,7 +193,7 @@ def test_a_transaction_reads_from_the_primary(stand_still):
     assert list(Service.objects.values_list("name", flat=True)) == ["new"]
 
 
-def test_writes_go_to_the_primary_wherever_the_row_was_read(stand_still):
+def test_writes_go_to_the_primary_wherever_the_row_was_read(pause_replica):
     @replica.reads_may_lag
     def read():
         return Service.objects.get()
@@ -220,7 +220,7 @@ def test_a_row_from_the_replica_may_be_referred_to(customer, connected):
     assert Order(account=customer.account, service=service).service is service
 
 
-def test_a_replica_that_is_gone_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
+def test_a_failed_replica_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     order = factories.Order(account=customer.account)
     attempts = []
@@ -233,14 +233,14 @@ def test_a_replica_that_is_gone_is_not_asked_for_a_while(customer, agent, add_re
     assert len(attempts) == 1
     assert caplog.text.count("The replica did not answer") == 1
 
-    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)  # long ago
+    monkeypatch.setattr(replica.breaker, "_open_until", 1.0)  # the rest is over
 
     assert customer.post("status", order=order.pk).status_code == 200
     assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("query", ["", "?category=Followers", "?q=1", "?q=x", "?account=x&status=pending"])
-def test_a_list_is_complete_when_the_replica_is_gone(agent, add_replica, monkeypatch, query):
+def test_a_list_is_complete_when_the_replica_fails(agent, add_replica, monkeypatch, query):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     refill = factories.Refill(number=1, order__link="x", order__account__username="x")
     monkeypatch.setattr(gone, "ensure_connection", lambda: _refuse(gone))
@@ -278,14 +278,14 @@ def test_the_primary_answers_for_a_replica_that_fails(connected, error, cause, i
     assert replica.breaker.is_open == is_failure
 
 
-def test_a_replica_that_is_back_is_used(customer, connected, monkeypatch):
+def test_a_replica_that_is_back_is_used_again(customer, connected, monkeypatch):
     monkeypatch.setattr(replica.breaker, "_open_until", 1.0)
 
     assert tables_read_from("replica", lambda: customer.post("services"))[0] == {"orders_catalogue", "orders_service"}
     assert not replica.breaker.is_open
 
 
-def test_a_statement_that_took_too_long_is_not_repeated(connected):
+def test_a_statement_that_timed_out_is_not_repeated(connected):
     calls = []
 
     @replica.reads_may_lag
@@ -301,7 +301,7 @@ def test_a_statement_that_took_too_long_is_not_repeated(connected):
     assert len(calls) == 1
 
 
-def test_without_a_replica_nothing_is_different(customer, agent, settings):
+def test_without_a_replica_there_is_no_router_and_no_cookie(customer, agent, settings):
     refill = factories.Refill()
     response = agent.post(f"/admin/refills/refill/{refill.pk}/settle/", {"to": "completed"})
 

@@ -1,4 +1,4 @@
-"""SQL that is written out: prepared by psycopg, and readable where statements are logged."""
+"""SQL that is written out is prepared by psycopg, and readable where statements are logged."""
 
 import pytest
 from django.db import DatabaseError, connection

@@ -1,4 +1,4 @@
-"""The developers' pages follow the list of actions, and the refill's page has the literal texts of its model."""
+"""The developers' pages follow the list of actions, and the page of action=refill has its literal texts."""
 
 import html
 import json
@@ -48,7 +48,7 @@ def responses(response):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_everybody_may_read_them(client, db, page):
+def test_everybody_may_read_the_pages(client, db, page):
     assert client.get(f"/developers/{page}").status_code == 200
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_action_has_no_page(client, db):
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 class TestAction:
-    def test_its_parameters_are_listed(self, client, db, action):
+    def test_the_parameters_are_listed(self, client, db, action):
         page = text(client.get(f"/developers/{action.name}/"))
 
         assert "key Required string Your API key." in page
@@ -71,14 +71,14 @@ class TestAction:
         for parameter in action.parameters:
             assert f"{parameter.name} {parameter.type} {parameter.description}" in page
 
-    def test_its_errors_are_listed_with_status_and_cause_in_their_order(self, client, db, action):
+    def test_the_errors_are_listed_in_order_with_status_and_cause(self, client, db, action):
         page = text(client.get(f"/developers/{action.name}/"))
 
         rows = [f'{status_of(e)} {{"error":"{action.text_of(e)}"}} {e.cause}' for e in action.errors]
         assert all(row in page for row in rows)
         assert sorted(rows, key=page.index) == rows
 
-    def test_it_has_examples_in_four_languages_and_what_they_get(self, client, db, action):
+    def test_there_are_examples_in_four_languages_with_their_responses(self, client, db, action):
         response = client.get(f"/developers/{action.name}/")
 
         languages = [language for language, _ in programs(response)]
@@ -91,7 +91,7 @@ class TestAction:
 
 
 @pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
-def test_errors_about_parameters_name_those_of_the_action(client, db, action):
+def test_errors_about_parameters_name_the_parameters_of_the_action(client, db, action):
     page = text(client.get(f"/developers/{action}/"))
 
     told = re.findall(r'"error":"((?:Missing|Provide|Too many) .*?)"', page)
@@ -107,7 +107,7 @@ def test_errors_about_parameters_name_those_of_the_action(client, db, action):
     )
 
 
-def test_the_cap_of_refills_is_the_one_that_is_set():
+def test_the_page_shows_the_configured_cap():
     code = (
         "import django; django.setup()\n"
         "from notpanel.urls import ACTIONS\n"
@@ -186,10 +186,10 @@ class TestRefill:
             '400 {"error":"Refill limit reached (3 per order)"} Per-order cap exhausted.',
         ],
     )
-    def test_it_says(self, client, db, words):
+    def test_the_page_has_the_literal_text(self, client, db, words):
         assert words in text(client.get("/developers/refill/"))
 
-    def test_it_has_the_headings_in_their_order(self, client, db):
+    def test_the_headings_are_in_order(self, client, db):
         page = client.get("/developers/refill/").content.decode()
 
         headings = re.findall(r"<h\d[^>]*>\s*(.*?)\s*</h\d>", page)
@@ -267,7 +267,7 @@ class TestSignedIn:
             page("refill")
 
     @pytest.mark.parametrize("name", ["refill", "rate-limits", "reference"])
-    def test_no_cache_keeps_them(self, page, client, name):
+    def test_the_pages_must_not_be_cached(self, page, client, name):
         response = page(name)
         assert "no-store" in response["Cache-Control"]
         assert "Cookie" in response["Vary"]
@@ -277,13 +277,13 @@ class TestSignedIn:
         assert "Cache-Control" not in general
         assert "Cookie" in general["Vary"]
 
-    def test_there_is_a_box_to_try_it(self, page, client):
+    def test_there_is_a_form_to_try_the_request(self, page, client):
         assert "data-try-it" in page("refill").content.decode()
         client.logout()
         assert "data-try-it" not in page("refill").content.decode()
 
 
-def test_the_limits_are_those_that_are_set(client, db, settings):
+def test_the_page_shows_the_configured_limits(client, db, settings):
     settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 321, 123
     settings.RATE_LIMIT_TIERS = {"standard": 11, "reseller": 22, "agency": 33}
 
@@ -294,7 +294,7 @@ def test_the_limits_are_those_that_are_set(client, db, settings):
     assert "tier : reseller 22 " in page
 
 
-def test_the_headers_of_limits_are_those_of_openapi(client, db):
+def test_the_rate_limit_headers_are_described_as_in_openapi(client, db):
     page = text(client.get("/developers/rate-limits/"))
     responses = client.get("/api/openapi.json").json()["paths"]["/api/v2"]["post"]["responses"]
 

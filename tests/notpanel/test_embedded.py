@@ -45,7 +45,7 @@ class User:
 
 @pytest.fixture
 def directory(tmp_path):
-    # The folders above it are opened to the user that PostgreSQL runs as, where the tests run as root.
+    # If the tests run as root, starting the server opens the folders above to the user that PostgreSQL runs as.
     return tmp_path / "var" / "postgres"
 
 
@@ -58,7 +58,7 @@ def ask(url, question):
         return connection.execute(question).fetchone()[0]
 
 
-def test_it_is_postgresql_18_and_stops_with_its_only_user(directory):
+def test_the_server_is_postgresql_18_and_stops_with_its_only_user(directory):
     user = User(directory)
 
     assert ask(user.url, "SHOW server_version").startswith("18")
@@ -68,7 +68,7 @@ def test_it_is_postgresql_18_and_stops_with_its_only_user(directory):
     assert not is_running(directory)
 
 
-def test_it_stops_with_its_last_user_and_keeps_its_data(directory):
+def test_the_server_stops_with_its_last_user_and_keeps_its_data(directory):
     first, second = User(directory), User(directory)
     with psycopg.connect(first.url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 7 AS figure")
@@ -83,7 +83,7 @@ def test_it_stops_with_its_last_user_and_keeps_its_data(directory):
     again.leave()
 
 
-def test_users_that_start_it_at_once_share_it(directory):
+def test_users_that_start_at_the_same_time_share_one_server(directory):
     start = [sys.executable, "-c", USER, str(directory)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": BASE_DIR}
     processes = [subprocess.Popen(start, **pipes) for _ in range(4)]
@@ -98,7 +98,7 @@ def test_users_that_start_it_at_once_share_it(directory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_stops_with_a_user_that_is_told_to_end(directory, number):
+def test_the_server_stops_with_a_user_that_gets_a_signal(directory, number):
     user = User(directory)
 
     assert user.kill(number) == 128 + number
@@ -114,7 +114,7 @@ def test_a_user_that_was_killed_is_not_waited_for(directory):
     assert not is_running(directory)
 
 
-def test_a_fork_that_ends_does_not_stop_it(directory):
+def test_a_fork_that_ends_does_not_stop_the_server(directory):
     code = USER.replace(
         "sys.stdin.read()",
         'import os\nif os.fork() == 0: sys.exit()\nos.wait()\nprint("forked", flush=True)\nsys.stdin.read()',
@@ -127,7 +127,7 @@ def test_a_fork_that_ends_does_not_stop_it(directory):
     assert not is_running(directory)
 
 
-def test_a_path_too_long_for_a_socket_is_no_matter(tmp_path):
+def test_the_server_starts_in_a_directory_too_deep_for_a_socket(tmp_path):
     directory = tmp_path / ("a-folder-with-a-long-name-" * 4) / "var" / "postgres"
     directory.parent.mkdir(parents=True)
     assert len(str(directory)) > 108
@@ -138,14 +138,14 @@ def test_a_path_too_long_for_a_socket_is_no_matter(tmp_path):
     user.leave()
 
 
-def test_root_and_ordinary_users_can_start_one(tmp_path):
+def test_root_and_ordinary_users_can_start_a_server(tmp_path):
     """The other cases run as the user who runs the tests. If that is root, this one becomes an ordinary user."""
     nobody, is_root = 65534, os.geteuid() == 0
     if is_root:
         os.chown(tmp_path, nobody, nobody)
         for folder in (tmp_path.parent, tmp_path.parent.parent, tmp_path.parent.parent.parent):
             folder.chmod(folder.stat().st_mode | 0o055)
-    # The standard library may be where only root can read: what needs it is imported before.
+    # Only root may be able to read the standard library, so import what is needed before giving up root.
     become = f"""
 import os, hashlib, logging, platform, shutil, socket, stat, tempfile
 import fasteners, platformdirs, psutil, psycopg

@@ -33,7 +33,7 @@ def manage(environment, *command):
     return process.stdout
 
 
-def test_requests_settlements_and_imports_go_through_it(behind_pgbouncer, tmp_path):
+def test_requests_settlements_and_imports_work_through_pgbouncer(behind_pgbouncer, tmp_path):
     customer, service = new_customer(), factories.Service()
     staff = factories.Account(is_staff=True, is_superuser=True)
     orders = factories.Order.create_batch(20, account=customer.account, service=service)
@@ -69,7 +69,7 @@ def test_requests_settlements_and_imports_go_through_it(behind_pgbouncer, tmp_pa
     server.stop()
 
 
-def test_a_lock_that_is_not_to_be_had_is_a_503(behind_pgbouncer, tmp_path):
+def test_a_request_that_cannot_get_its_lock_gets_503(behind_pgbouncer, tmp_path):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     server = Server(tmp_path, **behind_pgbouncer)
@@ -87,7 +87,7 @@ def test_a_lock_that_is_not_to_be_had_is_a_503(behind_pgbouncer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
-def test_a_database_without_a_time_limit_is_warned_of(name):
+def test_check_warns_of_a_database_without_a_time_limit(name):
     assert check_time_limits(["default"]) == []
 
     with transaction.atomic():

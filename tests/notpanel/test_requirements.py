@@ -1,4 +1,4 @@
-"""requirements.txt is what pyproject.toml asks for, compiled: `make requirements`."""
+"""The pins in requirements.txt and requirements-dev.txt satisfy pyproject.toml. `make requirements` compiles them."""
 
 import re
 import tomllib
@@ -29,7 +29,7 @@ def pins(file):
     ("file", "wanted"),
     [("requirements.txt", RUNTIME), ("requirements-dev.txt", [*RUNTIME, *DEVELOPMENT])],
 )
-def test_the_pins_are_what_is_asked_for(file, wanted):
+def test_the_pins_satisfy_pyproject(file, wanted):
     pinned = pins(file)
 
     for requirement in wanted:
@@ -47,6 +47,6 @@ def test_both_files_pin_the_same():
     assert {name: pin[0] for name, pin in runtime.items()} == {name: development[name][0] for name in runtime}
 
 
-def test_no_address_stands_in_them():
+def test_the_files_contain_no_url():
     for file in ("requirements.txt", "requirements-dev.txt"):
         assert "://" not in (BASE_DIR / file).read_text()

@@ -1,4 +1,4 @@
-"""manage.py serve: the application server itself, with what only a real connection shows."""
+"""manage.py serve: what can be tested over a real connection only."""
 
 import http.client
 import itertools
@@ -42,7 +42,7 @@ def test_a_refill_is_requested(server, customer):
 
 
 def test_a_chunked_body_is_read(server, customer):
-    """As axios sends its multipart forms: without a Content-Length."""
+    """axios sends its multipart forms without a Content-Length."""
     body = (part.encode() for part in ("key=", customer.raw_key, "&action=", "services"))
 
     response = requests.post(
@@ -67,8 +67,8 @@ def test_a_large_body_is_refused_in_json(server, db, chunked, size):
     assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
 
 
-def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):
-    """What is left of the last id may be another order's number."""
+def test_a_body_that_is_cut_off_requests_nothing(server, customer):
+    """The part that arrived of the last id may be the number of another order."""
     order = factories.Order(account=customer.account)
     body = f"key={customer.raw_key}&action=refill&orders={order.number}"
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
@@ -84,7 +84,7 @@ def test_a_body_that_is_cut_off_asks_for_nothing(server, customer):
     assert not Refill.objects.exists()
 
 
-def test_a_connection_is_used_again(server, customer):
+def test_a_connection_is_reused(server, customer):
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)
     for _ in range(3):
         connection.request("POST", "/api/v2", f"key={customer.raw_key}&action=services")
@@ -94,7 +94,7 @@ def test_a_connection_is_used_again(server, customer):
 
 
 @pytest.mark.parametrize(("processes", "sends_some_away"), [("1", False), ("2", True)])
-def test_a_process_with_too_many_clients_sends_some_away(
+def test_a_process_with_too_many_clients_closes_some_connections(
     transactional_db,
     tmp_path,
     redis_url,
@@ -116,7 +116,7 @@ def test_a_process_with_too_many_clients_sends_some_away(
     assert connections.count("close") < len(connections) / 10
 
 
-def test_no_key_is_in_what_it_writes(customer, tmp_path):
+def test_the_servers_log_has_no_key(customer, tmp_path):
     alone = Server(tmp_path)
 
     requests.post(f"{alone.url}/api/v2?key={customer.raw_key}", data={"key": customer.raw_key}, timeout=10)
@@ -127,12 +127,12 @@ def test_no_key_is_in_what_it_writes(customer, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_when_it_is_told_to(transactional_db, tmp_path, number):
+def test_the_server_stops_on_a_signal(transactional_db, tmp_path, number):
     assert Server(tmp_path).stop(number) == 0
 
 
-def test_it_stops_also_in_the_middle_of_handing_on_a_request():
-    """Whatever lock the interrupted thread holds: a handler that waits for it waits for ever."""
+def test_the_worker_stops_even_while_a_request_is_handed_on():
+    """A signal handler that waits for a lock of the thread that it interrupts would wait for ever."""
     worker = Worker(1, os.getpid(), [], None, 30, Config(), logging.getLogger())
     worker.tpool = worker.get_thread_pool()
     worker.method_queue.init()

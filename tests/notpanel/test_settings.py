@@ -50,7 +50,7 @@ def start(**values):
 
 
 @pytest.mark.parametrize("secret_key", [None, ""])
-def test_a_missing_secret_key_stops(read, secret_key):
+def test_a_missing_secret_key_stops_the_start(read, secret_key):
     with pytest.raises(BadSetting, match="SECRET_KEY is not set"):
         read(SECRET_KEY=secret_key)
 
@@ -64,7 +64,7 @@ def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
 
-def test_without_any_other_setting_it_is_safe(read):
+def test_the_defaults_are_safe(read):
     found = read()
 
     assert (found["DEBUG"], found["HTTPS"]) == (False, True)
@@ -75,7 +75,7 @@ def test_without_any_other_setting_it_is_safe(read):
     assert (found["HOST"], found["PORT"]) == ("127.0.0.1", 8000)
 
 
-def test_without_tls_browsers_are_not_told_to_remember_it(read):
+def test_without_tls_browsers_are_not_told_to_remember_tls(read):
     found = read(HTTPS="off")
 
     assert (found["SECURE_HSTS_SECONDS"], found["SECURE_HSTS_PRELOAD"], found["SESSION_COOKIE_SECURE"]) == (
@@ -105,7 +105,7 @@ def test_a_migration_may_take_longer_than_a_statement(db):
         assert cursor.fetchone() == ("10s",)
 
 
-def test_behind_pgbouncer_a_connection_keeps_nothing(read):
+def test_behind_pgbouncer_connections_keep_no_cursor_plan_or_option(read):
     found = read(
         DATABASE_URL="postgresql://u:p@db/n",
         DATABASE_REPLICA_URL="postgresql://u:p@replica/n",
@@ -130,7 +130,7 @@ def test_a_replica_has_a_router_and_its_time_limits(read):
     ("values", "workers"),
     [({}, 1), ({"REDIS_URL": "redis://x"}, os.cpu_count()), ({"WEB_CONCURRENCY": "7"}, 7)],
 )
-def test_one_process_serves_unless_redis_counts_for_more(read, values, workers):
+def test_one_process_serves_unless_there_is_a_redis(read, values, workers):
     assert read(**values)["WEB_CONCURRENCY"] == workers
 
 
@@ -166,7 +166,7 @@ WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
 
 
-def test_every_setting_is_tried_below():
+def test_wrong_values_of_every_setting_are_tested():
     assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY"} == set(DEFAULTS)
 
 
@@ -178,18 +178,18 @@ def test_a_switch_is_on_or_off(read, name, value):
 
 
 @pytest.mark.parametrize("value", ["on", "ON", "true", "yes", "y", "ok", "1", " on "])
-def test_words_for_on(read, value):
+def test_a_switch_accepts_the_words_for_on(read, value):
     assert read(HTTPS=value)["HTTPS"] is True
 
 
 @pytest.mark.parametrize("value", ["off", "Off", "false", "no", "n", "0"])
-def test_words_for_off(read, value):
+def test_a_switch_accepts_the_words_for_off(read, value):
     assert read(HTTPS=value)["HTTPS"] is False
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
 @pytest.mark.parametrize("value", ["", "many", "1.5", "-1", "0", "99999999999"])
-def test_a_figure_is_a_whole_number_in_its_range(read, name, value):
+def test_a_number_must_be_whole_and_in_its_range(read, name, value):
     if value == "0" and name in MAY_BE_ZERO:
         read(**{name: value})
         return
@@ -200,7 +200,7 @@ def test_a_figure_is_a_whole_number_in_its_range(read, name, value):
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE_NUMBERS))
-def test_a_figure_is_taken_at_its_limits(read, name):
+def test_a_number_is_accepted_at_its_limits(read, name):
     with pytest.raises(BadSetting) as refusal:
         read(**{name: "-1"})
     limits = re.search(r"from (\d+) to (\d+)", str(refusal.value)).groups()
@@ -228,7 +228,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("name", sorted(set(ALLOWED) - {"CSRF_TRUSTED_ORIGINS", "TRUSTED_PROXIES"}) + sorted(SWITCHES))
-def test_what_may_not_be_empty(read, name):
+def test_an_empty_value_stops_the_start(read, name):
     with pytest.raises(BadSetting) as refusal:
         read(**{name: ""})
 
@@ -244,7 +244,7 @@ def test_what_may_not_be_empty(read, name):
         *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
     ],
 )
-def test_a_value_that_is_not_allowed_stops(read, name, value):
+def test_a_value_that_is_not_allowed_stops_the_start(read, name, value):
     with pytest.raises(BadSetting) as refusal:
         read(**{name: value})
 
@@ -264,7 +264,7 @@ def test_a_value_that_is_not_allowed_stops(read, name, value):
         ("TRUSTED_PROXIES", "10.0.0.0/33", "10.0.0.0/33"),
     ],
 )
-def test_an_item_that_is_not_allowed_stops(read, name, value, wrong):
+def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
     with pytest.raises(BadSetting) as refusal:
         read(**{name: value})
 
@@ -295,7 +295,7 @@ def test_an_item_that_is_not_allowed_stops(read, name, value, wrong):
         ("EMAIL_URL", "filemail:////tmp/mail"),
     ],
 )
-def test_a_value_that_is_allowed_does_not_stop(read, name, value):
+def test_an_allowed_value_does_not_stop_the_start(read, name, value):
     read(**{name: value})
 
 
@@ -343,7 +343,7 @@ MAIL_PROBLEMS = [
         *(("EMAIL_URL", *problem) for problem in MAIL_PROBLEMS),
     ],
 )
-def test_a_bad_url_stops_and_is_not_shown(read, name, url, problem, recwarn):
+def test_a_bad_url_stops_the_start_and_is_not_shown(read, name, url, problem, recwarn):
     with pytest.raises(BadSetting) as refusal:
         read(**{name: url})
 
@@ -377,7 +377,7 @@ def test_the_environment_wins_over_dotenv(read):
 
 
 @pytest.mark.parametrize("line", ["HTTPS = off", "SECRET_KEY: s3cret", "off", " HTTPS=off"])
-def test_a_line_of_dotenv_that_would_be_skipped_stops(read, line):
+def test_a_malformed_line_of_dotenv_stops_the_start(read, line):
     environment.DOTENV.write_text(f"SLA_HOURS=7\n{line}\n")
 
     with pytest.raises(BadSetting) as refusal:
@@ -386,7 +386,7 @@ def test_a_line_of_dotenv_that_would_be_skipped_stops(read, line):
     assert str(refusal.value) == "Line 2 of .env is neither NAME=value, without spaces around =, nor a comment."
 
 
-def test_a_dotenv_that_cannot_be_read_is_taken_for_missing(read):
+def test_an_unreadable_dotenv_counts_as_missing(read):
     environment.DOTENV.mkdir()
 
     assert read()["SLA_HOURS"] == 24
@@ -399,7 +399,7 @@ def test_env_example_is_what_the_settings_declare(read):
 def test_env_example_can_be_copied_whole(read):
     unset, copied = read(), read(**DEFAULTS | {"SECRET_KEY": "x"})
 
-    names = {name for name in unset if name.isupper()} - {"UNFOLD"}  # each reading has its own lambdas there
+    names = {name for name in unset if name.isupper()} - {"UNFOLD"}  # it holds lambdas, which are never equal
     assert {name: copied[name] for name in names} == {name: unset[name] for name in names}
 
 

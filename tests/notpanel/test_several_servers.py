@@ -1,4 +1,4 @@
-"""Two servers of several processes each, with one PostgreSQL and one Redis: to a client they are one."""
+"""Two servers of several processes each share one PostgreSQL and one Redis, and act as one towards a client."""
 
 import itertools
 import random
@@ -49,7 +49,7 @@ def address_at_the_beginning_of_its_minute(server):
             return address
 
 
-def test_they_count_an_address_together(servers):
+def test_the_servers_count_an_address_together(servers):
     address = address_at_the_beginning_of_its_minute(servers[0])
 
     with ThreadPoolExecutor(8) as executor:
@@ -61,7 +61,7 @@ def test_they_count_an_address_together(servers):
     assert send(servers[1], clients_address()).status_code == 401
 
 
-def test_requests_for_one_order_through_both_make_one_refill(servers):
+def test_requests_for_one_order_through_both_servers_make_one_refill(servers):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     request = {"key": customer.raw_key, "action": "refill", "order": order.pk}

@@ -24,15 +24,15 @@ def start(client, account=None):
     return client.get("/")["Location"]
 
 
-def test_a_visitor_gets_to_the_pages_of_the_api(db, client):
+def test_a_visitor_is_sent_to_the_pages_of_the_api(db, client):
     assert start(client) == "/developers/"
 
 
-def test_a_customer_gets_to_the_dashboard(client, customer):
+def test_a_customer_is_sent_to_the_dashboard(client, customer):
     assert start(client, customer.account) == "/dashboard/"
 
 
-def test_staff_get_to_the_desk(client, staff):
+def test_staff_are_sent_to_the_desk(client, staff):
     assert start(client, staff) == "/admin/"
 
 
@@ -64,13 +64,13 @@ def test_no_page_may_be_framed(client, staff, path):
 
 
 @pytest.mark.parametrize("path", ["/", "/dashboard/", "/dashboard/orders/", "/dashboard/refills/", "/dashboard/api/"])
-def test_nothing_keeps_a_page_that_shows_who_is_signed_in(client, customer, path):
+def test_pages_that_show_who_is_signed_in_are_not_cached(client, customer, path):
     client.force_login(customer.account)
 
     assert "no-store" in client.get(path)["Cache-Control"]
 
 
-def test_nothing_keeps_the_result_of_a_customers_form(client, customer):
+def test_the_result_of_a_customers_form_is_not_cached(client, customer):
     client.force_login(customer.account)
 
     assert "no-store" in client.post("/dashboard/orders/list/", {"orders": "1"})["Cache-Control"]
@@ -98,14 +98,14 @@ def test_a_page_has_no_inline_script_or_style(client, customer, path):
     assert " onclick=" not in page
 
 
-def test_an_unknown_page_is_a_404_with_a_way_on(db, client):
+def test_an_unknown_page_is_a_404_with_a_link_to_the_start_page(db, client):
     response = client.get("/nothing/")
 
     assert response.status_code == 404
     assert 'href="/"' in response.content.decode()
 
 
-def test_a_form_that_is_too_large_is_a_400_with_a_way_on(client, customer):
+def test_a_form_that_is_too_large_is_a_400_with_the_sites_navigation(client, customer):
     client.force_login(customer.account)
 
     response = client.post("/dashboard/orders/list/", {"orders": "1" * 3_000_000})
@@ -115,7 +115,7 @@ def test_a_form_that_is_too_large_is_a_400_with_a_way_on(client, customer):
     assert "Sign out" in response.content.decode()  # Django's own handler would not say who is signed in
 
 
-def test_a_host_that_is_not_ours_is_a_400(db):
+def test_a_wrong_host_is_a_400(db):
     response = Client().get("/developers/", headers={"Host": "evil.example"})
 
     assert response.status_code == 400
@@ -131,7 +131,7 @@ def test_a_host_that_is_not_ours_is_a_400(db):
         (ValueError(), 500),
     ],
 )
-def test_a_page_says_whether_to_try_again(visitor, customer, monkeypatch, error, status):
+def test_an_error_page_says_whether_to_try_again(visitor, customer, monkeypatch, error, status):
     def fail(*args, **kwargs):
         raise error
 
@@ -160,7 +160,7 @@ def test_an_error_page_needs_no_database_and_no_manifest_of_the_static_files(set
     assert 'href="/"' in page
 
 
-def test_a_form_from_elsewhere_is_refused(db):
+def test_a_form_from_another_site_is_refused(db):
     response = Client(enforce_csrf_checks=True).post("/dashboard/sign-in/", {"username": "x", "password": "y"})
 
     assert response.status_code == 403
@@ -168,13 +168,13 @@ def test_a_form_from_elsewhere_is_refused(db):
 
 
 class TestForgedForms:
-    """A form that carries the cookies of somebody signed in, but no token of ours, changes nothing."""
+    """A form with the cookies of a signed-in user but without our CSRF token changes nothing."""
 
     @pytest.fixture
     def browser(self):
         return Client(enforce_csrf_checks=True)
 
-    def test_on_the_dashboard(self, browser, customer):
+    def test_the_dashboard_refuses_a_forged_form(self, browser, customer):
         order = factories.Order(account=customer.account)
         browser.force_login(customer.account)
         form = {"order": order.pk}
@@ -187,7 +187,7 @@ class TestForgedForms:
         assert browser.post("/dashboard/orders/refill/", form).status_code == 302
         assert Refill.objects.get().order == order
 
-    def test_on_the_desk(self, browser, staff):
+    def test_the_desk_refuses_a_forged_form(self, browser, staff):
         refill = factories.Refill()
         browser.force_login(staff)
         path, form = f"/admin/refills/refill/{refill.pk}/settle/", {"to": "completed"}
@@ -209,7 +209,7 @@ def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
 
 
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.7", 301)])
-def test_only_a_trusted_proxy_is_believed_that_a_request_came_over_tls(db, settings, peer, status):
+def test_x_forwarded_proto_is_believed_from_trusted_proxies_only(db, settings, peer, status):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.SECURE_SSL_REDIRECT = True

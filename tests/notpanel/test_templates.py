@@ -37,7 +37,7 @@ def test_a_page_states_its_title_once(base):
     ("path", "own_page", "section"),
     [("/dashboard/orders/", True, True), ("/dashboard/orders/list/", False, True), ("/dashboard/", False, False)],
 )
-def test_a_link_of_a_navigation_knows_where_it_is(path, own_page, section):
+def test_a_navigation_link_marks_the_current_page(path, own_page, section):
     source = '{% nav_link "Orders" "dashboard:orders" section=below %}'
 
     assert ('aria-current="page"' in render(source, path, below=False)) == own_page

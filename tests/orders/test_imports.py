@@ -88,7 +88,7 @@ class TestOrders:
         assert order.created_at == datetime(2026, 5, 1, 10, tzinfo=UTC)
         assert order.completed_at == datetime(2026, 5, 2, 10, tzinfo=UTC)
 
-    def test_what_is_optional_may_be_missing(self, shop, write):
+    def test_optional_columns_may_be_missing(self, shop, write):
         optional = ("currency", "start_count", "remains", "completed")
         row = {name: value for name, value in ORDER.items() if name not in optional} | {"status": "pending"}
 
@@ -167,12 +167,12 @@ class TestOrders:
         assert "line 2: number" in message
         assert "and 450 more" in message
 
-    def test_a_number_that_comes_twice_is_refused(self, shop, write):
+    def test_a_number_that_is_in_the_file_twice_is_refused(self, shop, write):
         assert "line 4: number: 17 is in the file twice" in refused(
             "importorders", write(ORDER, ORDER | {"number": "18"}, ORDER)
         )
 
-    def test_an_order_does_not_change_hands(self, shop, write):
+    def test_an_order_keeps_its_account_and_its_service(self, shop, write):
         factories.Account(username="other")
         factories.Service(id=2)
         call_command("importorders", write(ORDER))
@@ -195,12 +195,12 @@ class TestOrders:
             (",".join(ORDER) + '\n1,"2\n', "line 2: this is not CSV in UTF-8"),
         ],
     )
-    def test_what_is_no_such_file_is_refused(self, shop, tmp_path, text, error):
+    def test_a_file_of_the_wrong_form_is_refused(self, shop, tmp_path, text, error):
         (tmp_path / "file.csv").write_text(text)
 
         assert error in refused("importorders", str(tmp_path / "file.csv"))
 
-    def test_what_is_not_utf8_is_refused(self, shop, tmp_path):
+    def test_a_file_that_is_not_utf8_is_refused(self, shop, tmp_path):
         (tmp_path / "file.csv").write_bytes(",".join(ORDER).encode() + b"\n\xff")
 
         assert "this is not CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
@@ -219,7 +219,7 @@ class TestOrders:
         with pytest.raises(CommandError, match=r"nowhere\.csv: No such file or directory"):
             call_command("importorders", "nowhere.csv")
 
-    def test_the_values_of_the_columns_may_come_in_any_order_and_with_spaces(self, shop, tmp_path):
+    def test_columns_may_come_in_any_order_and_cells_may_have_spaces(self, shop, tmp_path):
         names = sorted(ORDER)
         lines = [" , ".join(names), " , ".join(ORDER[name].replace(",", "") for name in names)]
         (tmp_path / "file.csv").write_text("\n".join(lines))
@@ -250,10 +250,10 @@ class TestOrders:
             ({"status": "partial"}, {"status": "partial"}),
             ({"created": "2026-05-01T10:00:01Z"}, {"created_at": datetime(2026, 5, 1, 10, 0, 1, tzinfo=UTC)}),
             ({"completed": "2026-05-03"}, {"completed_at": datetime(2026, 5, 3, tzinfo=UTC)}),
-            ({"charge": "0.278190", "completed": "2026-05-02T10:00:00Z"}, {}),  # written otherwise, and the same
+            ({"charge": "0.278190", "completed": "2026-05-02T10:00:00Z"}, {}),  # the same values, written differently
         ],
     )
-    def test_a_change_of_any_column_is_counted_and_written_and_nothing_else_is(self, shop, write, cells, changes):
+    def test_only_a_change_is_counted_and_written_whatever_the_column(self, shop, write, cells, changes):
         call_command("importorders", write(ORDER, ORDER | {"number": "18"}), verbosity=0)
         before = {order.number: order for order in Order.objects.all()}
 
@@ -269,7 +269,7 @@ class TestOrders:
         }
         assert differences == {(17, name): value for name, value in changes.items()}
 
-    def test_an_import_can_change_all_columns_but_whose_the_order_is_and_of_what(self):
+    def test_an_import_can_change_every_column_except_account_and_service(self):
         assert set(_CHANGEABLE) == {field.name for field in Order._meta.fields} - {"id", "number", "account", "service"}
 
     @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ class TestOrders:
             {"status": "in_progress", "completed": ""},
         ],
     )
-    def test_what_is_just_allowed_is_taken(self, shop, write, cells):
+    def test_values_at_their_limits_are_accepted(self, shop, write, cells):
         call_command("importorders", write(ORDER | cells), verbosity=0)
 
         assert Order.objects.count() == 1
@@ -316,10 +316,10 @@ class TestOrders:
             {"status": "partial", "completed": ""},
         ],
     )
-    def test_what_is_just_not_allowed_is_refused(self, shop, write, cells):
+    def test_values_just_past_their_limits_are_refused(self, shop, write, cells):
         assert "line 2: " in refused("importorders", write(ORDER | cells))
 
-    def test_errors_are_sorted_by_line_and_the_fifty_first_are_shown(self, shop, write):
+    def test_errors_are_sorted_by_line_and_the_first_fifty_are_shown(self, shop, write):
         def lines(count):
             rows = [ORDER | {"number": str(n), "account": "x"} for n in range(1, count)] + [ORDER | {"number": "x"}]
             return refused("importorders", write(*rows)).splitlines()
@@ -359,7 +359,7 @@ class TestOrders:
         path.write_text(f"{header}\n{cells.replace('shop', 'x')}\n")
         assert "line 3: account: “x” is unknown" in refused("importorders", str(path))
 
-    def test_what_the_database_refuses_is_reported(self, shop, write, monkeypatch):
+    def test_an_error_of_the_database_is_reported(self, shop, write, monkeypatch):
         def fail(*args, **options):
             raise OperationalError("canceling statement due to lock timeout\n")
 
@@ -385,7 +385,7 @@ class TestOrders:
             finally:
                 tracemalloc.stop()
 
-        import_rows(10, 1)  # what is loaded once
+        import_rows(10, 1)  # load what only the first import loads
         small = import_rows(1_000, 1_000)
         large = import_rows(20_000, 100_000)
 
@@ -440,7 +440,7 @@ class TestServices:
         assert f"line 3: {error}" in message
         assert not Service.objects.exists()
 
-    def test_what_is_optional_may_be_missing_or_empty(self, db, write):
+    def test_optional_columns_may_be_missing_or_empty(self, db, write):
         optional = ("type", "active", "refill_days", "refill_limit")
         required = {name: value for name, value in SERVICE.items() if name not in optional}
 
@@ -479,7 +479,7 @@ class TestRaces:
     pytestmark = races.MARKS
 
     @pytest.mark.parametrize("dry_run", [False, True])
-    def test_an_import_and_a_service_that_is_saved_do_not_deadlock(self, write, dry_run):
+    def test_an_import_and_a_saved_service_do_not_deadlock(self, write, dry_run):
         for number in (1, 2):
             factories.Service(id=number)
         path = write(*[SERVICE | {"id": number} for number in ("1", "2")])
@@ -487,12 +487,12 @@ class TestRaces:
         with transaction.atomic():
             Service.objects.get(pk=2).save()
             imported = races.Waiting(lambda: call_command("importservices", path, dry_run=dry_run, verbosity=0))
-            Service.objects.get(pk=1).save()  # which an import that had locked the services would hold
+            Service.objects.get(pk=1).save()  # an import that locked the services first would hold it
 
         imported.result()
         assert Service.objects.filter(name="Likes").count() == (0 if dry_run else 2)
 
-    def test_imports_and_services_that_are_saved_all_end(self, write):
+    def test_many_imports_and_saved_services_do_not_deadlock(self, write):
         services = [factories.Service(id=number) for number in range(1, 31)]
         path = write(*[SERVICE | {"id": str(number)} for number in range(1, 31)])
 
@@ -505,7 +505,7 @@ class TestRaces:
 
         assert Service.objects.count() == 30
 
-    def test_a_service_that_changes_meanwhile_is_compared_as_it_is_then(self, write):
+    def test_a_service_that_changes_during_an_import_is_compared_in_its_new_state(self, write):
         call_command("importservices", write(SERVICE), verbosity=0)
         path = write(SERVICE)
 
@@ -559,7 +559,7 @@ class TestRaces:
         from refills.requesting import request_refills
 
         shop, service = factories.Account(username="shop"), factories.Service(id=1)
-        # Their ids in the opposite order of their numbers: locked by number, they would be locked the other way.
+        # The ids are in the opposite order of the numbers, so an import that locked by number could deadlock.
         orders = [factories.Order(account=shop, service=service, number=n) for n in range(40, 0, -1)]
         path = write(*[ORDER | {"number": str(n), "quantity": "7"} for n in range(1, 41)])
         ids = [order.pk for order in orders]
@@ -589,8 +589,8 @@ class TestRaces:
         assert set(Order.objects.values_list("quantity", flat=True)) == {7}
 
     @pytest.mark.parametrize(("many", "analyzed"), [(3, 1), (4, 0)])
-    def test_after_a_large_import_the_database_looks_at_the_table_anew(self, write, monkeypatch, many, analyzed):
-        """Else requests would stay with plans that were made for an empty one."""
+    def test_a_large_import_analyzes_the_table(self, write, monkeypatch, many, analyzed):
+        """Otherwise requests would keep plans that were made for an empty table."""
         monkeypatch.setattr("orders.imports._MANY", many)
         factories.Account(username="shop")
         factories.Service(id=1)
@@ -606,7 +606,7 @@ class TestRaces:
         call_command("importorders", path, verbosity=0)
 
         assert times() - before == analyzed
-        call_command("importorders", path, verbosity=0)  # which creates none
+        call_command("importorders", path, verbosity=0)  # this one creates none
         assert times() - before == analyzed
 
     def test_an_import_locks_no_order_that_it_does_not_change(self, write):

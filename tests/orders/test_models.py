@@ -27,7 +27,7 @@ from tests import factories
         ({"completed_at": timezone.now() - timedelta(days=400)}, "order_ends_after_it_began"),
     ],
 )
-def test_the_database_refuses_an_order_that_must_never_be(db, fields, constraint):
+def test_the_database_refuses_an_invalid_order(db, fields, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         factories.Order(**fields)
 
@@ -49,7 +49,7 @@ def test_the_number_of_an_order_is_unique(db):
         ({"refill_limit": 0}, "service_refill_limit_is_positive"),
     ],
 )
-def test_the_database_refuses_a_service_that_must_never_be(db, fields, constraint):
+def test_the_database_refuses_an_invalid_service(db, fields, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         factories.Service(**fields)
 
@@ -113,7 +113,7 @@ def test_orders_are_found_by_id_number_and_whole_link(db):
         assert not Order.objects.matching(text).exists()
 
 
-def test_the_desk_finds_orders_so_too(client, staff):
+def test_the_admin_finds_orders_by_id_number_and_whole_link(client, staff):
     orders = factories.Order.create_batch(2)
     orders[0].link = "https://example.com/one"
     orders[0].save()

@@ -52,7 +52,7 @@ def test_the_active_services_are_listed(customer):
     ]
 
 
-def test_no_service_is_an_empty_list(customer):
+def test_without_services_the_list_is_empty(customer):
     assert customer.post("services").json() == []
 
 
@@ -69,7 +69,7 @@ def names(customer):
     return [service["name"] for service in customer.post("services").json()]
 
 
-def test_a_change_is_seen_at_once_no_matter_who_makes_it(customer, client, staff, tmp_path):
+def test_a_change_is_seen_at_once_however_it_was_made(customer, client, staff, tmp_path):
     service = factories.Service(id=1, name="of the factory")
     assert names(customer) == ["of the factory"]
 
@@ -96,7 +96,7 @@ def test_a_change_is_seen_at_once_no_matter_who_makes_it(customer, client, staff
     assert names(customer) == []
 
 
-def test_a_change_that_is_taken_back_is_not_seen(customer):
+def test_a_change_that_is_rolled_back_is_not_seen(customer):
     factories.Service(name="kept")
     before = customer.post("services")
 
@@ -111,8 +111,8 @@ def test_a_change_that_is_taken_back_is_not_seen(customer):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_read_while_the_catalogue_changes_is_not_kept_for_the_new_version(monkeypatch):
-    """A change that is committed after the version was read, and before the services were."""
+def test_services_read_during_a_change_are_not_kept_for_the_new_version(monkeypatch):
+    """The change is committed after the version is read, and before the services are."""
     customer = new_customer()
     factories.Service(name="old")
     read = api._active_services
@@ -129,8 +129,8 @@ def test_what_is_read_while_the_catalogue_changes_is_not_kept_for_the_new_versio
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_change_services_wait_for_each_other():
-    """Else the version of the one that ends last could be seen before what the other has changed."""
+def test_transactions_that_change_services_wait_for_each_other():
+    """Otherwise a version could be seen before the changes that belong to it."""
     factories.Service(id=1)
     factories.Service(id=2)
 
@@ -164,7 +164,7 @@ def ask(customer, **headers):
 
 
 @pytest.mark.parametrize("taken", ["gzip", "deflate, gzip;q=0.5", "GZIP", "*", "br;q=1.0, gzip; q=0.001", "x-gzip"])
-def test_it_is_compressed_for_whoever_takes_gzip(customer, taken):
+def test_the_list_is_compressed_for_clients_that_accept_gzip(customer, taken):
     factories.Service.create_batch(50)
 
     response = ask(customer, accept_encoding=taken)
@@ -177,7 +177,7 @@ def test_it_is_compressed_for_whoever_takes_gzip(customer, taken):
 
 
 @pytest.mark.parametrize("taken", ["", "identity", "br", "gzip;q=0", "gzip; q=0.000, br", "*;q=0", "notgzip"])
-def test_it_is_not_compressed_for_others(customer, taken):
+def test_the_list_is_not_compressed_for_other_clients(customer, taken):
     factories.Service()
 
     response = ask(customer, accept_encoding=taken)
@@ -187,7 +187,7 @@ def test_it_is_not_compressed_for_others(customer, taken):
     assert len(response.json()) == 1
 
 
-def test_whoever_has_it_already_gets_no_body(customer):
+def test_a_client_that_has_the_list_gets_304_without_a_body(customer):
     factories.Service(name="one")
     tag = ask(customer)["ETag"]
 
@@ -207,12 +207,12 @@ def test_whoever_has_it_already_gets_no_body(customer):
 
 
 @pytest.mark.parametrize("known", ["", "nonsense", '"', "W/", "\x00", '"unknown"'])
-def test_an_entity_tag_that_is_not_ours_gets_the_list(customer, known):
+def test_a_client_with_an_unknown_entity_tag_gets_the_list(customer, known):
     assert ask(customer, if_none_match=known).status_code == 200
 
 
-def test_the_entity_tag_says_what_is_listed_not_when_it_was_changed(customer):
-    """Two servers, or one that was restarted, give the same list the same tag."""
+def test_the_entity_tag_depends_on_the_content_only(customer):
+    """Two servers give the same list the same tag, and so does a server that was restarted."""
     factories.Service(name="one")
     tag = ask(customer)["ETag"]
 
@@ -221,6 +221,6 @@ def test_the_entity_tag_says_what_is_listed_not_when_it_was_changed(customer):
     assert ask(customer, if_none_match=tag).status_code == 304
 
 
-def test_it_may_be_kept_by_the_client_and_must_be_asked_for_again(customer):
+def test_a_client_may_cache_the_list_but_must_revalidate(customer):
     assert customer.post("services")["Cache-Control"] == "private, no-cache"
     assert post(key="unknown", action="services")["Cache-Control"] == "no-store"

@@ -26,7 +26,7 @@ def test_one_order(customer):
 
 
 @pytest.mark.parametrize("status", OrderStatus.values)
-def test_every_status_is_said(customer, status):
+def test_every_status_is_returned(customer, status):
     order = factories.Order(account=customer.account, status=status)
 
     assert customer.post("status", order=order.pk).json()["status"] == status
@@ -48,7 +48,7 @@ def test_an_id_is_read_in_either_case(customer, write):
 
 
 @pytest.mark.parametrize("write", ["{}", "00{}", " {} "])
-def test_digits_are_the_number(customer, write):
+def test_digits_are_read_as_the_number(customer, write):
     order = factories.Order(account=customer.account, number=9_007_199_254_740_993)
 
     assert customer.post("status", order=write.format(order.number)).status_code == 200
@@ -73,7 +73,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("order", ["999999", *IMPOSSIBLE])
-def test_an_order_that_does_not_exist_or_cannot_is_not_found(customer, order):
+def test_unknown_and_impossible_ids_are_not_found(customer, order):
     response = customer.post("status", order=order)
 
     assert (response.status_code, response.json()) == (400, {"error": "Order not found"})
@@ -106,7 +106,7 @@ def test_a_batch_is_keyed_by_the_ids_as_sent(customer, customers):
 @pytest.mark.parametrize("count", [1, 100])
 def test_the_statements_do_not_grow_with_the_batch(customer, django_assert_num_queries, count):
     orders = factories.Order.create_batch(count, account=customer.account, service=factories.Service())
-    customer.post("services")  # which notes the use of the key
+    customer.post("services")  # records the use of the key
 
     with django_assert_num_queries(2):  # the key, the orders
         answer = customer.post("status", orders=",".join(order.pk for order in orders)).json()

@@ -1,4 +1,4 @@
-"""The staff's list of refills, and what it does."""
+"""The staff's list of refills, and its actions."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ def listed(client, query=""):
     return [refill.pk for refill in client.get(LIST + query).context["cl"].result_list]
 
 
-def test_the_list_opens_on_what_waits_oldest_first(admin):
+def test_the_list_opens_on_the_refills_in_flight_oldest_first(admin):
     now = timezone.now()
     young = factories.Refill(created_at=now - timedelta(hours=1))
     old = factories.Refill(created_at=now - timedelta(hours=3), status="approved")
@@ -49,14 +49,14 @@ def test_the_list_opens_on_what_waits_oldest_first(admin):
     assert listed(admin) == [old.pk, middle.pk, young.pk]
 
 
-def test_refills_of_the_same_moment_are_listed_by_id(admin):
+def test_refills_requested_at_the_same_moment_are_listed_by_id(admin):
     now = timezone.now()
     refills = [factories.Refill(created_at=now) for _ in range(5)]
 
     assert listed(admin) == sorted(refill.pk for refill in refills)
 
 
-def test_a_row_tells_of_the_refill(admin):
+def test_a_row_shows_the_refill_its_order_and_its_customer(admin):
     refill = factories.Refill(
         created_at=timezone.now() - timedelta(hours=5), order__account__username="shop", order__service__name="Likes"
     )
@@ -77,7 +77,7 @@ def test_the_buttons_of_a_row_lead_back_to_the_list_as_it_is_filtered(admin):
         assert f'formaction="{url}?back=account%3Da%2526b%26status%3Dpending"' in page
 
 
-def test_what_a_customer_wrote_is_escaped(admin):
+def test_text_that_a_customer_wrote_is_escaped(admin):
     link, user_name = 'https://a.example/"><script>alert(1)</script>', "<b>shop"
     factories.Refill(order__link=link, order__account__username=user_name, order__service__name="<i>Likes")
 
@@ -92,7 +92,7 @@ def test_what_a_customer_wrote_is_escaped(admin):
 
 @pytest.fixture
 def varied(db):
-    """Refills that differ in whatever the list can be filtered by."""
+    """Refills that differ in everything that the list can be filtered by."""
     now, agent = timezone.now(), factories.Account(username="ann", is_staff=True)
     return {
         "young": factories.Refill(created_at=now, order__account__username="shop"),
@@ -128,11 +128,11 @@ def varied(db):
         ("settled_by={completed.settled_by_id}&status=rejected", []),
     ],
 )
-def test_it_is_filtered(admin, varied, query, names):
+def test_each_filter_finds_its_refills(admin, varied, query, names):
     assert listed(admin, "?" + query.format(**varied)) == [varied[name].pk for name in names]
 
 
-def test_it_is_searched_by_ids_numbers_link_and_user_name_settled_or_not(admin):
+def test_the_search_takes_ids_numbers_links_and_user_names_and_finds_settled_refills(admin):
     order = factories.Order(number=4711, link="https://example.com/x?y=1", account__username="some-shop")
     refill = factories.Refill(status="completed", order=order)
     factories.Refill(order__number=4712)  # a number that no refill of the test has
@@ -151,7 +151,7 @@ def test_it_is_searched_by_ids_numbers_link_and_user_name_settled_or_not(admin):
         ("reject", "rejected", "2 refills were rejected."),
     ],
 )
-def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, status, message):
+def test_selected_refills_are_settled_and_the_agent_is_recorded(admin, staff, action, status, message):
     selected, left = factories.Refill.create_batch(2), factories.Refill()
 
     assert act(admin, action, selected, note="why") == [message]
@@ -162,7 +162,7 @@ def test_the_selected_are_settled_and_who_did_it_is_kept(admin, staff, action, s
     assert Transition.objects.filter(by=staff, via="admin", to_status=status).count() == 2
 
 
-def test_one_message_says_how_many_were_settled_and_which_were_refused_and_why(admin):
+def test_one_message_says_how_many_refills_were_settled_and_which_were_refused_and_why(admin):
     fine = factories.Refill()
     settled = factories.Refill(number=12, status="rejected", staff=factories.Account(username="colleague"))
 
@@ -197,8 +197,8 @@ def test_a_refill_that_does_not_exist_is_refused(admin):
     ]
 
 
-def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_passed_over(admin):
-    """The list shows what is in flight; the refill is not among that any more."""
+def test_a_refill_that_a_colleague_has_settled_since_the_list_was_loaded_is_refused_not_ignored(admin):
+    """The list shows refills in flight, so its queryset no longer contains this one."""
     settled = factories.Refill(number=12, status="completed", staff=factories.Account(username="colleague"))
 
     [message] = act(admin, "complete", [settled], path=f"{LIST}?status=pending")
@@ -223,7 +223,7 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
     assert Refill.objects.filter(status="rejected", reason=reason, note="called them").count() == 2
 
 
-def test_a_rejection_without_reason_and_note_is_refused(admin):
+def test_a_rejection_without_a_reason_or_a_note_is_refused(admin):
     refill = factories.Refill()
 
     assert act(admin, "reject", [refill]) == ["Choose a reason or write a note: a rejection needs one of them."]
@@ -259,7 +259,7 @@ def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, actio
     assert Refill.objects.filter(status=status).count() == 1000
 
 
-def test_nothing_of_a_refill_is_edited_added_or_deleted(admin):
+def test_refills_cannot_be_added_edited_or_deleted(admin):
     refill = factories.Refill()
     url = reverse("admin:refills_refill_change", args=[refill.pk])
 
@@ -287,7 +287,7 @@ def test_settling_needs_its_own_permission(client, db):
     assert refill.status == "completed"
 
 
-def test_customers_do_not_get_in(client, customer):
+def test_customers_cannot_open_the_admin(client, customer):
     client.force_login(customer.account)
 
     assert client.get(LIST).status_code == 302
@@ -298,12 +298,12 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
     factories.Refill.create_batch(count)
     admin.get(LIST)
 
-    # session, user, what to filter by (categories, staff), the count, the rows, what their orders have used
+    # session, user, the choices of the filters (categories, staff), the count, the rows, the counts of their orders
     with django_assert_num_queries(7):
         admin.get(LIST)
 
 
-def test_a_list_of_millions_is_counted_only_so_far(admin, monkeypatch):
+def test_a_long_list_is_counted_up_to_a_bound(admin, monkeypatch):
     monkeypatch.setattr("notpanel.kit.admin.COUNTED", 5)
     factories.Refill.create_batch(8)
 
@@ -319,7 +319,7 @@ def test_orders_and_services_are_shown(admin, model):
     assert admin.get(reverse(f"admin:orders_{model}_change", args=[thing.pk])).status_code == 200
 
 
-def test_orders_are_found_and_not_changed(admin):
+def test_orders_can_be_searched_but_not_changed(admin):
     order, _ = factories.Order.create_batch(2)
     url = reverse("admin:orders_order_changelist")
 

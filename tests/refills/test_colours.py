@@ -26,13 +26,13 @@ def test_the_list_and_the_page_show_the_same_badge(client, staff, status):
     assert badge(found, status) == badge(page, status)
 
 
-def test_what_is_late_is_red_and_what_is_due_soon_is_not():
+def test_late_is_red_and_due_soon_is_not():
     assert TIMELINESS_COLOURS["late"] == STATUS_COLOURS["rejected"] == "danger"
     assert TIMELINESS_COLOURS["due soon"] == "warning"
 
 
 @pytest.mark.parametrize(("refusal", "text"), [(None, "passed"), ("Refill limit reached", "failed")])
-def test_a_rule_that_refuses_has_failed(refusal, text):
+def test_a_rule_that_refuses_is_shown_as_failed(refusal, text):
     shown = Template("{% load badges %}{% rule_badge refusal %}").render(Context({"refusal": refusal}))
 
     assert text in shown

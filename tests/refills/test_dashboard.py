@@ -46,12 +46,12 @@ def messages(response):
 
 
 @pytest.mark.parametrize("path", ["", "orders/", "orders/list/", "refills/"])
-def test_the_pages_are_for_those_who_signed_in(db, path):
+def test_the_pages_need_a_sign_in(db, path):
     assert Client().get(f"/dashboard/{path}")["Location"] == f"/dashboard/sign-in/?next=/dashboard/{path}"
     assert Client().post("/dashboard/orders/refill/").status_code == 302
 
 
-def test_the_address_of_the_refill_button_leads_back_and_asks_for_nothing(client, order):
+def test_a_get_of_the_refill_buttons_address_requests_nothing_and_redirects(client, order):
     """A customer who had to sign in first arrives at it by GET."""
     response = client.get("/dashboard/orders/refill/", {"order": order().pk}, follow=True)
 
@@ -60,14 +60,14 @@ def test_the_address_of_the_refill_button_leads_back_and_asks_for_nothing(client
     assert not Refill.objects.exists()
 
 
-def test_what_is_no_id_is_shown_up_to_the_length_of_one(client):
+def test_text_that_is_not_an_id_is_shown_up_to_the_length_of_an_id(client):
     response = client.post("/dashboard/orders/refill/", {"order": "x" * 65}, follow=True)
 
     assert messages(response) == [f"{'x' * 64}: Order not found."]
 
 
 class TestOverview:
-    def test_keys_what_is_in_flight_and_what_was_settled(self, client, customer, refill, staff):
+    def test_the_overview_shows_keys_refills_in_flight_and_settled_refills(self, client, customer, refill, staff):
         approved, waiting, done = refill(status="approved"), refill(), refill()
         Refill.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - timedelta(hours=1))
         settle(
@@ -83,7 +83,7 @@ class TestOverview:
         assert overview.settled == [done]
         assert "The account is private." in text(response)
 
-    def test_the_refills_settled_last_come_first(self, client, customer):
+    def test_the_refills_settled_last_are_listed_first(self, client, customer):
         now = timezone.now()
         first, last = (
             factories.Refill(
@@ -94,14 +94,14 @@ class TestOverview:
 
         assert client.get("/dashboard/").context["overview"].settled == [last, first]
 
-    def test_only_ones_own_active_keys_are_shown(self, client, customer, customers):
+    def test_only_the_customers_own_active_keys_are_shown(self, client, customer, customers):
         customers()
         revoked, _ = create_api_key(customer.account)
         ApiKey.objects.filter(pk=revoked.pk).update(revoked_at=timezone.now())
 
         assert client.get("/dashboard/").context["overview"].keys == [customer.api_key]
 
-    def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
+    def test_the_statements_do_not_grow_with_the_rows(self, client, refill, django_assert_num_queries):
         for _ in range(15):
             refill()
             refill(status="completed")
@@ -114,14 +114,14 @@ class TestOrders:
     def rows(self, client, **query):
         return client.get("/dashboard/orders/", query).context["rows"]
 
-    def test_ones_own_the_latest_first(self, client, order):
+    def test_the_customers_own_orders_are_listed_latest_first(self, client, order):
         now = timezone.now()
         old, new = order(created_at=now - timedelta(days=20)), order(created_at=now - timedelta(days=10))
         factories.Order()
 
         assert [row.order for row in self.rows(client)] == [new, old]
 
-    def test_how_long_a_refill_may_be_requested(self, client, order):
+    def test_each_row_shows_how_long_a_refill_may_be_requested(self, client, order):
         at = timezone.now() - timedelta(days=10)
         order(created_at=at, completed_at=at, service__refill_days=30)
         order(created_at=at, completed_at=at, service__refill_days=3)
@@ -136,28 +136,28 @@ class TestOrders:
 
     @pytest.mark.parametrize(
         ("cap", "history", "left"),
-        # The cap of a service may be lowered below what was used.
+        # In the last case the cap was lowered below what was used.
         [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
-    def test_how_often_it_still_may_be(self, client, order, cap, history, left):
+    def test_each_row_shows_how_many_refills_are_left(self, client, order, cap, history, left):
         bought = order(service__refill_limit=cap)
         for status in history:
             factories.Refill(order=bought, status=status)
 
         assert [row.attempts_left for row in self.rows(client)] == [left]
 
-    def test_a_service_that_does_not_refill_leaves_none(self, client, order):
+    def test_a_service_that_does_not_refill_has_no_refills_left(self, client, order):
         order(service__refill=False)
 
         assert [row.attempts_left for row in self.rows(client)] == [0]
 
     @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
-    def test_one_that_was_not_delivered_has_no_refills_left(self, client, order, status):
+    def test_an_order_that_was_not_delivered_has_no_refills_left(self, client, order, status):
         order(status=status)
 
         assert 'data-label="Refills left">–<' in client.get("/dashboard/orders/").content.decode()
 
-    def test_one_that_would_be_refused_has_the_reason_in_place_of_the_button(self, client, order):
+    def test_an_order_that_would_be_refused_shows_the_reason_instead_of_the_button(self, client, order):
         order(status="processing")
 
         page = client.get("/dashboard/orders/")
@@ -165,7 +165,7 @@ class TestOrders:
         assert "Refill only available for completed or partial orders" in text(page)
         assert 'name="order"' not in page.content.decode()
 
-    def test_filter_and_search(self, client, order):
+    def test_the_list_can_be_filtered_and_searched(self, client, order):
         one, other = order(status="partial", link="https://example.com/a?b=1"), order()
         factories.Order(link=one.link)
 
@@ -181,7 +181,7 @@ class TestOrders:
         assert self.rows(client, q=one.pk, status="completed") == []
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
-    def test_what_cannot_be_found_is_not_found(self, client, order, reference):
+    def test_impossible_ids_are_no_error(self, client, order, reference):
         order()
 
         assert client.get("/dashboard/orders/", {"q": reference, "before": reference}).status_code == 200
@@ -192,7 +192,7 @@ class TestOrders:
 
         assert len(f"GET /dashboard/orders/?{urlencode(query)} HTTP/1.1") <= Config().limit_request_line
 
-    def test_anothers_order_is_not_found(self, client):
+    def test_another_accounts_order_is_not_found(self, client):
         assert self.rows(client, q=factories.Order().pk) == []
 
     def test_links_lead_through_all_of_a_long_list(self, client, order):
@@ -207,7 +207,7 @@ class TestOrders:
         assert len(seen) == len(set(seen)) == 121
         assert sorted(seen) == sorted(Order.objects.values_list("pk", flat=True))
 
-    def test_its_statements_do_not_grow(self, client, order, django_assert_num_queries):
+    def test_the_statements_do_not_grow_with_the_rows(self, client, order, django_assert_num_queries):
         for bought in [order() for _ in range(55)]:
             factories.Refill(order=bought)
 
@@ -219,7 +219,7 @@ class TestRefillButton:
     def press(self, client, order, **fields):
         return client.post("/dashboard/orders/refill/", {"order": order, **fields}, follow=True)
 
-    def test_it_requests_a_refill(self, client, order, customer):
+    def test_the_button_requests_a_refill(self, client, order, customer):
         bought = order()
 
         response = self.press(client, bought.pk)
@@ -228,7 +228,7 @@ class TestRefillButton:
         assert (made.order, made.account, made.status, made.api_key) == (bought, customer.account, "pending", None)
         assert messages(response) == [f"Requested {made.pk} for {bought.pk}."]
 
-    def test_pressed_twice_it_requests_one(self, client, order):
+    def test_a_button_pressed_twice_requests_one_refill(self, client, order):
         bought = order()
         self.press(client, bought.pk)
 
@@ -237,14 +237,14 @@ class TestRefillButton:
         assert messages(response) == [f"{bought.pk}: A refill request is already pending for this order."]
         assert Refill.objects.count() == 1
 
-    def test_anothers_order_is_not_found(self, client):
+    def test_another_accounts_order_is_not_found(self, client):
         others = factories.Order()
 
         assert messages(self.press(client, others.pk)) == [f"{others.pk}: Order not found."]
         assert not Refill.objects.exists()
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
-    def test_what_is_no_order_is_not_found(self, client, reference):
+    def test_text_that_names_no_order_is_not_found(self, client, reference):
         [message] = messages(self.press(client, reference))
 
         assert message.endswith(": Order not found.")
@@ -258,18 +258,18 @@ class TestRefillButton:
             ("", "/dashboard/orders/"),
         ],
     )
-    def test_it_goes_back_to_the_list_that_it_was_on(self, client, order, back, to):
+    def test_the_button_returns_to_the_list_as_it_was(self, client, order, back, to):
         response = client.post("/dashboard/orders/refill/", {"order": order().pk, "next": back})
 
         assert response["Location"] == to
 
-    def test_a_link_requests_nothing_and_leads_to_the_list(self, client, order):
+    def test_a_get_requests_nothing_and_redirects_to_the_list(self, client, order):
         response = client.get("/dashboard/orders/refill/", {"order": order().pk})
 
         assert response["Location"] == "/dashboard/orders/"
         assert not Refill.objects.exists()
 
-    def test_nothing_is_written_when_the_database_is_not_to_be_had(self, client, order, monkeypatch):
+    def test_nothing_is_written_when_the_database_fails(self, client, order, monkeypatch):
         def fail(*args):
             raise OperationalError("lock timeout")
 
@@ -284,7 +284,7 @@ class TestList:
     def paste(self, client, text):
         return client.post("/dashboard/orders/list/", {"orders": text})
 
-    def test_each_has_a_row_of_result_in_the_order_sent(self, client, order):
+    def test_each_order_has_a_result_in_the_order_sent(self, client, order):
         one, other, open_order = order(), order(), order(status="pending")
 
         response = self.paste(client, f"{other.number}, {one.pk}\r\n{open_order.pk};ord_x {one.pk}\n")
@@ -299,7 +299,7 @@ class TestList:
         ]
         assert "Requested refills for 2 of 5 orders." in text(response)
 
-    def test_links_lead_to_the_orders_and_refills_that_there_are(self, client, order):
+    def test_the_results_link_to_the_orders_and_refills_that_exist(self, client, order):
         one = order()
 
         page = self.paste(client, f"{one.number} ord_x").content.decode()
@@ -309,29 +309,29 @@ class TestList:
         assert "?q=ord_x" not in page
 
     @pytest.mark.parametrize("pasted", ["", " \n , ;"])
-    def test_nothing_is_no_list(self, client, pasted):
+    def test_an_empty_list_is_refused(self, client, pasted):
         response = self.paste(client, pasted)
 
         assert response.status_code == 400
         assert "Paste at least one order ID or number." in text(response)
 
-    def test_a_hundred_are_taken_and_more_are_not(self, client, order):
+    def test_a_hundred_orders_are_accepted_and_more_are_refused(self, client, order):
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
         refused = self.paste(client, "\n".join(numbers))
         assert refused.status_code == 400
         assert "Too many orders (100 at most): the list has 101." in text(refused)
-        assert numbers[50] in refused.content.decode()  # what was pasted is not lost
+        assert numbers[50] in refused.content.decode()  # the form keeps what was pasted
         assert not Refill.objects.exists()
 
         assert self.paste(client, "\n".join(numbers[:100])).context["requested"] == 100
 
-    def test_what_was_pasted_is_shown_as_text(self, client):
+    def test_the_pasted_text_is_escaped(self, client):
         page = self.paste(client, "<script>alert(1)</script>").content.decode()
 
         assert "<script>alert" not in page
 
-    def test_it_takes_as_many_statements_as_the_api(self, client, order, django_assert_num_queries):
+    def test_a_list_takes_as_many_statements_as_a_batch_of_the_api(self, client, order, django_assert_num_queries):
         numbers = [str(order().number) for _ in range(20)]
 
         with django_assert_num_queries(7):  # the session, the account; BEGIN, orders, counts, INSERT, COMMIT
@@ -342,7 +342,7 @@ class TestRefills:
     def rows(self, client, **query):
         return client.get("/dashboard/refills/", query).context["page"].rows
 
-    def test_ones_own_with_status_reason_and_dates(self, client, refill, staff):
+    def test_the_customers_own_refills_are_listed_with_status_reason_and_dates(self, client, refill, staff):
         old, new = refill(), refill()
         Refill.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=2))
         factories.Refill()
@@ -360,7 +360,7 @@ class TestRefills:
         assert "not for the customer" not in page
         assert f"{timezone.now():%Y-%m-%d}" in page
 
-    def test_filter_and_search(self, client, refill):
+    def test_the_list_can_be_filtered_and_searched(self, client, refill):
         one, other = refill(status="completed"), refill()
         one.refresh_from_db()
 
@@ -377,18 +377,18 @@ class TestRefills:
         assert self.rows(client, q=one.pk, status="pending") == []
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
-    def test_what_cannot_be_found_is_not_found(self, client, refill, reference):
+    def test_impossible_ids_are_no_error(self, client, refill, reference):
         refill()
 
         assert client.get("/dashboard/refills/", {"q": reference, "after": reference}).status_code == 200
 
-    def test_anothers_refill_is_not_found(self, client):
+    def test_another_accounts_refill_is_not_found(self, client):
         others = factories.Refill()
 
         assert self.rows(client, q=others.pk) == []
         assert self.rows(client, q=others.order_id) == []
 
-    def test_its_statements_do_not_grow(self, client, refill, django_assert_num_queries):
+    def test_the_statements_do_not_grow_with_the_rows(self, client, refill, django_assert_num_queries):
         for _ in range(55):
             refill()
 

@@ -26,7 +26,7 @@ def load(db, tmp_path, monkeypatch, capsys):
     return call
 
 
-def test_its_variables_are_what_their_names_say(load):
+def test_each_variable_gets_the_answer_that_its_name_promises(load):
     variables, _ = load("--base-url", "http://127.0.0.1:8123")
 
     def refill(order, key="API_KEY"):
@@ -49,7 +49,7 @@ def test_its_variables_are_what_their_names_say(load):
     assert staff.check_password(variables["STAFF_PASSWORD"])
 
 
-def test_it_holds_everything_in_every_state_for_three_tiers(load):
+def test_the_demo_has_every_status_for_three_tiers(load):
     load()
 
     assert Service.objects.count() >= 200
@@ -60,7 +60,7 @@ def test_it_holds_everything_in_every_state_for_three_tiers(load):
     assert set(Order.objects.values_list("account__tier", flat=True)) == set(Account.Tier.values)
 
 
-def test_it_prints_a_curl_line_that_works(load):
+def test_the_printed_curl_line_works(load):
     variables, output = load()
 
     [line] = [line for line in output.splitlines() if line.startswith("curl")]
@@ -73,7 +73,7 @@ def counts():
     return [model.objects.count() for model in (Account, ApiKey, Service, Order, Refill)]
 
 
-def test_run_again_it_changes_nothing(load):
+def test_running_the_command_again_changes_nothing(load):
     before, counted = load()[0], counts()
 
     after, _ = load()
@@ -82,7 +82,7 @@ def test_run_again_it_changes_nothing(load):
     assert counts() == counted
 
 
-def test_an_order_that_is_not_in_its_state_any_more_is_replaced_by_a_new_one(load):
+def test_an_order_that_is_no_longer_in_its_state_is_replaced_by_a_new_one(load):
     before, _ = load()
     post(key=before["API_KEY"], action="refill", order=before["ORDER_COMPLETED"])
     post(key=before["API_KEY"], action="refill", orders=",".join(before["ORDERS_FRESH"].split(",")[:7]))
@@ -97,7 +97,7 @@ def test_an_order_that_is_not_in_its_state_any_more_is_replaced_by_a_new_one(loa
     assert "refill" in post(key=after["API_KEY"], action="refill", order=after["ORDER_COMPLETED"]).json()
 
 
-def test_on_a_new_database_what_an_earlier_one_left_is_of_no_use(load):
+def test_on_a_new_database_an_earlier_file_is_replaced(load):
     demo.FILE.parent.mkdir()
     demo.FILE.write_text("API_KEY=np_" + "x" * 43 + "\nSTAFF_PASSWORD=old\n")
 
@@ -107,7 +107,7 @@ def test_on_a_new_database_what_an_earlier_one_left_is_of_no_use(load):
     assert Account.objects.get(username="demo-staff").check_password(variables["STAFF_PASSWORD"])
 
 
-def test_it_touches_nobody_elses(load):
+def test_other_accounts_are_left_alone(load):
     refill = factories.Refill()
 
     load()
@@ -116,7 +116,7 @@ def test_it_touches_nobody_elses(load):
     assert Refill.objects.filter(pk=refill.pk).exists()
 
 
-def test_its_file_is_for_its_owner_only(load):
+def test_only_its_owner_can_read_the_file(load):
     load()
 
     assert demo.FILE.stat().st_mode & 0o077 == 0

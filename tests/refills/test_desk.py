@@ -24,7 +24,7 @@ def test_earlier_refills_are_the_latest_of_those_requested_before(staff):
     assert look_at(looked_at, staff, now).earlier == earlier[:LONGEST_LIST]
 
 
-def test_only_so_many_overlapping_orders_are_listed(staff):
+def test_the_number_of_overlapping_orders_is_bounded(staff):
     refill = factories.Refill()
     order = refill.order
     factories.Order.create_batch(

@@ -43,19 +43,19 @@ def test_all_pages_are_exported_not_only_the_first(export):
     assert len(export()) == 60
 
 
-def test_an_empty_list_is_a_header(export, client):
+def test_the_export_of_an_empty_list_is_a_header(export, client):
     assert export() == []
     assert b"".join(client.get(URL).streaming_content).startswith(b"refill,number,status,order")
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_what_a_customer_wrote_is_no_formula(export, start):
+def test_text_that_a_customer_wrote_is_not_exported_as_a_formula(export, start):
     factories.Refill(order__link=f"{start}HYPERLINK(1)")
 
     assert export()[0]["link"] == f"'{start}HYPERLINK(1)"
 
 
-def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
+def test_a_cell_that_is_not_a_formula_is_exported_unchanged(export):
     refill = factories.Refill(
         order__link="https://example.com/?a=1&b=-2", order__account__username="a=b", delivered=None
     )
@@ -70,6 +70,6 @@ def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)
 
-    # session, user, and of the list: what to filter by (2), the count, a page, its orders; the rows of the file
+    # session, user; of the list, the choices of the filters (2), the count, a page, its orders; the rows of the file
     with django_assert_num_queries(8):
         b"".join(client.get(URL).streaming_content)

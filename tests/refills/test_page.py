@@ -1,4 +1,4 @@
-"""The page of a refill: everything about it in one look, and the buttons that settle it."""
+"""The page of a refill, and the buttons that settle and claim it."""
 
 from datetime import timedelta
 
@@ -31,8 +31,8 @@ def send(client, refill, what="settle", query="", **fields):
     return response, [str(message) for message in get_messages(response.wsgi_request)]
 
 
-class TestOneLook:
-    def test_it_shows_the_order_and_the_customer(self, admin):
+class TestView:
+    def test_the_page_shows_the_order_and_the_customer(self, admin):
         refill = factories.Refill(order__account__username="shop", order__account__tier="agency", order__start_count=77)
 
         text = page(admin, refill).content.decode()
@@ -40,7 +40,7 @@ class TestOneLook:
         for shown in (refill.pk, refill.order.link, "77", "1000", "0.90000 USD", "shop", "Agency", "not yet"):
             assert (shown in text) == (shown != "not yet")
 
-    def test_it_shows_why_it_was_accepted_with_the_figures_of_now(self, admin):
+    def test_the_page_shows_each_rule_with_its_current_figures(self, admin):
         order = factories.Order(service__refill_days=5, service__refill_limit=2)
         factories.Refill(order=order, status="completed")
         refill = factories.Refill(order=order)
@@ -55,7 +55,7 @@ class TestOneLook:
             ("1 of 2 used besides this one", None),
         ]
 
-    def test_it_shows_every_earlier_refill_of_the_order(self, admin):
+    def test_the_page_shows_every_earlier_refill_of_the_order(self, admin):
         order, now = factories.Order(), timezone.now()
         rejected = factories.Refill(order=order, status="rejected", created_at=now - timedelta(days=3))
         completed = factories.Refill(order=order, status="completed", created_at=now - timedelta(days=2))
@@ -65,7 +65,7 @@ class TestOneLook:
 
         assert look.earlier == [completed, rejected]
 
-    def test_it_shows_the_customers_other_orders_on_the_link_that_overlap_in_time(self, admin):
+    def test_the_page_shows_the_customers_overlapping_orders_on_the_link(self, admin):
         now = timezone.now()
         order = factories.Order(created_at=now - timedelta(days=9), completed_at=now - timedelta(days=7))
 
@@ -85,7 +85,7 @@ class TestOneLook:
         assert found == {within, around, until_now}
         assert not found & {before, after, elsewhere, theirs}
 
-    def test_it_shows_its_history(self, admin, staff):
+    def test_the_page_shows_the_history(self, admin, staff):
         refill = factories.Refill()
         settle([refill.pk], RefillStatus.APPROVED, staff, "looked at it")
         settle([refill.pk], RefillStatus.COMPLETED, staff, delivered=40)
@@ -99,30 +99,30 @@ class TestOneLook:
         ]
 
     @pytest.mark.parametrize(("link", "clickable"), [("https://example.com/x", True), ("javascript:alert(1)", False)])
-    def test_a_link_that_a_customer_wrote_is_clickable_only_if_it_is_one(self, admin, link, clickable):
+    def test_the_order_link_is_clickable_only_if_it_is_http(self, admin, link, clickable):
         text = page(admin, factories.Refill(order__link=link)).content.decode()
 
         assert (f'href="{link}"' in text) == clickable
 
-    def test_its_log_leads_to_its_page(self, admin):
-        """The admin keeps a log of every object. That of a refill is its own history, on its page."""
+    def test_the_admins_log_of_a_refill_redirects_to_its_page(self, admin):
+        """The admin has a log of every object. A refill's log is its history, which its page shows."""
         refill = factories.Refill()
 
         response = admin.get(reverse("admin:refills_refill_history", args=[refill.pk]))
 
         assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
 
-    def test_its_number_is_an_address_too(self, admin):
+    def test_a_refill_is_found_by_its_number_too(self, admin):
         refill = Refill.objects.get(pk=factories.Refill().pk)
 
         assert admin.get(reverse("admin:refills_refill_change", args=[refill.number])).status_code == 200
 
-    def test_a_refill_that_does_not_exist_leads_back(self, admin):
+    def test_a_refill_that_does_not_exist_redirects(self, admin):
         for unknown in ("ref_01HG9XAZQM7C2V4K8R5T1W9YDE", "nonsense", "99999"):
             assert admin.get(reverse("admin:refills_refill_change", args=[unknown])).status_code == 302
 
     @pytest.mark.parametrize("count", [0, 15])
-    def test_the_statements_do_not_grow_with_its_past(self, admin, django_assert_num_queries, count):
+    def test_the_statements_do_not_grow_with_the_history(self, admin, django_assert_num_queries, count):
         order = factories.Order()
         factories.Refill.create_batch(count, order=order, status="rejected")
         factories.Order.create_batch(count, account=order.account, link=order.link)
@@ -135,7 +135,7 @@ class TestOneLook:
 
 
 class TestSettling:
-    def test_a_button_settles_it_and_the_next_one_in_the_queue_opens(self, admin, staff):
+    def test_a_button_settles_the_refill_and_opens_the_next_one_in_the_queue(self, admin, staff):
         now = timezone.now()
         refill = factories.Refill(created_at=now - timedelta(hours=3))
         taken = factories.Refill(created_at=now - timedelta(hours=2))
@@ -149,7 +149,7 @@ class TestSettling:
         assert said == ["1 refill was completed."]
         assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
 
-    def test_the_next_one_may_be_claimed_by_the_agent_or_by_nobody_any_longer(self, admin, staff, settings):
+    def test_the_next_refill_may_have_the_agents_own_claim_or_an_expired_one(self, admin, staff, settings):
         now = timezone.now()
         refill = factories.Refill(created_at=now - timedelta(hours=1))
         expired = now - timedelta(minutes=settings.CLAIM_MINUTES, seconds=1)
@@ -160,7 +160,7 @@ class TestSettling:
             response, _ = send(admin, settled, to="completed")
             assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
 
-    def test_the_next_one_is_never_the_one_that_was_just_approved(self, admin):
+    def test_the_next_refill_is_never_the_one_just_approved(self, admin):
         refill = factories.Refill()
 
         response, said = send(admin, refill, to="approved")
@@ -180,7 +180,7 @@ class TestSettling:
         assert ('name="claim"' in text) == in_flight
         assert ('name="to" value="approved"' in text) == (status == "pending")
 
-    def test_after_the_last_one_the_list_opens(self, admin):
+    def test_after_the_last_refill_the_list_opens(self, admin):
         response, said = send(admin, factories.Refill(), to="completed")
 
         assert response.url == reverse("admin:refills_refill_changelist")
@@ -194,7 +194,7 @@ class TestSettling:
         refill.refresh_from_db()
         assert (refill.status, refill.reason, refill.note) == ("rejected", reason, "called them")
 
-    def test_a_reason_that_is_not_offered_is_not_taken(self, admin):
+    def test_a_reason_that_is_not_offered_is_refused(self, admin):
         refill, reason = factories.Refill(), factories.RejectionReason(active=False)
 
         _, said = send(admin, refill, to="rejected", reason=reason.pk)
@@ -216,7 +216,7 @@ class TestSettling:
             ({"to": "rejected"}, "Choose a reason or write a note"),
         ],
     )
-    def test_what_cannot_be_is_said_and_nothing_changes(self, admin, fields, message):
+    def test_an_invalid_form_says_what_to_do_and_changes_nothing(self, admin, fields, message):
         refill = factories.Refill()
 
         response, said = send(admin, refill, **fields)
@@ -226,7 +226,7 @@ class TestSettling:
         refill.refresh_from_db()
         assert refill.status == "pending"
 
-    def test_who_comes_second_is_told_who_did_it(self, admin):
+    def test_the_second_agent_is_told_who_settled_the_refill(self, admin):
         refill = factories.Refill(number=12)
         settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
@@ -235,21 +235,21 @@ class TestSettling:
         assert "#12: completed by ann at" in said
         assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
 
-    def test_from_a_row_one_comes_back_to_the_list_as_it_was(self, admin):
+    def test_a_button_of_a_row_returns_to_the_list_as_it_was(self, admin):
         refill = factories.Refill()
 
         response, _ = send(admin, refill, query="?back=status%3Dpending%26p%3D2", to="approved")
 
         assert response.url == reverse("admin:refills_refill_changelist") + "?status=pending&p=2"
 
-    def test_nothing_is_settled_by_following_a_link(self, admin):
+    def test_a_get_settles_nothing(self, admin):
         refill = factories.Refill()
 
         for what in ("settle", "claim"):
             url = reverse(f"admin:refills_refill_{what}", args=[refill.pk])
             assert admin.get(url, {"to": "completed", "claim": "take"}).status_code == 405
 
-    def test_a_form_from_elsewhere_settles_nothing(self, staff):
+    def test_a_form_from_another_site_settles_nothing(self, staff):
         from django.test import Client
 
         client, refill = Client(enforce_csrf_checks=True), factories.Refill()
@@ -259,7 +259,7 @@ class TestSettling:
 
 
 class TestClaims:
-    def test_one_takes_a_refill_and_gives_it_back(self, admin, staff):
+    def test_an_agent_takes_a_refill_and_releases_it(self, admin, staff):
         refill = factories.Refill()
 
         send(admin, refill, "claim", claim="take")
@@ -271,7 +271,7 @@ class TestClaims:
         refill.refresh_from_db()
         assert refill.claimed_by is None
 
-    def test_colleagues_see_it_and_must_take_it_over_first(self, admin, staff):
+    def test_colleagues_see_the_claim_and_must_take_over_first(self, admin, staff):
         refill = factories.Refill()
         claim([refill.pk], factories.Account(username="ann"))
 
@@ -297,7 +297,7 @@ class TestClaims:
 @pytest.mark.parametrize(
     ("hours", "state"), [(0, "on time"), (18, "on time"), (18.1, "due soon"), (24, "due soon"), (24.1, "late")]
 )
-def test_timeliness_follows_the_target_of_the_setting(settings, hours, state):
+def test_timeliness_follows_the_target_in_the_settings(settings, hours, state):
     settings.SLA_HOURS = 24
     now = timezone.now()
 
@@ -308,7 +308,7 @@ def test_timeliness_follows_the_target_of_the_setting(settings, hours, state):
     ("length", "text"),
     [({"seconds": 59}, "0 min"), ({"minutes": 59}, "59 min"), ({"hours": 47}, "47 h"), ({"hours": 49}, "2 d 1 h")],
 )
-def test_durations_are_written_as_staff_compare_them(length, text):
+def test_durations_have_one_or_two_units(length, text):
     assert duration(timedelta(**length)) == text
 
 

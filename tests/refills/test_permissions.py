@@ -1,4 +1,4 @@
-"""Who may do what in the admin: role × action, checked on the server for every path."""
+"""Which role may do which action in the admin, checked on the server for every path."""
 
 import importlib
 
@@ -15,7 +15,7 @@ support_migration = importlib.import_module("refills.migrations.0002_support")
 
 @pytest.fixture
 def support_group(db):
-    """As the migration makes it; a test that empties the tables takes it away."""
+    """Create the group as the migration does: a test that empties the tables removes it."""
     support_migration.create_support(apps, None)
     return Group.objects.get(name="Support")
 
@@ -38,7 +38,7 @@ def log_in(client, support_group):
 
 ROLES = ("anonymous", "customer", "staff", "viewer", "support", "superuser")
 ACTIONS = {
-    # action: (method, address, fields, what it needs)
+    # action: (method, address, fields, the roles that may do it; "settle" stands for those that may settle)
     "see the dashboard": ("get", "admin:index", {}, "staff viewer support superuser"),
     "see the queue": ("get", "admin:refills_refill_changelist", {}, "viewer support superuser"),
     "export the queue": ("get", "admin:refills_refill_export", {}, "viewer support superuser"),
@@ -76,7 +76,7 @@ ACTIONS = {
 
 
 def arguments_of(fields, refill):
-    """Take the kinds of objects out of the fields. Returns the keys of a refill's objects of those kinds."""
+    """Remove the kinds of objects from the fields. Returns the keys of the refill's objects of those kinds."""
     objects = {
         "refill": refill,
         "order": refill.order,
@@ -89,7 +89,7 @@ def arguments_of(fields, refill):
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("action", ACTIONS)
-def test_role_by_action(log_in, role, action):
+def test_each_role_can_do_its_actions_only(log_in, role, action):
     method, name, fields, allowed = ACTIONS[action]
     fields, allowed = dict(fields), allowed.replace("settle", "support superuser").split()
     refill = factories.Refill()
@@ -113,7 +113,7 @@ def test_role_by_action(log_in, role, action):
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_head_answers_as_get_does(log_in, role, action):
-    """On every page: also with 405 and 403, and with the address that it leads to."""
+    """On every page, also with a 405, a 403 or a redirect."""
     _, name, fields, _ = ACTIONS[action]
     refill = factories.Refill()
     refill.reason = factories.RejectionReason()
@@ -142,7 +142,7 @@ def test_settling_a_selection(log_in, role, action, status):
     assert refill.status == (status if role in ("support", "superuser") else "pending")
 
 
-def test_who_may_not_settle_sees_no_buttons(log_in):
+def test_staff_without_the_permission_to_settle_see_no_buttons(log_in):
     refill = factories.Refill()
     client = log_in("viewer")
 
@@ -152,7 +152,7 @@ def test_who_may_not_settle_sees_no_buttons(log_in):
         assert 'name="claim"' not in text
 
 
-def test_support_may_do_this_and_nothing_else(support_group):
+def test_the_support_group_has_these_permissions_only(support_group):
     assert sorted(support_group.permissions.values_list("codename", flat=True)) == [
         "settle_refill",
         "view_account",
@@ -162,7 +162,7 @@ def test_support_may_do_this_and_nothing_else(support_group):
     ]
 
 
-def test_who_only_looks_at_an_account_sees_neither_password_nor_permissions(log_in):
+def test_staff_who_may_only_view_an_account_see_neither_password_nor_permissions(log_in):
     account = factories.Account(username="shop")
     account.set_password("secret")
     account.save()
@@ -176,7 +176,7 @@ def test_who_only_looks_at_an_account_sees_neither_password_nor_permissions(log_
 
 
 def test_no_path_of_the_admin_writes_a_status(log_in):
-    """A superuser may do everything; even so there is no form with the status of a refill or an order."""
+    """Even a superuser gets no form with the status of a refill or an order."""
     refill = factories.Refill()
     client = log_in("superuser")
 

@@ -1,4 +1,4 @@
-"""Each condition on refills, and the statements that are written out beside them."""
+"""Each condition on refills, and the raw SQL that repeats some of them."""
 
 from datetime import timedelta
 

@@ -31,24 +31,24 @@ def test_the_oldest_comes_first(staff, after):
     assert next_in_queue(staff, timezone.now(), after) == oldest
 
 
-def test_the_same_refill_does_not_come_again(staff, after):
+def test_the_refill_just_seen_is_not_next(staff, after):
     assert next_in_queue(staff, timezone.now(), after) is None
 
 
 @pytest.mark.parametrize("status", ["completed", "rejected"])
-def test_a_settled_refill_does_not_come(staff, after, status):
+def test_a_settled_refill_is_not_next(staff, after, status):
     waiting(3, status=status)
 
     assert next_in_queue(staff, timezone.now(), after) is None
 
 
-def test_an_approved_refill_comes(staff, after):
+def test_an_approved_refill_may_be_next(staff, after):
     approved = waiting(3, status="approved")
 
     assert next_in_queue(staff, timezone.now(), after) == approved
 
 
-def test_what_a_colleague_has_claimed_is_skipped_until_the_claim_expires(staff, after):
+def test_a_refill_that_a_colleague_has_claimed_is_skipped_until_the_claim_expires(staff, after):
     colleague = factories.Account()
     waiting(3, **claimed(colleague, minutes_ago=14))
 
@@ -59,7 +59,7 @@ def test_what_a_colleague_has_claimed_is_skipped_until_the_claim_expires(staff, 
     assert next_in_queue(staff, timezone.now(), after) == expired
 
 
-def test_what_the_agent_has_claimed_comes(staff, after):
+def test_a_refill_that_the_agent_has_claimed_may_be_next(staff, after):
     own = waiting(3, **claimed(staff, minutes_ago=1))
 
     assert next_in_queue(staff, timezone.now(), after) == own

@@ -1,4 +1,4 @@
-"""The rules of a refill with threads and real transactions."""
+"""The rules of a refill hold under races, with threads and real transactions."""
 
 import random
 import threading
@@ -33,8 +33,8 @@ def test_fifty_requests_for_one_order_make_one_refill():
     assert Refill.objects.filter(order=order).count() == 1
 
 
-def test_fifty_requests_with_the_cap_one_away_never_pass_it():
-    """Others settle meanwhile, as fast as they can, so that more than one could be requested."""
+def test_fifty_requests_for_the_last_refill_never_exceed_the_cap():
+    """Another thread completes each refill at once, so that several requests could be accepted in turn."""
     staff = factories.Account(is_staff=True)
     order = factories.Order()
     factories.Refill.create_batch(2, order=order, status="completed", staff=staff)
@@ -60,7 +60,7 @@ def test_fifty_requests_with_the_cap_one_away_never_pass_it():
     assert Refill.objects.filter(order=order).exclude(status="rejected").count() == 3
 
 
-def test_rejections_make_room_but_never_more_than_the_cap():
+def test_rejections_during_requests_never_let_the_cap_be_exceeded():
     staff = factories.Account(is_staff=True)
     order = factories.Order(service__refill_limit=2)
     dice = random.Random(1)
@@ -122,7 +122,7 @@ def test_orders_are_locked_in_the_order_of_their_ids():
     assert all("refill" in row for row in batch.result())
 
 
-def test_a_request_waits_for_the_lock_of_its_order_and_then_sees_what_was_done():
+def test_a_request_waits_for_the_lock_on_its_order_and_then_sees_the_new_refill():
     customer = new_customer()
     order = factories.Order(account=customer.account)
 
@@ -134,7 +134,7 @@ def test_a_request_waits_for_the_lock_of_its_order_and_then_sees_what_was_done()
     assert request.result() == {"error": "A refill request is already pending for this order"}
 
 
-def test_a_request_that_waited_for_a_change_of_its_order_judges_what_it_is_now():
+def test_a_request_that_waited_for_a_change_of_its_order_judges_the_changed_order():
     customer = new_customer()
     order = factories.Order(account=customer.account)
 
@@ -212,7 +212,7 @@ def test_refills_are_locked_in_the_order_of_their_ids():
     assert len(settlement.result().done) == 2
 
 
-def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_by_whom():
+def test_two_staff_settle_the_same_refills_once_and_the_second_is_told_who_did():
     ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
     refill = factories.Refill()
 
@@ -242,14 +242,14 @@ def test_fifty_staff_settle_a_refill_once():
     assert sum(len(settlement.done) for settlement in settlements) == 1
 
 
-def test_a_key_revoked_during_a_request_ends_with_it():
+def test_a_request_whose_key_is_revoked_meanwhile_is_finished():
     customer = new_customer()
     order, another = factories.Order.create_batch(2, account=customer.account)
 
     with transaction.atomic():
         lock_orders(customer.account.pk, [order.pk])
         under_way = Waiting(lambda: customer.refill(order))
-        # It has passed the check of its key. It is not cut off half way, and the next one is refused.
+        # The request under way has passed the check of its key and is finished. The next one is refused.
         race([lambda: revoke_api_key(customer.api_key)])
         refused = race([lambda: customer.refill(another)])
 
@@ -273,7 +273,7 @@ def short_lock_timeout(monkeypatch):
     monkeypatch.setattr(requesting, "lock_orders", lock_soon)
 
 
-def test_a_lock_that_is_not_to_be_had_is_a_503_and_nothing_is_written(short_lock_timeout):
+def test_a_request_that_cannot_get_its_lock_gets_503_and_writes_nothing(short_lock_timeout):
     customer = new_customer()
     orders = factories.Order.create_batch(3, account=customer.account, service=factories.Service())
 
@@ -292,7 +292,7 @@ def test_the_time_limits_are_set_on_every_connection(settings):
         assert cursor.fetchone() == ("3s", "10s")
 
 
-def test_a_statement_that_takes_too_long_is_a_503(monkeypatch):
+def test_a_request_gets_503_when_a_statement_takes_too_long(monkeypatch):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     from refills import requesting
@@ -317,7 +317,7 @@ def test_outcomes_are_refills_or_refusals():
     assert isinstance(request_refills(order.account_id, [order.pk])[0], Refusal)
 
 
-def test_of_agents_who_take_a_refill_at_once_one_has_it():
+def test_one_of_several_agents_who_take_a_refill_at_once_gets_it():
     staff = factories.Account.create_batch(20)
     refill = factories.Refill()
 

@@ -92,7 +92,7 @@ def test_a_period_that_has_expired_is_refused(customer, order):
     assert refused(customer, late) == EXPIRED
 
 
-def test_the_last_minute_of_the_period_is_in_time(customer, order):
+def test_a_request_in_the_last_minute_of_the_period_is_accepted(customer, order):
     assert "refill" in customer.refill(
         order(service__refill_days=30, **completed(timedelta(days=30) - timedelta(minutes=1)))
     )
@@ -114,7 +114,7 @@ def test_a_service_without_a_period_never_expires(customer, order):
 
 
 @pytest.mark.parametrize("status", ["pending", "approved"])
-def test_one_in_flight_is_enough(customer, order, status):
+def test_an_order_with_a_refill_in_flight_is_refused(customer, order, status):
     bought = order()
     factories.Refill(order=bought, status=status)
 
@@ -129,14 +129,14 @@ def test_a_settled_refill_is_not_in_flight(customer, order, status):
     assert "refill" in customer.refill(bought)
 
 
-def test_the_cap_of_the_setting(customer, order):
+def test_an_order_at_the_cap_is_refused(customer, order):
     bought = order()
     factories.Refill.create_batch(3, order=bought, status="completed")
 
     assert refused(customer, bought) == CAPPED
 
 
-def test_the_cap_below_its_figure_lets_pass(customer, order):
+def test_an_order_below_the_cap_is_accepted(customer, order):
     bought = order()
     factories.Refill.create_batch(2, order=bought, status="completed")
 
@@ -167,8 +167,8 @@ def test_the_setting_is_the_cap_of_services_without_one(customer, order, setting
     assert refused(customer, bought) == "Refill limit reached (1 per order)"
 
 
-def test_the_causes_are_judged_in_their_order(customer, customers, order):
-    """Each order fails every later rule too; what is told is the first."""
+def test_the_rules_are_judged_in_order(customer, customers, order):
+    """Each order violates every later rule too; the first one refuses it."""
     service = factories.Service(refill=False, refill_days=30, refill_limit=1)
     everything = {"service": service, **completed(timedelta(days=31))}
     theirs = factories.Order(account=customers().account, status="cancelled", **everything)
@@ -240,7 +240,7 @@ def test_a_batch_in_which_nothing_is_refilled_is_still_answered(customer):
     ]
 
 
-# ---- What the database refuses, whatever code forgets
+# ---- What the database refuses, even if code forgets to
 
 
 def test_the_database_refuses_a_second_refill_in_flight(db):
@@ -261,7 +261,7 @@ def test_the_database_refuses_a_second_refill_in_flight(db):
         ({"status": "pending", "approved_at": timezone.now()}, "refill_approved_has_who_and_when"),
     ],
 )
-def test_the_database_refuses_a_refill_that_must_never_be(db, fields, constraint):
+def test_the_database_refuses_an_invalid_refill(db, fields, constraint):
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         factories.Refill(**fields)
 
@@ -281,7 +281,7 @@ def test_the_database_refuses_a_refill_of_another_account_or_service_than_its_or
 
 @pytest.fixture
 def blind(monkeypatch):
-    """A request that does not see the refills that others have made: as if they had come in between."""
+    """Hide the refills of other requests from the first counts, as if they had been inserted after the count."""
     from refills import requesting
 
     seeing, calls = requesting.tally_refills, []
@@ -295,7 +295,7 @@ def blind(monkeypatch):
     return tally_refills
 
 
-def test_the_constraint_becomes_the_right_refusal(customer, order, blind):
+def test_an_error_of_the_constraint_becomes_the_right_refusal(customer, order, blind):
     contested, fine = order(), order()
     factories.Refill(order=contested)
 
@@ -305,7 +305,7 @@ def test_the_constraint_becomes_the_right_refusal(customer, order, blind):
     assert rows[1]["refill"] == Refill.objects.get(order=fine).pk
 
 
-def test_a_constraint_that_keeps_refusing_is_a_503(customer, order, blind):
+def test_a_request_gets_503_when_the_constraint_keeps_refusing(customer, order, blind):
     blind.blind_for = 99
     contested, fine = order(), order()
     factories.Refill(order=contested)
@@ -316,7 +316,7 @@ def test_a_constraint_that_keeps_refusing_is_a_503(customer, order, blind):
     assert Refill.objects.count() == 1
 
 
-def test_another_integrity_error_is_not_taken_for_it(customer, order):
+def test_another_integrity_error_is_not_mistaken_for_a_refill_in_flight(customer, order):
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 

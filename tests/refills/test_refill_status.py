@@ -28,7 +28,7 @@ def test_another_accounts_refill_is_not_found(customer, customers):
     assert customer.post("refill_status", refill=refill.pk).json() == {"error": "Refill not found"}
 
 
-def test_the_id_of_its_order_is_not_a_refills(customer):
+def test_the_id_of_an_order_is_not_found(customer):
     refill = factories.Refill(order__account=customer.account)
 
     assert customer.post("refill_status", refill=refill.order_id).json() == {"error": "Refill not found"}

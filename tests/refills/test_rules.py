@@ -101,7 +101,7 @@ def test_the_desk_shows_the_figures_of_the_other_refills():
     ]
 
 
-def test_labels_say_what_is_true_while_the_rule_is_kept():
+def test_each_label_says_what_holds_while_the_rule_is_kept():
     assert [rule.label for rule in RULES] == [
         "Order is delivered",
         "Service refills",

@@ -42,7 +42,7 @@ def test_only_legal_transitions_are_made(staff, status, to):
         assert not refill.transitions.exists()
 
 
-def test_who_and_when_is_kept(staff):
+def test_the_refill_records_who_settled_it_and_when(staff):
     refill = factories.Refill()
     other = factories.Account()
     start = timezone.now()
@@ -55,7 +55,7 @@ def test_who_and_when_is_kept(staff):
     assert start <= refill.approved_at <= refill.settled_at <= timezone.now()
 
 
-def test_the_history_has_it_and_nothing_else_has(staff):
+def test_a_settlement_is_recorded_in_the_history_only(staff):
     refill = factories.Refill()
 
     settle([refill.pk], RefillStatus.REJECTED, staff, "nothing dropped")
@@ -76,19 +76,19 @@ def test_a_note_stays_until_there_is_another(staff):
 
 
 @pytest.mark.parametrize("note", ["", "  "])
-def test_a_rejection_needs_a_note(staff, note):
+def test_a_rejection_without_a_reason_needs_a_note(staff, note):
     refill = factories.Refill()
 
     with pytest.raises(Refusal, match="a rejection needs one"):
         settle([refill.pk], RefillStatus.REJECTED, staff, note)
 
 
-def test_nothing_is_made_pending_again(staff):
+def test_no_refill_is_made_pending_again(staff):
     with pytest.raises(Refusal, match="cannot be made pending"):
         settle([factories.Refill(status="approved").pk], RefillStatus.PENDING, staff)
 
 
-def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reason(staff):
+def test_refills_that_can_be_settled_are_and_the_others_are_refused_with_the_cause(staff):
     colleague = factories.Account(username="colleague")
     fine = factories.Refill()
     settled = factories.Refill(status="completed", staff=colleague)
@@ -105,7 +105,7 @@ def test_those_that_can_be_are_settled_and_the_others_are_refused_with_the_reaso
     }
 
 
-def test_nothing_to_settle_is_nothing_settled(staff):
+def test_an_empty_selection_settles_nothing(staff):
     assert settle([], RefillStatus.COMPLETED, staff).done == []
 
 
@@ -124,7 +124,7 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
     assert Refill.objects.filter(status="completed").count() == 63
 
 
-def test_a_rejection_has_a_reason_or_a_note(staff):
+def test_a_rejection_with_a_reason_needs_no_note(staff):
     reason = factories.RejectionReason()
     refill = factories.Refill()
 
@@ -140,7 +140,7 @@ def test_only_a_rejection_has_a_reason(staff, to):
         settle([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
 
 
-def test_a_completion_records_what_was_delivered(staff):
+def test_a_completion_records_the_delivered_units(staff):
     refill = factories.Refill()
 
     settle([refill.pk], RefillStatus.COMPLETED, staff, delivered=120)
@@ -152,7 +152,7 @@ def test_a_completion_records_what_was_delivered(staff):
 @pytest.mark.parametrize(
     ("to", "delivered"), [(RefillStatus.APPROVED, 1), (RefillStatus.REJECTED, 1), (RefillStatus.COMPLETED, -1)]
 )
-def test_nothing_else_does(staff, to, delivered):
+def test_delivered_units_need_a_completion_and_are_not_negative(staff, to, delivered):
     with pytest.raises(Refusal, match="delivered"):
         settle([factories.Refill().pk], to, staff, "note", delivered=delivered)
 
@@ -170,12 +170,12 @@ class TestHistory:
             ("approved", "completed", staff.pk, "command", ""),
         ]
 
-    def test_what_was_refused_is_no_transition(self, staff):
+    def test_a_refused_change_leaves_no_transition(self, staff):
         settle([factories.Refill(status="completed").pk], RefillStatus.REJECTED, staff, "no")
 
         assert not Transition.objects.exists()
 
-    def test_the_database_refuses_to_change_or_delete_it(self, staff):
+    def test_the_database_refuses_to_change_or_delete_a_transition(self, staff):
         settle([factories.Refill().pk], RefillStatus.COMPLETED, staff)
 
         with pytest.raises(ProgrammingError, match="never changed"), transaction.atomic():
@@ -189,7 +189,7 @@ class TestClaims:
     def colleague(self, db):
         return factories.Account(username="colleague")
 
-    def test_what_one_has_taken_a_colleague_does_not_settle(self, staff, colleague):
+    def test_a_colleague_cannot_settle_a_claimed_refill(self, staff, colleague):
         refill = factories.Refill()
         claim([refill.pk], colleague)
 
@@ -200,7 +200,7 @@ class TestClaims:
         refill.refresh_from_db()
         assert (refill.status, refill.claimed_by) == ("pending", colleague)
 
-    def test_one_settles_what_one_has_taken_and_it_is_free_then(self, staff):
+    def test_settling_a_refill_ends_the_agents_own_claim(self, staff):
         refill = factories.Refill()
         claim([refill.pk], staff)
 
@@ -209,7 +209,7 @@ class TestClaims:
         refill.refresh_from_db()
         assert (refill.claimed_by, refill.claimed_at) == (None, None)
 
-    def test_a_colleague_may_take_it_over_knowingly(self, staff, colleague):
+    def test_a_colleague_may_take_over_a_claim_explicitly(self, staff, colleague):
         first, second = factories.Refill.create_batch(2)
         claim([first.pk, second.pk], colleague)
 
@@ -228,7 +228,7 @@ class TestClaims:
         time_machine.move_to(now + timedelta(minutes=settings.CLAIM_MINUTES), tick=False)
         assert settle([refill.pk], RefillStatus.APPROVED, staff).done
 
-    def test_a_claim_is_given_back_by_who_has_it_only(self, staff, colleague):
+    def test_only_the_agent_with_the_claim_can_release_it(self, staff, colleague):
         refill = factories.Refill()
         claim([refill.pk], colleague)
 
@@ -237,7 +237,7 @@ class TestClaims:
         release([refill.pk], colleague)
         assert settle([refill.pk], RefillStatus.APPROVED, staff).done
 
-    def test_what_is_settled_is_not_taken(self, staff):
+    def test_a_settled_refill_cannot_be_claimed(self, staff):
         refill = factories.Refill(status="completed")
 
         assert claim([refill.pk], staff).refused[refill.pk].text.startswith("completed by ")

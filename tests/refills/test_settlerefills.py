@@ -14,7 +14,7 @@ from tests.races import Waiting
 
 @pytest.fixture
 def run(tmp_path, staff, capsys):
-    """Run the command on rows; returns what it prints, what it complains of, and its error."""
+    """Run the command on rows. Returns its standard output, its standard error, and the error that it ended with."""
 
     def call(*rows, header=("refill", "status", "note"), arguments=("--by", "agent")):
         path = tmp_path / "file.csv"
@@ -46,7 +46,7 @@ def test_refills_are_settled_in_the_name_of_one_of_the_staff(run, staff):
     assert set(Transition.objects.values_list("by", "via")) == {(staff.pk, "command")}
 
 
-def test_what_cannot_be_settled_is_reported_with_its_line_and_the_rest_is_settled(run):
+def test_a_refill_that_cannot_be_settled_is_reported_with_its_line_and_the_others_are_settled(run):
     fine, settled, taken = factories.Refill(), factories.Refill(status="completed"), factories.Refill()
     claim([taken.pk], factories.Account(username="ann"))
 
@@ -96,7 +96,7 @@ def test_a_bad_row_is_reported_and_nothing_is_settled(run, cells, complaint):
     assert statuses() == ["pending"]
 
 
-def test_it_needs_somebody_who_may_settle(run, customer):
+def test_the_account_needs_the_permission_to_settle(run, customer):
     for name in ("nobody", customer.account.username):
         *_, error = run(["1", "completed", ""], arguments=("--by", name))
         assert f"“{name}” may not settle refills" in str(error)
@@ -107,7 +107,7 @@ def test_a_file_that_does_not_exist_is_reported(staff):
         call_command("settlerefills", "nowhere.csv", "--by", "agent")
 
 
-def test_more_rows_than_one_transaction_takes_are_settled(run, monkeypatch):
+def test_a_file_with_more_rows_than_a_chunk_is_settled(run, monkeypatch):
     monkeypatch.setattr("refills.settlement_files.CHUNK", 2)
     refills = factories.Refill.create_batch(5)
 
@@ -116,7 +116,7 @@ def test_more_rows_than_one_transaction_takes_are_settled(run, monkeypatch):
     assert out == "Settled: 5. Refused: 0.\n"
 
 
-def test_a_refill_that_comes_twice_is_refused_the_second_time(run):
+def test_a_refill_that_is_in_the_file_twice_is_refused_the_second_time(run):
     refill = factories.Refill()
 
     out, complaints, _ = run([refill.pk, "completed", ""], [refill.pk, "rejected", "no"])
@@ -125,7 +125,7 @@ def test_a_refill_that_comes_twice_is_refused_the_second_time(run):
     assert complaints.startswith(f"line 3: {refill.pk}: completed by agent")
 
 
-def test_what_the_file_says_of_one_refill_is_done_in_its_order(run):
+def test_several_rows_for_one_refill_are_done_in_the_order_of_the_file(run):
     refill, other = factories.Refill(), factories.Refill()
 
     out, complaints, _ = run(
@@ -142,7 +142,7 @@ def test_what_the_file_says_of_one_refill_is_done_in_its_order(run):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dry_run_locks_in_the_order_of_ids_whatever_the_order_of_the_file(staff):
+def test_a_dry_run_locks_refills_in_the_order_of_their_ids(staff):
     first, second = sorted(factories.Refill.create_batch(2), key=lambda refill: refill.pk)
     rows = [
         Row(2, second.pk, StatusChange(RefillStatus.COMPLETED)),
@@ -152,7 +152,7 @@ def test_a_dry_run_locks_in_the_order_of_ids_whatever_the_order_of_the_file(staf
     with transaction.atomic():
         Refill.objects.select_for_update().get(pk=first.pk)
         waiting = Waiting(lambda: settle_rows(rows, staff, dry_run=True))
-        # It waits for the first one and holds nothing: else this would be a deadlock.
+        # The dry run waits for the first one and holds nothing. Otherwise this would deadlock.
         Refill.objects.select_for_update(nowait=True).get(pk=second.pk)
 
     assert waiting.result().settled == 2

@@ -20,7 +20,7 @@ def days(count):
 
 
 def settled(ago, took, status="completed", **fields):
-    """A refill settled ``ago``, which had waited for as long as it ``took``."""
+    """A refill that was settled ``ago`` and had waited for ``took``."""
     return factories.Refill(status=status, settled_at=NOW - ago, created_at=NOW - ago - took, **fields)
 
 
@@ -37,7 +37,7 @@ def test_without_refills_there_are_no_figures(db):
     assert found.scorecard == []
 
 
-def test_what_waits_and_what_is_late(db, settings):
+def test_waiting_and_late_refills_are_counted(db, settings):
     settings.SLA_HOURS = 24
     factories.Refill(created_at=NOW - hours(1))
     factories.Refill(created_at=NOW - hours(24), status="approved")  # just in time
@@ -49,7 +49,7 @@ def test_what_waits_and_what_is_late(db, settings):
     assert (found.waiting, found.late) == (3, 1)
 
 
-def test_what_was_settled_today_since_midnight_utc(db):
+def test_settled_today_begins_at_midnight_utc(db):
     settled(hours(15), hours(1))  # at midnight
     settled(hours(1), hours(1), "rejected")
     settled(hours(15) + timedelta(seconds=1), hours(1))  # a second before
@@ -57,7 +57,7 @@ def test_what_was_settled_today_since_midnight_utc(db):
     assert statistics(NOW).settled_today == 2
 
 
-def test_hours_to_settle(db):
+def test_hours_to_settle_are_medians_and_p90(db):
     for took in (1, 2, 3, 4, 10):
         settled(days(1), hours(took))
     settled(days(7), hours(6))  # the first moment of the seven days
@@ -72,7 +72,7 @@ def test_hours_to_settle(db):
     assert found[30] == pytest.approx((4.0, 46.0))
 
 
-def test_requests_per_day(db):
+def test_requests_are_counted_by_day_in_utc(db):
     for ago in (hours(1), hours(15), hours(15) + timedelta(seconds=1), days(29) + hours(15), days(30)):
         factories.Refill(created_at=NOW - ago)
 
@@ -85,7 +85,7 @@ def test_requests_per_day(db):
     assert found[-1] == ("2026-05-20", 2)
 
 
-def test_the_scorecard(db):
+def test_the_scorecard_has_the_rates_of_each_service(db):
     drops, holds, settled_only, quiet = factories.Service.create_batch(4)
     refilled = [order(drops, days(3)), order(drops, days(30), status="partial")]
     order(drops, days(5))
@@ -112,8 +112,8 @@ def test_the_scorecard(db):
     assert (scores[2].refill_rate, scores[2].honour_rate) == (None, 0.0)
 
 
-def test_what_is_dated_in_the_future_is_in_no_figure(db):
-    """Clocks differ, and imported times are what a file says."""
+def test_refills_and_orders_dated_in_the_future_are_in_no_figure(db):
+    """Clocks differ, and imported times come from a file."""
     service = factories.Service()
     settled(-hours(1), hours(2), order=order(service, -hours(2)))
 
@@ -126,7 +126,7 @@ def test_what_is_dated_in_the_future_is_in_no_figure(db):
     assert [count for _, count in statistics(NOW).requests_per_day] == [0] * 29 + [1]  # the first, an hour ago
 
 
-def test_only_what_was_settled_in_the_last_seven_days_counts_for_them(db):
+def test_only_refills_settled_in_the_last_seven_days_count_for_seven_days(db):
     settled(days(7) + timedelta(microseconds=1), hours(6))
 
     assert statistics(NOW).hours_to_settle == {7: (None, None), 30: (6.0, 6.0)}
@@ -142,7 +142,7 @@ def test_an_order_that_was_not_delivered_is_not_on_the_scorecard(db, status):
 
 
 @pytest.mark.parametrize("count", [1, 30])
-def test_the_statements_do_not_grow(db, django_assert_num_queries, count):
+def test_the_statements_do_not_grow_with_the_rows(db, django_assert_num_queries, count):
     for _ in range(count):
         settled(days(1), hours(1), order=order(factories.Service(), days(2)))
 
@@ -150,7 +150,7 @@ def test_the_statements_do_not_grow(db, django_assert_num_queries, count):
         assert len(statistics(NOW).scorecard) == min(count, 20)
 
 
-def test_the_page_shows_them(client, staff):
+def test_the_start_page_shows_the_figures(client, staff):
     client.force_login(staff)
     factories.Refill.create_batch(3)
     factories.Refill(status="completed", order__service__name="Likes that drop")
@@ -162,7 +162,7 @@ def test_the_page_shows_them(client, staff):
     assert client.get(reverse("admin:index")).context["statistics"].waiting == 3
 
 
-def test_the_page_renews_them_after_a_minute(client, staff, time_machine):
+def test_the_start_page_renews_the_figures_after_a_minute(client, staff, time_machine):
     def waiting():
         return client.get(reverse("admin:index")).context["statistics"].waiting
 
@@ -177,7 +177,7 @@ def test_the_page_renews_them_after_a_minute(client, staff, time_machine):
     assert waiting() == 1
 
 
-def test_who_may_not_see_refills_sees_no_figures(client, db):
+def test_staff_who_may_not_see_refills_see_no_figures(client, db):
     client.force_login(factories.Account(is_staff=True))
 
     assert "Waiting now" not in client.get(reverse("admin:index")).content.decode()
