@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from notpanel.api.errors import RateLimitExceeded, status_of
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
-from notpanel.kit.caller import AccountSuspended, InvalidApiKey
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.urls import ACTIONS, developers
 from refills.models import Refill
 from tests import factories
