@@ -127,7 +127,6 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
     list_select_related = ("account",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     search_fields = ("prefix__startswith", "account__username__exact")
-    exclude = ("digest",)
     actions = ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:

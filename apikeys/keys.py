@@ -16,7 +16,8 @@ from django.utils import timezone
 from apikeys.models import Account, ApiKey
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from notpanel.kit.addresses import Address, is_within
-from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
+from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.kit.sql import fetch
 
 LARGEST_NUMBER_OF_KEYS = 10  # active ones, per account
@@ -118,7 +119,7 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     if not _RAW_KEY.fullmatch(raw_key):
         raise InvalidApiKey
     now = timezone.now()
-    rows = fetch(KEY_WITH_ITS_ACCOUNT, {"digest": _digest(raw_key), "now": now})
+    rows = fetch(KEY_WITH_ITS_ACCOUNT, {"digest": hash_key(raw_key), "now": now})
     if not rows:
         raise InvalidApiKey
     [(api_key_id, prefix, limit_per_minute, allowed_networks, last_used_at, account_id, tier, is_active)] = rows
@@ -141,10 +142,11 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
 def _new_value() -> tuple[str, dict[str, str]]:
     """Return a new raw key, and the columns of ApiKey that follow from it."""
     raw_key = f"np_{secrets.token_urlsafe(32)}"
-    return raw_key, {"prefix": raw_key[:LENGTH_OF_PREFIX], "digest": _digest(raw_key)}
+    return raw_key, {"prefix": raw_key[:LENGTH_OF_PREFIX], "digest": hash_key(raw_key)}
 
 
-def _digest(raw_key: str) -> str:
+def hash_key(raw_key: str) -> str:
+    """Return the SHA-256 of a raw key in hexadecimal, which is all that is stored of it."""
     return hashlib.sha256(raw_key.encode()).hexdigest()
 
 

@@ -14,8 +14,9 @@ class NotPanelConfig(AppConfig):
     def ready(self) -> None:
         checks.register(check_time_limits, checks.Tags.database)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
-            pre_migrate.connect(lift_statement_timeout, sender=self)
-            post_migrate.connect(restore_statement_timeout, sender=self)
+            # Without a sender: Django sends these signals for apps that have models, and this one has none.
+            pre_migrate.connect(lift_statement_timeout)
+            post_migrate.connect(restore_statement_timeout)
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:

@@ -16,8 +16,8 @@ from notpanel.api.actions import Action
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, Parameters
 from notpanel.api.view import LARGEST_BODY
-from notpanel.kit.caller import AccountSuspended, Caller, InvalidApiKey
-from notpanel.kit.refusals import Refusal
+from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
 
 # Takes the id of an account. Returns ids that belong to it, keyed by the example ids that they replace.
 OwnIds = Callable[[int], Mapping[str, str]]

@@ -67,8 +67,7 @@ class Environment:
     """The settings that ``values`` hold. Each method declares one and returns its value, or raises BadSetting."""
 
     def __init__(self, values: MutableMapping[str, str]) -> None:
-        self._values = environ.Env()
-        self._values.ENVIRON = values
+        self._values = values
         self._example = [HEADER]
 
     def section(self, title: str) -> None:
@@ -83,10 +82,9 @@ class Environment:
         """Declare a text, which may be empty."""
         description = textwrap.fill(help, 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         self._example.append(f"{description}\n{name}={default}\n")
-        if name not in self._values:
-            return default
-        text: str = self._values.str(name, default="")
-        return text
+        value = self._values.get(name, default)
+        # $NAME stands for another variable, if there is one: a SECRET_KEY may begin with $ as well.
+        return self._values.get(value[1:], value) if value.startswith("$") else value
 
     def switch(self, name: str, default: bool, *, help: str) -> bool:
         """Declare a switch: on or off. Accepts the words that django-environ accepts, but no others for off."""

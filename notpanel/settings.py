@@ -177,7 +177,7 @@ if REDIS_URL:
     }
     CACHES = {
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **_REDIS},
-        "counters": {"BACKEND": "notpanel.api.counters.RedisCounters", **_REDIS},
+        "counters": {"BACKEND": "notpanel.api.redis_counters.RedisCounters", **_REDIS},
     }
 else:
     CACHES = {

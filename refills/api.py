@@ -22,8 +22,9 @@ from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
 from refills import dashboard
 from refills.lookups import FoundRefill, find_refills
-from refills.refusals import REFUSALS, RefillNotFound
+from refills.refusals import RefillNotFound
 from refills.requesting import request_refills
+from refills.rules import REFUSALS
 from refills.statuses import RefillStatus
 
 ORDER_IDS = OneOrMany(

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from apikeys.models import ApiKey
-from notpanel.kit.public_id import PublicIdQuerySet, parse
+from notpanel.kit.public_id import parse
 from orders.models import DELIVERED, Order
+from orders.querysets import OrderQuerySet
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
 from refills.requesting import tally_refills
@@ -49,14 +50,13 @@ def overview(account_id: int, now: datetime) -> Overview:
     )
 
 
-def orders_of(account_id: int, *, status: str = "", search: str = "") -> PublicIdQuerySet:
+def orders_of(account_id: int, *, status: str = "", search: str = "") -> OrderQuerySet:
     """Return the account's orders of a status; ``search`` is an id, a number or the whole link of an order."""
-    orders: PublicIdQuerySet = Order.objects.filter(account=account_id).select_related("service")
+    orders = Order.objects.filter(account=account_id).select_related("service")
     if status:
         orders = orders.filter(status=status)
     if search:
-        reference = parse("ord", search)
-        orders = orders.filter(link=search) if reference is None else orders.named([reference])
+        orders = orders.matching(search)
     return orders
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db.models import Q, QuerySet
 
 from apikeys.models import Account
-from orders.models import Order
+from orders.models import UNDER_WAY, Order
 from refills.models import Refill
 from refills.querysets import due_soon_before, late_before
 from refills.rules import RULES, Case, Tally
@@ -115,7 +115,7 @@ def overlapping(order: Order, now: datetime) -> QuerySet[Order]:
     until = order.completed_at or now
     return (
         Order.objects.filter(link=order.link, account=order.account_id, created_at__lte=until)
-        .filter(Q(completed_at=None) | Q(completed_at__gte=order.created_at))
+        .filter(Q(status__in=UNDER_WAY) | Q(completed_at__gte=order.created_at))
         .exclude(pk=order.pk)
         .select_related("service")
         .order_by("-created_at")

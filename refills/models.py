@@ -10,6 +10,8 @@ from orders.models import Order, Service
 from refills.querysets import RefillQuerySet
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
+ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
+
 
 class RejectionReason(models.Model):
     """Why staff reject refills, in the words that the customer reads."""
@@ -29,8 +31,6 @@ class Refill(models.Model):
 
     Only ``refills.requesting`` creates refills, and only ``refills.settlement`` changes their status.
     """
-
-    ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
 
     id = PublicIdField(primary_key=True, prefix="ref")
     number = models.PositiveBigIntegerField(
@@ -85,9 +85,7 @@ class Refill(models.Model):
     class Meta:
         permissions = [("settle_refill", "Can settle refills")]
         constraints = [
-            models.UniqueConstraint(
-                fields=["order"], condition=Q(status__in=IN_FLIGHT), name="refill_one_in_flight_per_order"
-            ),
+            models.UniqueConstraint(fields=["order"], condition=Q(status__in=IN_FLIGHT), name=ONE_IN_FLIGHT),
             models.CheckConstraint(
                 condition=Q(status__in=IN_FLIGHT, settled_at__isnull=True, settled_by__isnull=True)
                 | Q(status__in=SETTLED, settled_at__isnull=False, settled_by__isnull=False),

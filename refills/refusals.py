@@ -3,12 +3,11 @@
 from django.conf import settings
 
 from notpanel.kit.refusals import Refusal
-from orders.refusals import OrderNotFound
 
 # ---- Requests. The texts are those of docs/contract.md, "action=refill".
 
 
-class OrderNotFinished(Refusal):
+class OrderNotDelivered(Refusal):
     message = "Refill only available for completed or partial orders"
     cause = "The order is still pending, processing, in_progress, cancelled, or refunded."
 
@@ -76,13 +75,3 @@ class RefillHasStatus(Refusal):
 
 class RefillTaken(Refusal):
     message = "taken by {by} at {at:%H:%M} UTC"
-
-
-REFUSALS = (
-    OrderNotFound,
-    OrderNotFinished,
-    ServiceNotRefillable,
-    RefillPeriodExpired,
-    RefillAlreadyPending,
-    RefillLimitReached,
-)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
+from psycopg.errors import UniqueViolation
 
 from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import Refusal, ServiceUnavailable
 from notpanel.kit.sql import execute, fetch
 from orders.refusals import OrderNotFound
-from refills.models import Refill
+from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
 ATTEMPTS = 3  # to insert a batch that the constraint refused
@@ -74,7 +75,10 @@ def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | No
             return _judge_and_insert(account_id, references, api_key_id, timezone.now())
         except IntegrityError as error:
             # Other code inserted a refill without locking its order. Its refill is visible now: judge again.
-            if Refill.ONE_IN_FLIGHT not in str(error):
+            if (
+                not isinstance(error.__cause__, UniqueViolation)
+                or error.__cause__.diag.constraint_name != ONE_IN_FLIGHT
+            ):
                 raise
     raise ServiceUnavailable
 

@@ -9,8 +9,9 @@ from django.conf import settings
 from notpanel.kit.durations import duration
 from notpanel.kit.refusals import Refusal
 from orders.models import DELIVERED
+from orders.refusals import OrderNotFound
 from refills.refusals import (
-    OrderNotFinished,
+    OrderNotDelivered,
     RefillAlreadyPending,
     RefillLimitReached,
     RefillPeriodExpired,
@@ -79,7 +80,7 @@ class Rule:
 
 class OrderIsDelivered(Rule):
     label = "Order is delivered"
-    refusal = OrderNotFinished
+    refusal = OrderNotDelivered
 
     def is_violated(self, case: Case) -> bool:
         return case.order.status not in DELIVERED
@@ -143,6 +144,9 @@ class CapIsNotReached(Rule):
 
 
 RULES = (OrderIsDelivered(), ServiceRefills(), PeriodIsOpen(), NoneIsInFlight(), CapIsNotReached())
+
+# Every refusal of a request, in the order in which a request is judged.
+REFUSALS: tuple[type[Refusal], ...] = (OrderNotFound, *(rule.refusal for rule in RULES))
 
 
 def judge(order: JudgedOrder, tally: Tally, now: datetime) -> Refusal | None:

@@ -26,7 +26,7 @@ from refills.refusals import (
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 # The statuses from which a refill may become each status (docs/contract.md, "Refill statuses").
-TRANSITIONS: dict[RefillStatus, tuple[RefillStatus, ...]] = {
+ALLOWED_FROM: dict[RefillStatus, tuple[RefillStatus, ...]] = {
     RefillStatus.APPROVED: (RefillStatus.PENDING,),
     RefillStatus.COMPLETED: IN_FLIGHT,
     RefillStatus.REJECTED: IN_FLIGHT,
@@ -48,7 +48,7 @@ class StatusChange:
 
     def check(self) -> None:
         """Raise NotAChange, RejectionUnexplained, ReasonWithoutRejection or DeliveredWithoutCompletion."""
-        if self.to not in TRANSITIONS:
+        if self.to not in ALLOWED_FROM:
             raise NotAChange(status=self.to)
         if self.to == RefillStatus.REJECTED and not (self.note or self.reason):
             raise RejectionUnexplained
@@ -95,7 +95,7 @@ def change_status(
         found, refused = _lock(refills, by, now, take_over=take_over)
         changed = []
         for refill in found:
-            if refill.status in TRANSITIONS[change.to]:
+            if refill.status in ALLOWED_FROM[change.to]:
                 changed.append(refill)
             else:
                 refused[refill.pk] = RefillHasStatus(status=refill.status)

@@ -12,7 +12,8 @@ from apikeys.models import Account
 from notpanel.kit.public_id import parse
 from orders.csv_files import Column, FileErrors, read, text_up_to
 from refills.models import Refill, Transition
-from refills.settlement import TRANSITIONS, StatusChange, change_status
+from refills.refusals import NoSuchRefill
+from refills.settlement import ALLOWED_FROM, StatusChange, change_status
 from refills.statuses import RefillStatus
 
 CHUNK = 500  # rows whose refills are looked up, and settled in as few transactions as their changes allow
@@ -26,8 +27,8 @@ def _reference(text: str) -> str | int:
 
 
 def _status(text: str) -> RefillStatus:
-    if text not in TRANSITIONS:
-        raise ValueError(f"“{text}” must be one of {', '.join(TRANSITIONS)}")
+    if text not in ALLOWED_FROM:
+        raise ValueError(f"“{text}” must be one of {', '.join(ALLOWED_FROM)}")
     return RefillStatus(text)
 
 
@@ -99,7 +100,7 @@ def _settle(rows: list[Row], by: Account, result: Result) -> None:
     for row in rows:
         refill_id = ids.get(row.refill)
         if refill_id is None:
-            result.refused.append((row.line, f"{row.refill}: there is no such refill"))
+            result.refused.append((row.line, f"{row.refill}: {NoSuchRefill.message}"))
             continue
         if refill_id in seen:
             passes.append(defaultdict(dict))

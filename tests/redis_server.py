@@ -40,7 +40,7 @@ def count_in(settings: Any, url: str, **options: Any) -> None:
     """Keep the counters of the rate limits in the Redis at ``url``."""
     settings.CACHES = settings.CACHES | {
         "counters": {
-            "BACKEND": "notpanel.api.counters.RedisCounters",
+            "BACKEND": "notpanel.api.redis_counters.RedisCounters",
             "LOCATION": url,
             "KEY_PREFIX": uuid.uuid4().hex,  # the server may hold something else
             "OPTIONS": options,

@@ -5,8 +5,7 @@ Every other error of the API is a refusal of an app.
 
 from typing import ClassVar
 
-from notpanel.kit.caller import AccountSuspended, InvalidApiKey
-from notpanel.kit.refusals import Refusal, ServiceUnavailable
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal, ServiceUnavailable
 
 
 class ApiError(Refusal):

@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
-from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import JSONRenderer
@@ -103,8 +102,6 @@ class ApiView(JsonView):
             if len(request.body) < length:  # the body was cut off, so its last id may be too
                 raise MalformedBody
             body = request.data
-        except (UnsupportedMediaType, ParseError):
-            raise
         except (ValueError, LookupError, RecursionError, OSError) as error:
             # Not UTF-8, an unknown charset, JSON a thousand levels deep, a client that hung up.
             raise MalformedBody from error

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from notpanel.kit.refusals import Refusal
-
 
 @dataclass(frozen=True)
 class Caller:
@@ -14,13 +12,3 @@ class Caller:
     api_key_id: int
     api_key_prefix: str
     limit_per_minute: int | None  # the key's own limit; None: the setting RATE_LIMIT_KEY
-
-
-class InvalidApiKey(Refusal):
-    message = "Invalid API key"
-    cause = "The key is missing, unknown, revoked or expired, or may not be used from your address."
-
-
-class AccountSuspended(Refusal):
-    message = "Account suspended"
-    cause = "The account that the key belongs to is not active."

@@ -31,6 +31,19 @@ class Refusal(Exception):
         return cls.message.format(**{**cls.example, **figures})
 
 
+# ---- The refusals that the apps raise and the API knows by name.
+
+
+class InvalidApiKey(Refusal):
+    message = "Invalid API key"
+    cause = "The key is missing, unknown, revoked or expired, or may not be used from your address."
+
+
+class AccountSuspended(Refusal):
+    message = "Account suspended"
+    cause = "The account that the key belongs to is not active."
+
+
 class ServiceUnavailable(Refusal):
     message = "Service temporarily unavailable"
     cause = "The database, a lock or Redis was not available in time. Nothing was changed: try again."

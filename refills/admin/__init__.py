@@ -1,7 +1,7 @@
 """The staff desk: refills, and the reasons for which they are rejected, in the admin.
 
 ``changelist`` is the list, ``page`` a refill's page, ``actions`` are for a selection, ``export`` is the list as CSV.
-Every button, form and action that changes a status calls ``settling.settle``.
+Every button, form and action that changes a status calls ``status_changes.apply_change``.
 """
 
 from django.contrib import admin

@@ -9,7 +9,7 @@ from unfold.admin import ModelAdmin
 
 from apikeys.requests import SignedInRequest
 from refills.admin.forms import RejectForm
-from refills.admin.settling import may_settle, settle
+from refills.admin.status_changes import apply_change, may_settle
 from refills.models import Refill
 from refills.settlement import StatusChange
 from refills.statuses import RefillStatus
@@ -58,4 +58,4 @@ def _settle_selected(request: SignedInRequest, selected: list[str], change: Stat
     if len(selected) > LARGEST_SELECTION:
         messages.error(request, f"Select {LARGEST_SELECTION:,} refills at most.")
     else:
-        settle(request, selected, change)
+        apply_change(request, selected, change)

@@ -20,7 +20,7 @@ from notpanel.kit.public_id import parse
 from orders.models import Order
 from refills import desk
 from refills.admin import filters
-from refills.admin.settling import may_settle
+from refills.admin.status_changes import may_settle
 from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.models import Refill
 from refills.requesting import tally_refills

@@ -1,4 +1,4 @@
-"""The forms with which staff settle refills. A valid form has a ``change``, which ``settling.settle`` takes."""
+"""The forms with which staff settle refills. ``status_changes.apply_change`` takes the ``change`` of a valid form."""
 
 from django import forms
 from unfold.widgets import (
@@ -41,7 +41,7 @@ class RejectForm(forms.Form):
 
 
 class SettleForm(RejectForm):
-    """Everything that a button on a refill's page or in its row may send."""
+    """Everything that a button on a refill's page or row may send."""
 
     to = forms.TypedChoiceField(
         choices=RefillStatus.choices,

@@ -19,9 +19,9 @@ from apikeys.requests import SignedInRequest
 from notpanel.kit.public_id import parse
 from refills import desk
 from refills.admin.forms import SettleForm
-from refills.admin.settling import may_settle, settle
+from refills.admin.status_changes import apply_change, may_settle
 from refills.models import Refill
-from refills.settlement import TRANSITIONS, claim, release
+from refills.settlement import ALLOWED_FROM, claim, release
 from refills.statuses import IN_FLIGHT, RefillStatus
 
 
@@ -66,7 +66,7 @@ class RefillPage(ModelAdmin):
             "title": f"Refill #{refill.number}",
             "look": desk.look_at(refill, request.user, timezone.now()),
             "may_settle": may_settle(request.user) and refill.status in IN_FLIGHT,
-            "may_approve": refill.status in TRANSITIONS[RefillStatus.APPROVED],
+            "may_approve": refill.status in ALLOWED_FROM[RefillStatus.APPROVED],
             "form": SettleForm(auto_id="%s"),
             "media": self.media,
         }
@@ -85,7 +85,7 @@ class RefillPage(ModelAdmin):
         """Settle a refill, from its page or, with ``?back=``, from its row in the list."""
         form, done = SettleForm(request.POST), []
         if form.is_valid():
-            done = settle(request, [refill.pk], form.change)
+            done = apply_change(request, [refill.pk], form.change)
         for errors in form.errors.values():
             messages.error(request, " ".join(map(str, errors)))
         if "back" in request.GET or not done:

@@ -13,6 +13,7 @@ from django.test import Client
 from openapi_spec_validator import validate
 
 from notpanel.api.errors import status_of
+from notpanel.api.schemas import record, row
 from notpanel.urls import ACTIONS
 from tests import factories
 from tests.conftest import new_customer
@@ -66,6 +67,39 @@ def test_each_error_status_has_its_headers(document, status, headers):
     found = document["paths"]["/api/v2"]["post"]["responses"][status]["headers"]
 
     assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
+
+
+def test_every_request_needs_a_key_and_an_action(document):
+    requests = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("Request")]
+
+    assert [schema["required"] for schema in requests] == [["key", "action"]] * len(ACTIONS)
+    assert document["paths"]["/api/v2"]["post"]["requestBody"]["required"] is True
+
+
+def test_it_describes_conditional_requests(document):
+    operation = document["paths"]["/api/v2"]["post"]
+
+    assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [
+        ("If-None-Match", "header")
+    ]
+    for status in ("200", "304"):
+        assert {"ETag", "Content-Encoding"} <= operation["responses"][status]["headers"].keys()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_valid"),
+    [
+        ({"order": "1", "a": "x"}, True),
+        ({"order": "1", "a": "x", "b": "y"}, True),
+        ({"a": "x"}, False),
+        ({"order": "1"}, False),
+        ({"order": "1", "a": "x", "c": "z"}, False),
+    ],
+)
+def test_a_row_has_its_id_its_members_and_no_others(answer, is_valid):
+    schema = row("order", record({"a": {"type": "string"}}, {"b": {"type": "string"}}))
+
+    assert jsonschema.Draft202012Validator(schema).is_valid(answer) is is_valid
 
 
 def test_the_examples_match_the_schemas(document):

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import pytest
 import redis
 from django.core.cache import caches
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
+from notpanel.api.ratelimits import RateLimits
+from notpanel.kit.caller import Caller
 from tests.conftest import FORM, Customer, post
 from tests.redis_server import count_in
 
@@ -108,6 +110,14 @@ def test_the_tier_limit_counts_all_keys_of_the_account(customers, settings, tier
     assert send(customers(tier=tier)).status_code == 200
 
 
+def test_a_key_and_an_account_of_the_same_number_are_counted_apart(db):
+    limits = RateLimits(RequestFactory().post("/api/v2"))
+
+    limits.count_caller(Caller(account_id=7, tier="standard", api_key_id=7, api_key_prefix="", limit_per_minute=None))
+
+    assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 99), ("tier", 199)]
+
+
 def test_the_default_limits(settings):
     assert settings.RATE_LIMIT_IP == 300
     assert settings.RATE_LIMIT_KEY == 100
@@ -173,6 +183,16 @@ def test_retry_after_is_at_least_one_second(customer, settings, monkeypatch):
     monkeypatch.setattr("notpanel.api.ratelimits.time", SimpleNamespace(time=lambda: next(times)))
 
     assert customer.post("services")["Retry-After"] == "1"
+
+
+def test_a_window_that_ends_while_a_request_is_counted_has_a_second_left(customer, monkeypatch):
+    ended = {"count": 1, "limit": 100, "should_limit": False, "time_left": -1}
+    monkeypatch.setattr("notpanel.api.ratelimits.get_usage", lambda *args, **kwargs: ended)
+
+    response = send(customer)
+
+    assert response.status_code == 200
+    assert int(response["X-RateLimit-Reset"]) == NOON.timestamp() + 1
 
 
 def test_in_the_last_second_of_a_window_the_next_one_begins_in_a_second(customer, time_machine):

@@ -54,6 +54,15 @@ def test_a_body_without_a_content_type_is_read_as_a_form(customer, order):
     assert Client().post("/api/v2", body, content_type="").json()["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    "content_type", ["Application/JSON", "application/json; charset=utf-8", "application/json ;x=y"]
+)
+def test_a_media_type_is_read_in_any_case_and_without_its_parameters(customer, content_type):
+    body = json.dumps({"key": customer.raw_key, "action": "services"})
+
+    assert Client().generic("POST", "/api/v2", body, content_type=content_type).status_code == 200
+
+
 def test_json_is_read_and_its_scalars_are_text(customer, order):
     response = post_json({"key": customer.raw_key, "action": "status", "order": order.number})
 
@@ -133,6 +142,16 @@ def test_a_body_that_was_cut_off_is_malformed(db, missing):
     body = b"key=x&action=status&order=12345"
 
     answer = application(wsgi_environ(body, CONTENT_LENGTH=str(len(body) + missing)), lambda status, headers: None)
+
+    assert json.loads(b"".join(answer)) == {"error": "Malformed request body"}
+
+
+def test_a_body_whose_client_hangs_up_is_malformed(db):
+    class HungUp(io.BytesIO):
+        def read(self, *args):
+            raise ConnectionResetError
+
+    answer = application(wsgi_environ(b"key=x") | {"wsgi.input": HungUp()}, lambda status, headers: None)
 
     assert json.loads(b"".join(answer)) == {"error": "Malformed request body"}
 
@@ -368,7 +387,7 @@ def reported():
     found = []
 
     def receive(request, **kwargs):
-        found.append((sys.exc_info()[0], request.META["PATH_INFO"]))
+        found.append((sys.exc_info()[0], request.META["PATH_INFO"], request.sensitive_post_parameters))
 
     got_request_exception.connect(receive)
     yield found
@@ -380,7 +399,7 @@ def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, repor
 
     Client(raise_request_exception=False).post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM)
 
-    assert reported == [(RuntimeError, "/api/v2")]
+    assert reported == [(RuntimeError, "/api/v2", "__ALL__")]  # a report shows no parameter
     assert "ERROR notpanel.api.exceptions" in capture_log()
     assert "RuntimeError: Internal server error" in capture_log()
     assert "Traceback" in capture_log()

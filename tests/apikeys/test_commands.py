@@ -51,7 +51,14 @@ def test_createapikey_refuses_an_eleventh_key(db):
 
 @pytest.mark.parametrize(
     "option",
-    [("--limit", "0"), ("--limit", "-3"), ("--name", "x" * 101), ("--allow", "there"), ("--last-day", "2020-01-01")],
+    [
+        ("--limit", "0"),
+        ("--limit", "2147483648"),
+        ("--limit", "-3"),
+        ("--name", "x" * 101),
+        ("--allow", "there"),
+        ("--last-day", "2020-01-01"),
+    ],
 )
 def test_createapikey_reports_a_wrong_option_as_wrong_usage(db, option):
     factories.Account(username="shop")

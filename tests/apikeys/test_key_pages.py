@@ -110,6 +110,14 @@ class TestGenerate:
 
         assert [shown_key(generate(client)) for _ in range(LARGEST_NUMBER_OF_KEYS)]
 
+    def test_spaces_around_a_password_are_part_of_it(self, client, account):
+        account.set_password(" spaced ")
+        account.save()
+        client.force_login(account)
+
+        assert "raw-key" not in generate(client, password="spaced").content.decode()
+        assert shown_key(generate(client, password=" spaced "))
+
     def test_the_password_is_never_sent_back(self, client):
         assert "secret-guess" not in generate(client, password="secret-guess").content.decode()
 

@@ -21,7 +21,7 @@ from apikeys.keys import (
 )
 from apikeys.models import ApiKey
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
-from notpanel.kit.caller import AccountSuspended, InvalidApiKey
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.kit.sql import fetch
 from tests import factories, races
 
@@ -249,6 +249,21 @@ def test_the_use_of_a_key_is_recorded_once_a_minute(db, time_machine):
         return (ApiKey.objects.get().last_used_at - start).total_seconds()
 
     assert [last_use_at(seconds) for seconds in (0, 59.9, 60, 61, 120)] == [0, 0, 60, 60, 120]
+
+
+def test_a_use_that_another_request_has_just_recorded_is_not_recorded_again(db, monkeypatch):
+    _, raw_key = create_api_key(factories.Account())
+    recorded = timezone.now() - timedelta(seconds=1)
+
+    def fetch_and_wait(*args):
+        rows = fetch(*args)
+        ApiKey.objects.update(last_used_at=recorded)
+        return rows
+
+    monkeypatch.setattr("apikeys.keys.fetch", fetch_and_wait)
+    authenticate(raw_key)
+
+    assert ApiKey.objects.get().last_used_at == recorded
 
 
 def test_the_latest_prefix_is_of_the_key_created_last_even_if_revoked(db):

@@ -14,6 +14,7 @@ from django_ratelimit.core import _get_window
 from apikeys.attempts import PERIOD, begin
 from apikeys.forms import PasswordAgainForm
 from apikeys.models import Account
+from apikeys.refusals import TooManyAttempts
 from tests import factories, races
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -151,6 +152,13 @@ def test_guesses_of_one_users_password_do_not_limit_another(account, settings):
 
     assert form.wait
     assert not PasswordAgainForm(factories.Account(), guesses).wait
+
+
+@pytest.mark.parametrize(
+    ("wait", "minutes"), [(1, "1 minute"), (60, "1 minute"), (61, "2 minutes"), (900, "15 minutes")]
+)
+def test_the_wait_is_told_in_whole_minutes(wait, minutes):
+    assert TooManyAttempts(wait).text == f"Too many wrong passwords. Try again in {minutes}."
 
 
 class TestBegin:

@@ -1,6 +1,7 @@
 """What an app adds to the admin's pages of the apps below it."""
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from apikeys.models import Account
@@ -22,8 +23,13 @@ def pages(order):
     }
 
 
+@pytest.mark.parametrize("may_change", [True, False])
 @pytest.mark.parametrize("model", [Order, Account])
-def test_a_section_is_shown_on_the_pages_of_its_model_only(client, order, monkeypatch, model):
+def test_a_section_is_shown_on_the_pages_of_its_model_only(client, order, monkeypatch, model, may_change):
+    if not may_change:
+        viewer = factories.Account(is_staff=True)
+        viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_order", "view_account"]))
+        client.force_login(viewer)
     monkeypatch.setitem(kit._sections, model, [])
     kit.add_section(model, "Weather", lambda thing: f"It rains on {thing.pk}.")
 

@@ -88,6 +88,17 @@ def test_every_row_is_on_exactly_one_page_whatever_the_page_size(orders):
         assert found == orders[:-1]
 
 
+def test_a_page_that_ends_with_the_list_has_no_neighbour_there(orders):
+    last, first = take(before=orders[3].pk), take(after=orders[3].pk)
+
+    assert (last.rows, last.older_than) == (orders[4:], None)
+    assert (first.rows, first.newer_than) == (orders[:3], None)
+
+
+def test_before_wins_over_after(orders):
+    assert take(before=orders[3].pk, after=orders[6].pk) == take(before=orders[3].pk)
+
+
 def test_a_page_past_the_ends_is_empty(orders):
     assert take(before=orders[-1].pk).rows == []
     assert take(after=orders[0].pk).rows == []

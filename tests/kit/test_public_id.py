@@ -30,7 +30,9 @@ def test_an_id_is_read_in_either_case_and_written_in_upper(text):
     assert parse("ord", text) == ID
 
 
-@pytest.mark.parametrize(("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1)])
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1), ("1".zfill(64), 1)]
+)
 def test_digits_are_read_as_a_number(text, number):
     assert parse("ord", text) == number
 
@@ -60,12 +62,17 @@ def test_digits_are_read_as_a_number(text, number):
             "1e3",
             "0x1",
             "9" * 65,
+            "1".zfill(65),
             ID[:9] + "\x00" + ID[10:],
         ),
     ],
 )
 def test_text_that_cannot_be_an_id_is_read_as_none(text):
     assert parse("ord", text) is None
+
+
+def test_nobody_edits_an_id():
+    assert not Order._meta.pk.editable
 
 
 def test_an_id_is_stored_as_a_uuid(db):

@@ -2,9 +2,10 @@
 
 import re
 
+import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, router, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -206,6 +207,19 @@ def test_writes_go_to_the_primary_wherever_the_row_was_read(pause_replica):
     assert Service.objects.get().name == "new"
 
 
+def test_what_may_lag_still_writes_to_the_primary(connected):
+    assert replica.reads_may_lag(lambda: router.db_for_read(Service))() == replica.ALIAS
+    assert replica.reads_may_lag(lambda: router.db_for_write(Service))() == "default"
+
+
+def test_a_row_from_the_replica_may_be_referred_to(customer, connected):
+    factories.Service()
+    service = replica.reads_may_lag(Service.objects.all().get)()
+    assert service._state.db == replica.ALIAS
+
+    assert Order(account=customer.account, service=service).service is service
+
+
 def test_a_failed_replica_is_not_asked_for_a_while(customer, agent, add_replica, monkeypatch, caplog):
     gone = add_replica(HOST="127.0.0.1", PORT=str(free_port()))
     order = factories.Order(account=customer.account)
@@ -239,6 +253,29 @@ def test_a_list_is_complete_when_the_replica_fails(agent, add_replica, monkeypat
 def _refuse(gone):
     with gone.wrap_database_errors:
         gone.connect()
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "is_failure"),
+    [
+        (OperationalError, psycopg.OperationalError, True),
+        (InterfaceError, psycopg.InterfaceError, True),
+        (OperationalError, psycopg.errors.SerializationFailure, False),  # it had to remove rows that were being read
+    ],
+)
+def test_the_primary_answers_for_a_replica_that_fails(connected, error, cause, is_failure):
+    read_from = []
+
+    @replica.reads_may_lag
+    def read():
+        read_from.append(router.db_for_read(Service))
+        if read_from[-1] == replica.ALIAS:
+            raise error("no") from cause()
+        return "answer"
+
+    assert read() == "answer"
+    assert read_from == [replica.ALIAS, "default"]
+    assert replica.breaker.is_open == is_failure
 
 
 def test_a_replica_that_is_back_is_used_again(customer, connected, monkeypatch):

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from apikeys.models import Account
-from notpanel.api.errors import SHARED_ERRORS, ApiError, status_of
+from notpanel.api.errors import SHARED_ERRORS, ApiError, NotFound, status_of
 from notpanel.api.openapi import HEADERS_OF, RATE_LIMIT_HEADERS
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.public_id import LONGEST
 from notpanel.urls import ACTIONS
 from orders.models import DELIVERED, OrderStatus
-from refills.refusals import REFUSALS
+from refills.rules import REFUSALS
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -47,6 +47,10 @@ def classes_below(base):
 
 def test_the_shared_errors_are_those_of_the_code():
     assert set(errors_in(SHARED)) == {as_written(error) for error in {*classes_below(ApiError), *SHARED_ERRORS}}
+
+
+def test_every_error_but_that_of_an_unknown_address_is_shared_by_the_actions():
+    assert set(classes_below(ApiError)) - set(SHARED_ERRORS) == {NotFound}
 
 
 def test_no_error_is_listed_twice_in_a_table():

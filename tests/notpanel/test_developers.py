@@ -11,9 +11,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from notpanel.api.errors import status_of
-from notpanel.api.examples import UNKNOWN_ORDER
-from notpanel.urls import ACTIONS
+from notpanel.api.errors import RateLimitExceeded, status_of
+from notpanel.api.examples import ORDER, UNKNOWN_ORDER
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
+from notpanel.urls import ACTIONS, developers
 from refills.models import Refill
 from tests import factories
 
@@ -49,6 +50,11 @@ def responses(response):
 @pytest.mark.parametrize("page", PAGES)
 def test_everybody_may_read_the_pages(client, db, page):
     assert client.get(f"/developers/{page}").status_code == 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nobody_posts_to_them(client, db, page):
+    assert client.post(f"/developers/{page}").status_code == 405
 
 
 def test_an_unknown_action_has_no_page(client, db):
@@ -246,6 +252,11 @@ class TestSignedIn:
         assert several[0] == {"refill": refill.pk, "status": "approved"}
         assert all(refill.pk in program for _, program in programs(shown))
 
+    def test_an_order_that_vanished_meanwhile_is_not_found(self, page, monkeypatch):
+        monkeypatch.setattr(developers, "own_ids", lambda account_id: {ORDER: UNKNOWN_ORDER})
+
+        assert json.loads(responses(page("status"))[0]) == {"error": "Order not found"}
+
     def test_a_page_takes_few_statements(self, page, customer, django_assert_max_num_queries):
         for order in factories.Order.create_batch(30, account=customer.account):
             factories.Refill(order=order, status="completed")
@@ -299,3 +310,30 @@ def test_the_errors_of_every_request_are_listed(client, db):
 
     for words in ("Invalid API key", "Unknown action", "Service temporarily unavailable", "Request body too large"):
         assert f'{{"error":"{words}"}}' in page
+
+
+def row_of(error):
+    return f'{status_of(error)} {{"error":"{error.example_text()}"}} {error.cause}'
+
+
+def test_the_errors_of_keys_and_limits_are_on_their_pages(client, db):
+    keys, limits = (text(client.get(f"/developers/{page}/")) for page in ("authentication", "rate-limits"))
+
+    assert row_of(InvalidApiKey) in keys
+    assert row_of(AccountSuspended) in keys
+    assert row_of(RateLimitExceeded) in limits
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_an_action_has_the_shared_errors_too(client, db, action):
+    page = text(client.get(f"/developers/{action.name}/"))
+
+    assert RateLimitExceeded in action.shared_errors
+    assert all(row_of(error) in page for error in action.shared_errors)
+
+
+def test_the_size_of_a_body_is_told_in_kib(client, db):
+    pages = [text(client.get(f"/developers/{page}")) for page in PAGES]
+
+    assert any("64 KiB" in page for page in pages)
+    assert not any("65536" in page or "65,536" in page for page in pages)

@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from notpanel import environment
 from notpanel.environment import BadSetting
@@ -51,6 +55,11 @@ def test_a_missing_secret_key_stops_the_start(read, secret_key):
         read(SECRET_KEY=secret_key)
 
 
+def test_a_secret_key_is_taken_as_it_is_written(read):
+    """Django's own generator writes keys that begin with $."""
+    assert read(SECRET_KEY="$w0n-er")["SECRET_KEY"] == "$w0n-er"
+
+
 def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
@@ -82,6 +91,18 @@ def test_the_database_has_its_time_limits(read):
     options = found["DATABASES"]["default"]["OPTIONS"]
     assert options["sslmode"] == "require"
     assert options["options"].startswith("-c lock_timeout=70 -c statement_timeout=10000 ")
+
+
+@pytest.mark.skipif(django_settings.DATABASE_PGBOUNCER, reason="PgBouncer's connections keep their limits")
+def test_a_migration_may_take_longer_than_a_statement(db):
+    with CaptureQueriesContext(connection) as queries:
+        call_command("migrate", verbosity=0)
+
+    statements = [query["sql"] for query in queries if "statement_timeout" in query["sql"]]
+    assert (statements[0], statements[-1]) == ("SET statement_timeout = 0", "RESET statement_timeout")
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("10s",)
 
 
 def test_behind_pgbouncer_connections_keep_no_cursor_plan_or_option(read):
@@ -340,7 +361,7 @@ def test_a_setting_may_name_another_variable(read, monkeypatch):
     monkeypatch.setenv("TLS", "off")
 
     assert read(HTTPS="$TLS")["HTTPS"] is False
-    with pytest.raises(BadSetting, match="HTTPS is empty"):
+    with pytest.raises(BadSetting, match=r"HTTPS is “\$NO_SUCH_VARIABLE”: it must be on or off"):
         read(HTTPS="$NO_SUCH_VARIABLE")
 
 

@@ -120,6 +120,7 @@ class TestOrders:
             ({"number": "-5"}, "number: “-5” is not"),
             ({"number": "1e3"}, "number: “1e3” is not"),
             ({"number": "9" * 19}, "number: “9999999999999999999” is not"),
+            ({"number": "9" * 5000}, "number: “9999"),
             ({"number": ""}, "number: “” is not"),
             ({"account": "nobody"}, "account: “nobody” is unknown"),
             ({"account": ""}, "account: must be text of 1 to 150 characters"),
@@ -332,6 +333,31 @@ class TestOrders:
         assert len(lines(50)) == 52
         assert lines(50)[-2].startswith("line 51: number")
         assert lines(51)[-2:] == ["and 1 more", "Nothing was changed."]
+
+    def test_a_line_break_within_a_cell_is_kept(self, shop, write):
+        call_command("importorders", write(ORDER | {"link": "a\r\nb"}), verbosity=0)
+
+        assert Order.objects.get().link == "a\r\nb"
+
+    def test_of_errors_of_several_kinds_those_of_the_first_lines_are_shown(self, shop, write):
+        rows = [ORDER | {"service": "9"}] * 40 + [ORDER | {"account": "x"}] * 40
+        rows = [row | {"number": str(number)} for number, row in enumerate(rows, 1)]
+
+        shown = refused("importorders", write(*rows)).splitlines()[1:-2]
+
+        assert [line.split(":")[0] for line in shown] == [f"line {number}" for number in range(2, 52)]
+
+    def test_lines_are_counted_from_the_top_of_the_file(self, shop, tmp_path):
+        """A header of two lines and a blank line come before the row."""
+        header, cells = ",".join(ORDER).replace("number", '"number\n"'), ",".join(ORDER.values()).replace("a,b", "a")
+        path = tmp_path / "file.csv"
+
+        path.write_text(f"{header}\n\n{cells}\n\n")
+        call_command("importorders", str(path), verbosity=0)
+        assert Order.objects.count() == 1
+
+        path.write_text(f"{header}\n{cells.replace('shop', 'x')}\n")
+        assert "line 3: account: “x” is unknown" in refused("importorders", str(path))
 
     def test_an_error_of_the_database_is_reported(self, shop, write, monkeypatch):
         def fail(*args, **options):

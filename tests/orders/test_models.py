@@ -108,7 +108,8 @@ def test_orders_are_found_by_id_number_and_whole_link(db):
 
     for text in (one.pk, one.pk.lower(), str(one.number), one.link):
         assert list(Order.objects.matching(text)) == [one]
-    for text in ("https://example.com/", "ord_", str(other.number + 1)):
+    factories.Order(link="0")  # a number, which no order has
+    for text in ("https://example.com/", "ord_", str(other.number + 9), "0"):
         assert not Order.objects.matching(text).exists()
 
 

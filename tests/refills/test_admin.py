@@ -135,7 +135,7 @@ def test_each_filter_finds_its_refills(admin, varied, query, names):
 def test_the_search_takes_ids_numbers_links_and_user_names_and_finds_settled_refills(admin):
     order = factories.Order(number=4711, link="https://example.com/x?y=1", account__username="some-shop")
     refill = factories.Refill(status="completed", order=order)
-    factories.Refill()
+    factories.Refill(order__number=4712)  # a number that no refill of the test has
     refill.refresh_from_db()
 
     for term in (refill.pk, refill.pk.lower(), refill.number, order.pk, 4711, quote(order.link), "some-shop", "some-"):
@@ -326,3 +326,15 @@ def test_orders_can_be_searched_but_not_changed(admin):
     for term in (order.pk, order.number):
         assert [found.pk for found in admin.get(url, {"q": term}).context["cl"].result_list] == [order.pk]
     assert admin.post(reverse("admin:orders_order_change", args=[order.pk]), {"status": "refunded"}).status_code == 403
+
+
+def test_an_orders_page_lists_its_latest_refills_first(admin, monkeypatch):
+    monkeypatch.setattr("refills.admin.sections.SHOWN_REFILLS", 2)
+    order, now = factories.Order(), timezone.now()
+    for days in (3, 1, 2):
+        created_at = now - timedelta(days=days)
+        factories.Refill(order=order, status="rejected", number=8000 + days, created_at=created_at)
+
+    page = admin.get(reverse("admin:orders_order_change", args=[order.pk])).content.decode()
+
+    assert re.findall(r"#(800\d)<", page) == ["8001", "8002"]

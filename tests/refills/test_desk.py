@@ -32,3 +32,14 @@ def test_the_number_of_overlapping_orders_is_bounded(staff):
     )
 
     assert len(look_at(refill, staff, timezone.now()).overlapping) == LONGEST_LIST
+
+
+@pytest.mark.parametrize(("status", "overlaps"), [("in_progress", True), ("cancelled", False), ("refunded", False)])
+def test_an_order_without_an_end_overlaps_only_while_it_runs(staff, status, overlaps):
+    refill = factories.Refill()
+    order = refill.order
+    factories.Order(
+        account=order.account, link=order.link, created_at=order.created_at, status=status, completed_at=None
+    )
+
+    assert bool(look_at(refill, staff, timezone.now()).overlapping) == overlaps

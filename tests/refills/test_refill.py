@@ -7,7 +7,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orders.models import Order
-from refills.models import Refill
+from refills.models import ONE_IN_FLIGHT, Refill
 from refills.requesting import request_refills
 from refills.statuses import RefillStatus
 from tests import factories
@@ -246,7 +246,7 @@ def test_a_batch_in_which_nothing_is_refilled_is_still_answered(customer):
 def test_the_database_refuses_a_second_refill_in_flight(db):
     refill = factories.Refill(status="approved")
 
-    with pytest.raises(IntegrityError, match=Refill.ONE_IN_FLIGHT), transaction.atomic():
+    with pytest.raises(IntegrityError, match=ONE_IN_FLIGHT), transaction.atomic():
         factories.Refill(order=refill.order)
 
 

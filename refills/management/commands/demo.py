@@ -16,13 +16,12 @@ from django.utils import timezone
 
 from apikeys.keys import ApiKeyDetails, authenticate, create_api_key, revoke_api_key
 from apikeys.models import Account
-from notpanel.kit.caller import AccountSuspended, InvalidApiKey
 from notpanel.kit.public_id import parse
-from notpanel.kit.refusals import Refusal
+from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
 from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
 from refills.models import Refill, RejectionReason
 from refills.refusals import (
-    OrderNotFinished,
+    OrderNotDelivered,
     RefillAlreadyPending,
     RefillLimitReached,
     RefillPeriodExpired,
@@ -128,7 +127,7 @@ def _roles() -> dict[str, _Role]:
     return {
         "ORDER_COMPLETED": _Role(completed),
         "ORDER_PARTIAL": _Role(OrderStatus.PARTIAL),
-        "ORDER_PROCESSING": _Role(OrderStatus.PROCESSING, refused=OrderNotFinished),
+        "ORDER_PROCESSING": _Role(OrderStatus.PROCESSING, refused=OrderNotDelivered),
         "ORDER_NO_REFILL": _Role(completed, promise=0, refused=ServiceNotRefillable),
         "ORDER_PENDING_REFILL": _Role(completed, history=(RefillStatus.PENDING,), refused=RefillAlreadyPending),
         "ORDER_CAPPED": _Role(completed, history=capped, refused=RefillLimitReached),

@@ -1,4 +1,4 @@
-"""How staff settle at the desk. A refill's page, the buttons of a row and the bulk actions all call ``settle``."""
+"""How staff change a status at the desk: a refill's page, a row's buttons and bulk actions call ``apply_change``."""
 
 from collections import defaultdict
 
@@ -18,7 +18,7 @@ def may_settle(account: Account) -> bool:
     return account.has_perm("refills.settle_refill")
 
 
-def settle(request: SignedInRequest, refills: list[str], change: StatusChange) -> list[Refill]:
+def apply_change(request: SignedInRequest, refills: list[str], change: StatusChange) -> list[Refill]:
     """Make the change to refills (ids), and tell the agent what was done and what was refused.
 
     Returns the refills that were changed.
