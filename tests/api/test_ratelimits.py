@@ -110,12 +110,12 @@ def test_the_tier_limit_counts_all_keys_of_the_account(customers, settings, tier
     assert send(customers(tier=tier)).status_code == 200
 
 
-def test_a_key_and_an_account_of_the_same_number_are_counted_apart(db):
+def test_a_key_and_an_account_of_the_same_number_and_limit_are_counted_apart(db):
     limits = RateLimits(RequestFactory().post("/api/v2"))
 
-    limits.count_caller(Caller(account_id=7, tier="standard", api_key_id=7, api_key_prefix="", limit_per_minute=None))
+    limits.count_caller(Caller(account_id=7, tier="standard", api_key_id=7, api_key_prefix="", limit_per_minute=200))
 
-    assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 99), ("tier", 199)]
+    assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 199), ("tier", 199)]
 
 
 def test_the_default_limits(settings):

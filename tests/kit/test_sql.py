@@ -3,6 +3,7 @@
 import pytest
 from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
+from django.utils.connection import ConnectionDoesNotExist
 
 from notpanel.kit import sql
 
@@ -38,3 +39,15 @@ def test_execute_takes_a_statement_without_rows(db):
 def test_errors_are_those_of_django(db):
     with pytest.raises(DatabaseError, match="division by zero"):
         sql.fetch("SELECT 1 / 0", {})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_closed_is_opened():
+    connection.close()
+
+    assert sql.fetch("SELECT 1", {}) == [(1,)]
+
+
+def test_the_database_is_the_one_that_was_asked_for(db):
+    with pytest.raises(ConnectionDoesNotExist):
+        sql.fetch("SELECT 1", {}, using="elsewhere")
