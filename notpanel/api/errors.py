@@ -54,6 +54,11 @@ class MalformedBody(ApiError):
     cause = "The body is not what its Content-Type says or was cut off, or a parameter is not text."
 
 
+class MalformedRequest(ApiError):
+    message = "Malformed request"
+    cause = "What arrived is not an HTTP request: its first line, a header or a length cannot be read."
+
+
 class NotFound(ApiError):
     status = 404
     message = "Not found"
@@ -78,6 +83,18 @@ class UnsupportedMediaType(ApiError):
     cause = "The Content-Type is not one of the three that the API reads: urlencoded, multipart and JSON."
 
 
+class HeadersTooLarge(ApiError):
+    status = 431
+    message = "Request headers too large"
+    cause = "The first line and the headers together are larger than 256 KiB."
+
+
+class UnsupportedTransferEncoding(ApiError):
+    status = 501
+    message = "Unsupported transfer encoding"
+    cause = "The Transfer-Encoding is not chunked."
+
+
 class InternalServerError(ApiError):
     status = 500
     message = "Internal server error"
@@ -94,9 +111,12 @@ SHARED_ERRORS: tuple[type[Refusal], ...] = (
     BothGiven,
     TooMany,
     MalformedBody,
+    MalformedRequest,
     MethodNotAllowed,
     BodyTooLarge,
     UnsupportedMediaType,
+    HeadersTooLarge,
+    UnsupportedTransferEncoding,
     ServiceUnavailable,
     InternalServerError,
 )

@@ -1,31 +1,93 @@
-"""gunicorn with threads, as `manage.py serve` runs it, and with two faults of its thread worker mended."""
+"""The application server: gunicorn keeps the processes, waitress reads requests and sends answers in each.
 
+docs/decisions/0004-application-server.md says why.
+"""
+
+import os
+import resource
+import time
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
+
+from notpanel.server.slow_clients import LARGEST_BODY, Server
+
+TICK = 1.0  # seconds between two looks at deadlines and signals, at most
+CONNECTIONS = 4096  # per process
 
 
-class Worker(ThreadWorker):
-    """gunicorn's thread worker, which stops on Ctrl-C and does not let one process hold most connections."""
+class WaitressWorker(Worker):
+    """A gunicorn worker that serves with waitress: one loop for all connections, and threads for the application."""
 
-    # Ctrl-C stops it as SIGTERM does: it answers the requests that it has begun. gunicorn's own
-    # handler takes a lock that the thread it interrupts may hold. The worker would then hang until it is killed.
-    handle_quit = ThreadWorker.handle_exit
+    # Ctrl-C stops it as SIGTERM does: it answers what it has begun.
+    handle_quit = Worker.handle_exit
 
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request. If more are in hand than there are threads, close one connection in fifty afterwards.
+    def run(self) -> None:
+        _raise_limit_of_files()
+        connections: dict[int, Any] = {}
+        threads = ThreadedTaskDispatcher()
+        threads.set_thread_count(self.cfg.threads)
+        adjustments = Adjustments(
+            threads=self.cfg.threads,
+            sockets=[listener.sock for listener in self.sockets],
+            ident=None,
+            max_request_body_size=LARGEST_BODY,
+            connection_limit=CONNECTIONS,
+            cleanup_interval=TICK,
+            clear_untrusted_proxy_headers=False,  # notpanel.kit.addresses judges them
+            asyncore_use_poll=True,
+            log_socket_errors=False,
+        )
+        servers = [
+            Server(
+                self.wsgi,
+                connections,
+                True,
+                sock,
+                dispatcher=threads,
+                adj=adjustments,
+                sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+                bind_socket=False,
+            )
+            for sock in adjustments.sockets
+        ]
+        for server in servers:
+            server.has_siblings = self.cfg.workers > 1
+        notified = 0.0
+        while self.alive and self.ppid == os.getppid():
+            if (now := time.monotonic()) - notified >= TICK:
+                self.notify()
+                notified = now
+            wasyncore.loop(timeout=TICK, use_poll=True, map=connections, count=1)
+        self.finish(servers, connections, threads)
 
-        Clients keep their connections open, and one process may hold most of them. A client whose connection is
-        closed connects again, and is most likely to reach a process with a free thread.
-        """
-        in_hand = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
-        if self.cfg.workers > 1 and in_hand > self.cfg.threads and self.nr % 50 == 0:
-            req.must_close = True
-        return super().handle_request(req, conn)
+    def finish(self, servers: list[Server], connections: dict[int, Any], threads: ThreadedTaskDispatcher) -> None:
+        """Answer the requests that have begun, for as long as gunicorn lets a worker stop."""
+        for server in servers:
+            server.stop_accepting()
+        deadline = time.monotonic() + self.cfg.graceful_timeout - TICK
+        while any(server.active_channels for server in servers) and time.monotonic() < deadline:
+            self.notify()
+            for server in servers:
+                server.end_idle()
+                server.maintenance(0)
+            wasyncore.loop(timeout=0.1, use_poll=True, map=connections, count=1)
+        threads.shutdown(timeout=TICK)
 
 
-class Server(BaseApplication):
+def _raise_limit_of_files() -> None:
+    """Let the process hold as many connections as CONNECTIONS, where the system allows that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS * 2 if hard == resource.RLIM_INFINITY else min(CONNECTIONS * 2, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Application(BaseApplication):
     """gunicorn, configured by its arguments alone."""
 
     def __init__(self, bind: str, workers: int, threads: int) -> None:
@@ -35,9 +97,8 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         self.cfg.set("bind", self.bind)
         self.cfg.set("workers", self.workers)
-        self.cfg.set("worker_class", Worker)
+        self.cfg.set("worker_class", WaitressWorker)
         self.cfg.set("threads", self.threads)
-        self.cfg.set("keepalive", 30)
         self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:

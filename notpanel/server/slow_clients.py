@@ -1,0 +1,204 @@
+"""waitress as NotPanel serves with it: no client holds a thread, and no client holds a connection for long.
+
+waitress reads requests and sends answers in one loop, whatever the speed of the clients. A thread works on a request
+only once it has been read whole. What is added here: total deadlines, closing a connection so that its last answer
+arrives, and answers in JSON to what is refused before the application sees it.
+"""
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, WSGITask
+
+from notpanel import request_log
+from notpanel.api import errors
+from notpanel.kit.refusals import Refusal
+
+# Deadlines in seconds. Each is for the whole of its part, so that a client that sends a byte now and then meets it too.
+HEADER_DEADLINE = 10  # from the first byte of a request, or from connecting, to the end of its header
+BODY_DEADLINE = 30  # from the first byte of a request to the end of its body
+IDLE_DEADLINE = 30  # for the next request on a connection; a proxy's keepalive_timeout must be shorter
+LINGER_DEADLINE = 2  # for the client to close after an answer with Connection: close
+SEND_WINDOW = 30
+SLOWEST_READER = 1024  # bytes per second that a client must read, on average over a window
+
+LARGEST_BODY = 4 * 1024 * 1024  # bytes; the API itself refuses more than 64 KiB, and pages more than 2.5 MiB
+
+# What is refused before the application sees it, by waitress's status.
+REFUSED: dict[int, type[Refusal]] = {
+    400: errors.MalformedRequest,
+    413: errors.BodyTooLarge,
+    431: errors.HeadersTooLarge,
+    501: errors.UnsupportedTransferEncoding,
+}
+
+
+def with_names(header: bytes, names: Iterable[str]) -> bytes:
+    """Return a response's header with its names as the application wrote them: waitress makes them X-Request-Id."""
+    written = {name.lower(): name for name in names}
+    first, *lines = header.decode("latin-1").split("\r\n")
+    for number, line in enumerate(lines):
+        name, colon, value = line.partition(":")
+        if colon:
+            lines[number] = f"{written.get(name.lower(), name)}:{value}"
+    return "\r\n".join([first, *lines]).encode("latin-1")
+
+
+class RefusalTask(ErrorTask):
+    """Answer a request that waitress refused, in JSON. Nothing of the request is in the answer or in the log."""
+
+    def execute(self) -> None:
+        refusal = REFUSED.get(self.request.error.code, errors.InternalServerError)
+        request_id = uuid.uuid4().hex
+        body = json.dumps({"error": refusal.message}, separators=(",", ":")).encode()
+        self.status = f"{errors.status_of(refusal)} {self.request.error.reason}"
+        self.response_headers += [
+            ("Content-Type", "application/json"),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Request-ID", request_id),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        token = request_log.begin(request_id)
+        try:
+            request_log.logger.info("- - %d refused by the server", errors.status_of(refusal))
+        finally:
+            request_log.end(token)
+        self.write(body)
+
+    def build_response_header(self) -> bytes:
+        names = [name for name, _ in self.response_headers]
+        return with_names(super().build_response_header(), names)
+
+
+class Task(WSGITask):
+    """Answer a request with the application's answer, and close the connection where that helps."""
+
+    def build_response_header(self) -> bytes:
+        server: Server = self.channel.server
+        # The client may still be sending; and a connection that ends lets its client find a process with a free thread.
+        if self.status.startswith("413") or server.is_stopping or server.should_shed():
+            self.set_close_on_finish()
+        names = [name for name, _ in self.response_headers]
+        return with_names(super().build_response_header(), names)
+
+
+class Channel(HTTPChannel):
+    """A connection. It knows since when it has been waiting for its client."""
+
+    task_class = Task
+    error_task_class = RefusalTask
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.waiting_since = time.monotonic()  # for the end of the request that is being read, or for its beginning
+        self.reading: Any = None  # that request
+        self.lingering_since = 0.0  # 0: not lingering
+        self.sent = 0  # bytes
+        self.window = (0.0, 0)  # when it began, and what was sent until then; (0.0, 0): nothing waits to be sent
+        super().__init__(*args, **kwargs)
+
+    def received(self, data: bytes) -> Any:
+        accepted = super().received(data)
+        if self.request is not self.reading:
+            self.reading, self.waiting_since = self.request, time.monotonic()
+        return accepted
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent: int = super().send(data, do_close)
+        self.sent += sent
+        return sent
+
+    def handle_write(self) -> None:
+        if self.close_when_flushed and not self.total_outbufs_len and not self.will_close:
+            self.linger()
+        else:
+            super().handle_write()
+
+    def linger(self) -> None:
+        """Say that no more is sent, and wait for the client to close: closing first may take the answer from it."""
+        self.lingering_since = time.monotonic()
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
+
+    def readable(self) -> bool:
+        return bool(self.lingering_since) or bool(super().readable())
+
+    def writable(self) -> bool:
+        return not (self.lingering_since and not self.will_close) and bool(super().writable())
+
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the client has kept the connection waiting past a deadline."""
+        if self.lingering_since:
+            return now - self.lingering_since > LINGER_DEADLINE
+        if self.total_outbufs_len:
+            return self._reads_too_slowly(now)
+        self.window = (0.0, 0)
+        if self.requests:
+            return False  # the application is at work
+        if self.reading is not None:
+            deadline = BODY_DEADLINE if self.reading.headers_finished else HEADER_DEADLINE
+        else:
+            # waitress keeps last_activity by time.time(): only differences of one clock are compared.
+            idle = time.time() - self.last_activity
+            return idle > (IDLE_DEADLINE if self.sent else HEADER_DEADLINE)
+        return now - self.waiting_since > deadline
+
+    def _reads_too_slowly(self, now: float) -> bool:
+        began, sent = self.window
+        if not began:
+            self.window = (now, self.sent)
+            return False
+        if now - began < SEND_WINDOW:
+            return False
+        self.window = (now, self.sent)
+        return self.sent - sent < SEND_WINDOW * SLOWEST_READER
+
+
+class Server(TcpWSGIServer):
+    """Accept connections on a socket that other processes accept from as well, and end those that are overdue."""
+
+    channel_class = Channel
+    has_siblings = False  # whether other processes accept connections on the same socket
+    is_stopping = False
+    answered = 0
+
+    def maintenance(self, now: float) -> None:
+        now = time.monotonic()
+        for channel in list(self.active_channels.values()):
+            if channel.is_overdue(now):
+                # Not by will_close, which waitress looks at when the client reads: this one may read nothing.
+                channel.handle_close()
+
+    def readable(self) -> bool:
+        # A process whose threads are all busy leaves new connections to the others.
+        return bool(super().readable()) and not (self.has_siblings and self.task_dispatcher.queue)
+
+    def should_shed(self) -> bool:
+        """Return whether to close the connection of the current answer: of one in fifty, while requests wait."""
+        self.answered += 1
+        return self.has_siblings and bool(self.task_dispatcher.queue) and self.answered % 50 == 0
+
+    def stop_accepting(self) -> None:
+        """Accept what has connected so far, and nothing more."""
+        self.is_stopping = True
+        before = -1
+        while before != len(self.active_channels):
+            before = len(self.active_channels)
+            self.handle_accept()
+        self.accepting = False
+        self.del_channel()
+
+    def end_idle(self) -> None:
+        """Close the connections on which no request has begun."""
+        for channel in list(self.active_channels.values()):
+            if not (channel.requests or channel.reading or channel.total_outbufs_len or channel.lingering_since):
+                channel.will_close = True
