@@ -54,7 +54,7 @@ def test_every_error_of_every_action_is_in_it_under_its_status(document):
     responses = document["paths"]["/api/v2"]["post"]["responses"]
 
     for error in {error for action in ACTIONS for error in action.errors}:
-        example = responses[str(status_of(error))]["content"]["application/json"]["examples"][error.__name__]
+        example = responses[str(status_of(error))]["content"]["application/json"]["examples"][error.code()]
         assert example["value"] == {"error": error.example_text()}
 
 
@@ -65,7 +65,8 @@ def test_every_error_of_every_action_is_in_it_under_its_status(document):
 def test_an_error_has_the_headers_that_go_with_its_status(document, status, headers):
     found = document["paths"]["/api/v2"]["post"]["responses"][status]["headers"]
 
-    assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
+    assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID", "X-Error-Code"}
+    assert found["X-Error-Code"]["required"]
 
 
 def test_its_examples_follow_its_schemas(document):
