@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -294,8 +295,6 @@ def test_what_counts_as_a_number_with_thousands_separators(text, ids):
     ],
 )
 def test_the_longest_texts_are_read_in_no_time(text):
-    import time
-
     started = time.process_time()
     split_ids(text)
     clean(text)
