@@ -134,6 +134,7 @@ def _error_rows(errors: Iterable[type[Refusal]], action: Action | None = None) -
         {
             "status": status_of(error),
             "text": action.text_of(error) if action else error.example_text(),
+            "code": error.code(),
             "cause": error.cause,
         }
         for error in errors
@@ -145,7 +146,7 @@ def _answer_for_visitor(action: Action, request: HttpRequest, parameters: Mappin
     user: Any = request.user
     visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
     try:
-        return action.handler(visitor, Parameters(parameters))
+        return action.handler(visitor, Parameters(parameters.items()))
     except Refusal as refusal:
         return {"error": refusal.text}
 

@@ -1,15 +1,17 @@
 """Every middleware of the project, in the order in which MIDDLEWARE lists them."""
 
 import http
+import posixpath
 import re
 import time
 import uuid
 from collections.abc import Callable
 
 from django.conf import settings
-from django.core.exceptions import MiddlewareNotUsed
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 from django.utils.encoding import escape_uri_path
@@ -21,7 +23,10 @@ from notpanel.kit.addresses import peer_is_trusted
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_KEY = re.compile(r"np_[A-Za-z0-9_-]{8,}")
+_SANE_REQUEST_ID = re.compile(rf"(?!.*{_KEY.pattern})[A-Za-z0-9][A-Za-z0-9._:-]{{0,63}}")
+# In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
+_API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 
 # The errors with which Django may answer before a view is reached, by status.
 _ERRORS_BY_STATUS = {
@@ -31,6 +36,7 @@ _ERRORS_BY_STATUS = {
         errors.NotFound,
         errors.MethodNotAllowed,
         errors.BodyTooLarge,
+        errors.UnknownHost,
         errors.InternalServerError,
     )
 }
@@ -39,17 +45,19 @@ _ERRORS_BY_STATUS = {
 def log_requests(get_response: GetResponse) -> GetResponse:
     """Write one log line per request, and turn every error page under /api/ into JSON.
 
+    From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
     This is the outermost middleware, so that it also sees what the others answer when they fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:
-        sent = request.headers.get("X-Request-ID", "")
+        spell_api_path(request)
+        sent = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         token = request_log.begin(request_id)
         started = time.perf_counter()
         try:
             response = get_response(request)
-            if is_for_api(request.path) and not _comes_from_api(response):
+            if is_for_api(request.path_info) and not _comes_from_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
             request_log.logger.info(
@@ -66,6 +74,40 @@ def log_requests(get_response: GetResponse) -> GetResponse:
             request_log.end(token)
 
     return respond
+
+
+def refuse_unknown_hosts(get_response: GetResponse) -> GetResponse:
+    """Answer 421 to a Host that is not one of ALLOWED_HOSTS. Django would log a traceback for each.
+
+    This stands before SecurityMiddleware, which asks for the host too, and so adds the headers itself.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        try:
+            request.get_host()
+        except DisallowedHost:
+            response: HttpResponse
+            if is_for_api(request.path_info):
+                response = error_in_json(errors.UnknownHost)
+            else:
+                response = HttpResponse(render_to_string("421.html"), status=errors.UnknownHost.status)
+            for name, value in _HEADERS_FOR_AN_UNKNOWN_HOST.items():
+                response[name] = value
+            return response
+        return get_response(request)
+
+    return respond
+
+
+_HEADERS_FOR_AN_UNKNOWN_HOST = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 
 def drop_untrusted_proto(get_response: GetResponse) -> GetResponse:
@@ -124,12 +166,30 @@ def remember_writes(get_response: GetResponse) -> GetResponse:
 
 def is_for_api(path: str) -> bool:
     """Return whether the path belongs to the API, where every answer is JSON."""
-    return path == "/api" or path.startswith("/api/")
+    return path.startswith("/api") and _API_PATH.match(path) is not None
+
+
+def spell_api_path(request: HttpRequest) -> None:
+    """Give a request for the API the path in its one spelling: no doubled slashes, no dots, in lower case.
+
+    Clients glue ``https://host/`` and ``/api/v2`` together. Other paths are left as they are.
+    """
+    path = request.path_info
+    if path in ("/api/v2", "/api/v2/"):
+        return
+    spelled = posixpath.normpath("/" + path.lstrip("/"))
+    if not _API_PATH.match(spelled):
+        return
+    if path.endswith("/"):
+        spelled += "/"
+    spelled = spelled.lower()
+    request.path = request.path.removesuffix(path) + spelled
+    request.path_info = request.META["PATH_INFO"] = spelled
 
 
 def _path_without_token(request: HttpRequest) -> str:
-    """Return the path for the log, without the token of a password reset link."""
-    path = escape_uri_path(request.path)
+    """Return the path for the log, without the token of a password reset link and without API keys."""
+    path = _KEY.sub("np_…", escape_uri_path(request.path))
     token = request.resolver_match.kwargs.get("token") if request.resolver_match else None
     return path.replace(escape_uri_path(token), "…") if token else path
 
@@ -140,5 +200,9 @@ def _comes_from_api(response: HttpResponse) -> bool:
 
 def _as_json(response: HttpResponse) -> HttpResponse:
     """Return the API's error in place of a page that Django made, such as the one for a bad Host header."""
-    error = _ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError)
-    return JsonResponse({"error": error.message}, status=error.status)
+    return error_in_json(_ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError))
+
+
+def error_in_json(error: type[errors.ApiError]) -> JsonResponse:
+    """Return the answer with an error of the API that a middleware found."""
+    return JsonResponse({"error": error.message}, status=error.status, headers=errors.headers_of(error()))

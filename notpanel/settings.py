@@ -38,7 +38,7 @@ HTTPS = env.switch(
     help="on: cookies travel over TLS only, pages redirect to TLS (the API does not), and browsers remember to use it.",
 )
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^api(/|$)"]
+SECURE_REDIRECT_EXEMPT = [r"^api(?![A-Za-z0-9_-])"]
 SECURE_HSTS_SECONDS = env.whole_number(
     "HSTS_SECONDS",
     default=31_536_000,
@@ -274,6 +274,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
+    "notpanel.middleware.refuse_unknown_hosts",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -32,7 +32,7 @@ urlpatterns = [
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
-    re_path(r"^api(?:/|$)", NotFoundView.as_view()),
+    re_path(r"^api(?![A-Za-z0-9_-])", NotFoundView.as_view()),
 ]
 handler400 = "notpanel.views.bad_request"
 handler500 = "notpanel.views.server_error"

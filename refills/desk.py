@@ -1,4 +1,4 @@
-"""What the desk shows of a refill: how late it is, how the rules judge it now, and what else an agent needs to decide."""
+"""What the desk shows of a refill: how late it is, how the rules judge it now, and what else helps to decide."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The customer's pages of orders and refills: parse, call, show."""
 
-import re
-
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
@@ -13,8 +11,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apikeys.requests import SignedInRequest
-from notpanel.api.errors import TooMany
-from notpanel.api.parameters import LARGEST_BATCH
+from notpanel.api.errors import RateLimitExceeded, TooMany, status_of
+from notpanel.api.parameters import LARGEST_BATCH, split_ids
+from notpanel.api.ratelimits import RateLimits
 from notpanel.kit import public_id
 from notpanel.kit.pagination import page_of
 from notpanel.kit.refusals import Refusal
@@ -76,12 +75,22 @@ def refill(request: SignedInRequest) -> HttpResponse:
 @login_required
 @never_cache
 def refill_list(request: SignedInRequest) -> HttpResponse:
-    """Request refills of a pasted list of orders, and show what became of each."""
+    """Request refills of a pasted list of orders, and show what became of each.
+
+    The list is read as the API reads one, and counts as one request on the limit of the account's tier.
+    """
     text = request.POST.get("orders", "")
-    ids = re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []
     context: dict[str, object] = {"text": text, "largest_batch": LARGEST_BATCH}
     if request.method != "POST":
         return render(request, "dashboard/refill_list.html", context)
+    try:
+        RateLimits(request).count_account(request.user.pk, request.user.tier)
+    except RateLimitExceeded as refusal:
+        context["error"] = f"Your account has made too many requests. Try again in {refusal.retry_after} seconds."
+        response = render(request, "dashboard/refill_list.html", context, status=status_of(RateLimitExceeded))
+        response["Retry-After"] = str(refusal.retry_after)
+        return response
+    ids = split_ids(text)
     if not ids or len(ids) > LARGEST_BATCH:
         too_many = TooMany(many="orders", limit=LARGEST_BATCH).text
         context["error"] = f"{too_many}: the list has {len(ids)}." if ids else "Paste at least one order ID or number."

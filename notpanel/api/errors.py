@@ -49,6 +49,12 @@ class TooMany(ApiError):
     example = {"many": "orders", "limit": 100}
 
 
+class ParameterRepeated(ApiError):
+    message = "Parameter given more than once: {name}"
+    cause = "A parameter that has one value came with several. Only lists of ids may repeat their name."
+    example = {"name": "order"}
+
+
 class MalformedBody(ApiError):
     message = "Malformed request body"
     cause = "The body is not what its Content-Type says or was cut off, or a parameter is not text."
@@ -57,6 +63,12 @@ class MalformedBody(ApiError):
 class MalformedRequest(ApiError):
     message = "Malformed request"
     cause = "What arrived is not an HTTP request: its first line, a header or a length cannot be read."
+
+
+class UnknownHost(ApiError):
+    status = 421
+    message = "Unknown host"
+    cause = "The Host header does not name this site."
 
 
 class NotFound(ApiError):
@@ -75,6 +87,12 @@ class BodyTooLarge(ApiError):
     status = 413
     message = "Request body too large"
     cause = "The body is larger than 64 KiB."
+
+
+class UnsupportedContentEncoding(ApiError):
+    status = 415
+    message = "Unsupported content encoding"
+    cause = "The body is compressed. Send it without a Content-Encoding."
 
 
 class UnsupportedMediaType(ApiError):
@@ -103,6 +121,7 @@ class InternalServerError(ApiError):
 
 # In the order in which the documentation lists them.
 SHARED_ERRORS: tuple[type[Refusal], ...] = (
+    UnknownHost,
     RateLimitExceeded,
     InvalidApiKey,
     AccountSuspended,
@@ -110,10 +129,12 @@ SHARED_ERRORS: tuple[type[Refusal], ...] = (
     UnknownAction,
     BothGiven,
     TooMany,
+    ParameterRepeated,
     MalformedBody,
     MalformedRequest,
     MethodNotAllowed,
     BodyTooLarge,
+    UnsupportedContentEncoding,
     UnsupportedMediaType,
     HeadersTooLarge,
     UnsupportedTransferEncoding,
@@ -132,10 +153,10 @@ def status_of(refusal: type[Refusal]) -> int:
 
 def headers_of(refusal: Refusal) -> dict[str, str]:
     """Return the headers that belong to a refusal's answer."""
+    headers = {"X-Error-Code": refusal.code()}
     match refusal:
         case RateLimitExceeded():
-            return {"X-RateLimit-DeniedBy": refusal.denied_by, "Retry-After": str(refusal.retry_after)}
+            headers |= {"X-RateLimit-DeniedBy": refusal.denied_by, "Retry-After": str(refusal.retry_after)}
         case ServiceUnavailable():
-            return {"Retry-After": "1"}
-        case _:
-            return {}
+            headers["Retry-After"] = "1"
+    return headers

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import redis
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions
@@ -23,11 +23,11 @@ def as_refusal(exc: Exception) -> Refusal:
     match exc:
         case Refusal():
             return exc
-        case exceptions.UnsupportedMediaType():
-            return errors.UnsupportedMediaType()
         case exceptions.MethodNotAllowed():
             return errors.MethodNotAllowed()
-        case exceptions.ParseError() | SuspiciousOperation():
+        case DisallowedHost():
+            return errors.UnknownHost()
+        case SuspiciousOperation():
             return errors.MalformedBody()
         case OperationalError() | InterfaceError() | redis.RedisError():
             return ServiceUnavailable()

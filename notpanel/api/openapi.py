@@ -1,28 +1,25 @@
 """Describe the API in OpenAPI 3.1, from its actions and its errors."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from notpanel.api.actions import Action, Example
+from notpanel.api.bodies import MEDIA_TYPES
 from notpanel.api.errors import SHARED_ERRORS, status_of
 from notpanel.api.examples import YOUR_API_KEY
-from notpanel.api.parameters import LARGEST_BATCH
+from notpanel.api.parameters import BRACKETS, INVISIBLE, LARGEST_BATCH, QUOTES, SEPARATORS
 from notpanel.api.schemas import ERROR, Schema
 from notpanel.kit.refusals import Refusal
 
 VERSION = "2.0.0"  # of the API, not of NotPanel
-MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
 
-# The API reads any scalar as text, and a blank one as missing (docs/contract.md, "One id or a list").
-_ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": r"\S"}
-_IDS: Schema = {
-    "anyOf": [
-        {"type": ["string", "integer", "number", "boolean"], "pattern": r"[^\s,]"},
-        {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}},
-    ]
-}
-_NO_ID: Schema = {"type": ["string", "null"], "pattern": r"^\s*$"}
-_NO_IDS: Schema = {"type": ["string", "null"], "pattern": r"^[\s,]*$"}
+# What is no part of an id, for a character class. The API reads any scalar as text, and a text of nothing else as
+# missing (docs/contract.md, "Reading parameters").
+_NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
+_ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": f"[^{_NO_PART}]"}
+_IDS: Schema = {"anyOf": [_ID, {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}}]}
+_NO_ID: Schema = {"type": ["string", "null"], "pattern": f"^[{_NO_PART}]*$"}
 
 Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
 
@@ -34,6 +31,7 @@ RATE_LIMIT_HEADERS = {
     "X-RateLimit-Reset": ("When its next window begins, in Unix seconds.", "integer"),
     "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
 }
+_ERROR_CODE = {"X-Error-Code": ("The name of the error for programs. It never changes.", "string")}
 _RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: how many seconds to wait.", "integer")}
 # The headers that answers with these statuses have in addition.
 HEADERS_OF: Mapping[int, Headers] = {
@@ -78,7 +76,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
             "description": (
                 "Every request is a POST to one address. Its body has the parameter action, which says what you want, "
                 "and the parameter key, which says who you are. Every answer is JSON. Every error is an object with "
-                "the single member error."
+                "the single member error, and has its code in the header X-Error-Code."
             ),
         },
         "servers": [{"url": server}],
@@ -129,7 +127,7 @@ def request_schema(action: Action) -> dict[str, Any]:
         schema["oneOf"] = [
             {
                 "title": f"One: {one.name}",
-                "properties": {one.name: _ID, many.name: _NO_IDS},
+                "properties": {one.name: _ID, many.name: _NO_ID},
                 "required": [one.name],
             },
             {
@@ -158,15 +156,22 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
             "headers": _headers(_REQUEST_ID, RATE_LIMIT_HEADERS | _HEADERS_OF_PREPARED),
         },
         **{
-            str(status): _response(
-                found[0].cause if len(found) == 1 else "Refused: error says why.",
-                {"$ref": "#/components/schemas/Error"},
-                {error.__name__: {"summary": error.cause, "value": {"error": error.example_text()}} for error in found},
-                HEADERS_OF.get(status, _NO_HEADERS),
-            )
+            str(status): _refused(found, HEADERS_OF.get(status, _NO_HEADERS))
             for status, found in sorted(by_status.items())
         },
     }
+
+
+def _refused(errors: list[type[Refusal]], headers: Headers) -> dict[str, Any]:
+    """Return the response with one of ``errors``, which share a status. Its examples are named by their codes."""
+    response = _response(
+        errors[0].cause if len(errors) == 1 else "Refused: error says why.",
+        {"$ref": "#/components/schemas/Error"},
+        {error.code(): {"summary": error.cause, "value": {"error": error.example_text()}} for error in errors},
+        _ERROR_CODE | dict(headers),
+    )
+    response["headers"]["X-Error-Code"]["schema"]["enum"] = [error.code() for error in errors]
+    return response
 
 
 def _response(

@@ -1,58 +1,174 @@
-"""Read the parameters of a request (docs/contract.md, "One id or a list")."""
+"""Read what people send as parameters (docs/contract.md, "Reading parameters").
 
-from collections.abc import Mapping
+The API and the dashboard's pasted list read ids with the same functions.
+"""
+
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from notpanel.api.errors import BothGiven, MalformedBody, MissingParameter, TooMany
+from notpanel.api.errors import BothGiven, MalformedBody, MissingParameter, ParameterRepeated, TooMany
 from notpanel.kit.refusals import Refusal
 
 LARGEST_BATCH = 100  # ids in one request
 
+# Characters that nobody sees, taken off wherever they stand: zero-width spaces and joiners, the byte order mark,
+# direction marks, the soft hyphen, variation selectors (Unicode's Default_Ignorable_Code_Point, and annotations).
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb"
+)
+QUOTES = "\"'`´“”„‟‘’‚‛«»‹›"
+BRACKETS = "[](){}"
+SEPARATORS = ",;|"  # of ids, beside blanks and line breaks
+_INVISIBLE = re.compile(f"[{INVISIBLE}\U000e0000-\U000e0fff]+")
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
+_SEPARATOR = re.compile(rf"[\s{SEPARATORS}]+")
+# Digits in groups of three behind commas, or behind single blanks: a number with thousands separators, or several
+# three-digit ids.
+_GROUPS = re.compile(
+    r"(?<![\w.-])[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?:[^\S\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029][0-9]{3})+)(?![\w.-])"
+)
+_GROUP_WITH_ZERO = re.compile(r"\D0")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")  # text from which there is nothing to take off
+_ITEM = re.compile(r"([^\[]+)\[[0-9]*\]")  # orders[], orders[0]
+
+
+class Number(str):
+    """A number with a fraction or an exponent, as the client wrote it in JSON."""
+
+
+def clean(text: str) -> str:
+    """Take off what nobody sees, and the blanks and quotes around the whole."""
+    if _PLAIN.fullmatch(text):
+        return text
+    if not text.isascii():
+        text = _INVISIBLE.sub("", text)
+    return text.strip(_BLANKS + QUOTES)
+
+
+def split_ids(text: str) -> list[str]:
+    """Return the ids in a text, without empty ones.
+
+    They are separated by commas, semicolons, vertical bars, line breaks or blanks. Quotes and brackets around them
+    and a ``#`` before them are taken off. A number with thousands separators is kept whole if one of its groups begins
+    with 0, so that it names nothing: torn apart, ``2,000,000,028`` would name order 2.
+    """
+    if _PLAIN.fullmatch(text):
+        return [text]
+    if not text.isascii():
+        text = _INVISIBLE.sub("", text)
+    ids: list[str] = []
+    end = 0
+    for groups in _GROUPS.finditer(text):
+        if _GROUP_WITH_ZERO.search(groups[0]):
+            ids += _split(text[end : groups.start()])
+            ids.append(groups[0])
+            end = groups.end()
+    return ids + _split(text[end:])
+
+
+def _split(text: str) -> list[str]:
+    items = (item.lstrip(QUOTES + BRACKETS + "#").rstrip(QUOTES + BRACKETS) for item in _SEPARATOR.split(text))
+    return [item for item in items if item]
+
 
 class Parameters:
-    """The parameters of a request. Every scalar is read as text, whatever type JSON gave it."""
+    """The parameters of a request. Every scalar is read as text, whatever type JSON gave it.
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._body = body
+    ``pairs`` are names and values in the order sent; a name may come several times. A value is text or, from JSON,
+    anything.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        self._values: dict[str, list[Any]] = {}
+        for name, value in pairs:
+            if value is None:
+                continue
+            if name[-1:] == "]" and (item := _ITEM.fullmatch(name)):
+                name = item[1]
+            self._values.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str:
-        """Return the parameter without surrounding blanks, or "" if it is missing.
+        """Return the parameter without what ``clean`` takes off, or "" if it is missing.
 
-        Raises MalformedBody if it is not a scalar.
+        Raises MalformedBody if it is not a scalar, and ParameterRepeated if it has several values.
         """
-        value = self._body.get(name)
-        return "" if value is None else _as_text(value)
+        return self._single(name, clean)
 
     def required(self, name: str) -> str:
-        """Return the parameter. Raises MissingParameter if it is missing or empty."""
+        """Return the parameter. Raises MissingParameter if it is missing or empty, and what ``text`` raises."""
         if text := self.text(name):
             return text
         raise MissingParameter(name=name)
 
-    def texts(self, name: str) -> list[str]:
-        """Return the items of a CSV or of a JSON list, without surrounding blanks and without empty items.
+    def single_id(self, name: str) -> str:
+        """Return the one id that the parameter holds, or "" if it is missing.
+
+        Text that is not exactly one id is returned as it is: it names nothing. Raises what ``text`` raises.
+        """
+        return self._single(name, _single_id)
+
+    def ids(self, name: str) -> list[str]:
+        """Return the ids of every value of the parameter: a text as ``split_ids`` reads it, or a JSON list of texts.
 
         Raises MalformedBody if an item is not a scalar.
         """
-        value = self._body.get(name)
-        items = value if isinstance(value, list) else self.text(name).split(",")
-        return [text for item in items if item is not None and (text := _as_text(item))]
+        found: list[str] = []
+        for value in self._values.get(name, ()):
+            for item in value if isinstance(value, list) else [value]:
+                if item is not None:
+                    found += split_ids(_as_text(item))
+        return found
+
+    def _single(self, name: str, read: Callable[[str], str]) -> str:
+        values = self._values.get(name)
+        if values is None:
+            return ""
+        if len(values) == 1:
+            return read(_as_text(values[0]))
+        different = {text for value in values if (text := read(_as_text(value)))}
+        if len(different) > 1:
+            raise ParameterRepeated(name=name)
+        return different.pop() if different else ""
 
     def __contains__(self, name: str) -> bool:
         """Return whether the parameter was sent, empty or not."""
-        return self._body.get(name) is not None
+        return name in self._values
+
+
+def _single_id(text: str) -> str:
+    found = split_ids(text)
+    return found[0] if len(found) == 1 else clean(text) if found else ""
 
 
 def _as_text(value: object) -> str:
     match value:
+        case Number():
+            return _without_fraction(value)
         case str():
-            return value.strip()
+            return value
         case bool():  # true and false, as JSON writes them
             return str(value).lower()
         case int() | float():
             return str(value)
     raise MalformedBody
+
+
+def _without_fraction(number: Number) -> str:
+    """Return ``28.0`` and ``2.8e1`` as ``28``, any other number as it was written.
+
+    Decimal, because a float holds only 53 bits: the id would become another one.
+    """
+    try:
+        exact = Decimal(number)
+        if len(number) <= 64 and exact.adjusted() < 64 and exact == exact.to_integral_value():
+            return str(int(exact))
+    except InvalidOperation:
+        pass
+    return str(number)
 
 
 @dataclass(frozen=True)
@@ -96,8 +212,10 @@ class OneOrMany:
         )
 
     def read(self, parameters: Parameters) -> Ids:
-        """Return the ids in a request. Raises BothGiven, MissingParameter, TooMany or MalformedBody."""
-        ids, single = parameters.texts(self.many), parameters.text(self.one)
+        """Return the ids in a request. Raises BothGiven, MissingParameter, TooMany, ParameterRepeated or
+        MalformedBody.
+        """
+        ids, single = parameters.ids(self.many), parameters.single_id(self.one)
         if single and ids:
             raise BothGiven(one=self.one, many=self.many)
         if single:

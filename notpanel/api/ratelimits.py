@@ -41,12 +41,15 @@ class RateLimits:
 
     def count_caller(self, caller: Caller) -> None:
         """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded."""
-        account, tier_limit = str(caller.account_id), settings.RATE_LIMIT_TIERS[caller.tier]
         key = self._usage("key", str(caller.api_key_id), caller.limit_per_minute or settings.RATE_LIMIT_KEY)
-        if key.spent:  # not counted on the tier, but a header still shows what the tier has left
-            self.tier = self._usage("tier", account, tier_limit, count=False)
+        if key.spent:  # then it does not count on the tier, but a header still says what is left there
+            self.tier = self._tier_usage(caller.account_id, caller.tier, count=False)
         self._deny_if_spent(key)
-        self.tier = self._usage("tier", account, tier_limit)
+        self.count_account(caller.account_id, caller.tier)
+
+    def count_account(self, account_id: int, tier: str) -> None:
+        """Count the request on the tier of its account. Raises RateLimitExceeded."""
+        self.tier = self._tier_usage(account_id, tier)
         self._deny_if_spent(self.tier)
 
     def headers(self) -> dict[str, str]:
@@ -62,6 +65,9 @@ class RateLimits:
         if self.tier:
             headers["X-RateLimit-Tier-Remaining"] = str(self.tier.remaining)
         return headers
+
+    def _tier_usage(self, account_id: int, tier: str, *, count: bool = True) -> Usage:
+        return self._usage("tier", str(account_id), settings.RATE_LIMIT_TIERS[tier], count=count)
 
     def _usage(self, layer: str, value: str, limit: int, *, count: bool = True) -> Usage:
         """Return the state of a layer for ``value``. Counts the request on it unless ``count`` is False."""

@@ -11,7 +11,6 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,7 +18,8 @@ from rest_framework.views import APIView
 
 from notpanel import request_log
 from notpanel.api.actions import Action
-from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction
+from notpanel.api.bodies import read_pairs
+from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
 from notpanel.api.prepared import Prepared
@@ -31,26 +31,26 @@ LARGEST_BODY = 64 * 1024  # bytes
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Answers in JSON, and ignores what the client accepts."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        return next((parser for parser in parsers if _media_type(request) == parser.media_type), None)
+    """Answers in JSON, and ignores what the client accepts. bodies.py reads the bodies, no parser of REST framework."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
 
 
-def _media_type(request: Request) -> str:
-    """Return the media type of the body. Without a Content-Type it is the documented one, a form."""
-    return (request.content_type or "").partition(";")[0].strip().lower() or FormParser.media_type
+def _content_length(request: Request) -> int:
+    """Return the Content-Length in bytes, 0 without one. Raises MalformedBody if it is not a number."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):  # int() takes signs, blanks and underscores
+        raise MalformedBody
+    return int(length) if len(length) < 20 else LARGEST_BODY + 1
 
 
 class JsonView(APIView):
-    """Reads forms and JSON, and answers in JSON."""
+    """Answers in JSON."""
 
     authentication_classes = ()
     permission_classes = ()
-    parser_classes = (FormParser, MultiPartParser, JSONParser)
+    parser_classes = ()
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = AlwaysJson
 
@@ -74,8 +74,6 @@ class ApiView(JsonView):
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
-        # Ignore the client's charset: some codecs take a second for 64 KiB. REST framework reads this before initial().
-        request.encoding = "utf-8"
         self.address = client_address(request)
         self.rate_limits = RateLimits(request)
 
@@ -85,39 +83,50 @@ class ApiView(JsonView):
         super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        body = self.read_body(request)
-        caller = self.identify_caller(body)
+        parameters = self.read_body(request)
+        caller = self.identify_caller(parameters)
         self.rate_limits.count_caller(caller)
-        parameters = Parameters(body)
         action = self.find_action(parameters)
         answer = action.handler(caller, parameters)
         return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 
-    def read_body(self, request: Request) -> Mapping[str, Any]:
-        """Return the members of the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
-        try:
-            length = int(request.META.get("CONTENT_LENGTH") or 0)
-            if length > LARGEST_BODY:
-                raise BodyTooLarge
-            if len(request.body) < length:  # the body was cut off, so its last id may be too
-                raise MalformedBody
-            body = request.data
-        except (ValueError, LookupError, RecursionError, OSError) as error:
-            # Not UTF-8, an unknown charset, JSON a thousand levels deep, a client that hung up.
-            raise MalformedBody from error
-        if not isinstance(body, Mapping):
-            raise MalformedBody
-        return body
+    def read_body(self, request: Request) -> Parameters:
+        """Return the parameters in the body.
 
-    def identify_caller(self, body: Mapping[str, Any]) -> Caller:
-        """Return the caller whose key is in the body. Raises InvalidApiKey or AccountSuspended."""
-        key = body.get("key")
-        caller = self.authenticate(key if isinstance(key, str) else "", self.address)
+        Raises BodyTooLarge, MalformedBody, UnsupportedContentEncoding or UnsupportedMediaType.
+        """
+        length = _content_length(request)
+        if length > LARGEST_BODY:
+            raise BodyTooLarge
+        try:
+            body = request.body
+        except OSError as error:  # the client hung up
+            raise MalformedBody from error
+        if len(body) < length:  # the body was cut off, so its last id may be too
+            raise MalformedBody
+        if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
+            raise UnsupportedContentEncoding
+        return Parameters(read_pairs(body, request.META.get("CONTENT_TYPE", "")))
+
+    def identify_caller(self, parameters: Parameters) -> Caller:
+        """Return the caller whose key the body has.
+
+        Raises InvalidApiKey, AccountSuspended or ParameterRepeated.
+        """
+        try:
+            key = parameters.text("key")
+        except MalformedBody:  # to a client that has no text for a key, its key is what is wrong
+            key = ""
+        # A key has no blanks. Those in it come from a line that was wrapped when it was copied.
+        caller = self.authenticate("".join(key.split()), self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         return caller
 
     def find_action(self, parameters: Parameters) -> Action:
-        """Return the action that the request names. Raises MissingParameter, MalformedBody or UnknownAction."""
+        """Return the action that the request names.
+
+        Raises MissingParameter, ParameterRepeated, MalformedBody or UnknownAction.
+        """
         action = self.actions.get(parameters.required("action"))
         if action is None:
             raise UnknownAction

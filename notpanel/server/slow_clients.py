@@ -63,6 +63,7 @@ class RefusalTask(ErrorTask):
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
             ("X-Request-ID", request_id),
+            ("X-Error-Code", refusal.code()),
         ]
         self.set_close_on_finish()
         self.content_length = len(body)

@@ -55,7 +55,7 @@ def test_the_document_lists_every_error_of_every_action_under_its_status(documen
     responses = document["paths"]["/api/v2"]["post"]["responses"]
 
     for error in {error for action in ACTIONS for error in action.errors}:
-        example = responses[str(status_of(error))]["content"]["application/json"]["examples"][error.__name__]
+        example = responses[str(status_of(error))]["content"]["application/json"]["examples"][error.code()]
         assert example["value"] == {"error": error.example_text()}
 
 
@@ -66,7 +66,8 @@ def test_the_document_lists_every_error_of_every_action_under_its_status(documen
 def test_each_error_status_has_its_headers(document, status, headers):
     found = document["paths"]["/api/v2"]["post"]["responses"][status]["headers"]
 
-    assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID"}
+    assert headers == {name for name, header in found.items() if header["required"]} - {"X-Request-ID", "X-Error-Code"}
+    assert found["X-Error-Code"]["required"]
 
 
 def test_every_request_needs_a_key_and_an_action(document):

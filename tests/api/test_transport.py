@@ -5,15 +5,17 @@ import json
 import logging
 import re
 import sys
+from urllib.parse import unquote_to_bytes
 
 import psycopg
 import pytest
 import redis
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, SuspiciousOperation
+from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
 from django.db import DataError, InterfaceError, OperationalError
-from django.test import Client, RequestFactory
-from rest_framework import exceptions
+from django.test import Client
+from rest_framework.exceptions import MethodNotAllowed
 
 from notpanel import request_log
 from notpanel.api import errors
@@ -25,6 +27,12 @@ from notpanel.wsgi import application
 from orders.models import Order
 from tests import factories
 from tests.conftest import FORM, post, post_json
+from tests.wsgi import call, wsgi_environ
+
+
+def as_server_reads(path):
+    """Return a path as an application server passes it. Django's client would take ``//api`` for a host."""
+    return unquote_to_bytes(path).decode("latin-1")
 
 
 @pytest.fixture
@@ -32,11 +40,24 @@ def order(customer):
     return factories.Order(account=customer.account)
 
 
-@pytest.mark.parametrize("path", ["/api/v2", "/api/v2/"])
-def test_both_addresses_are_served_directly(customer, order, path):
+ADDRESSES = [
+    "/api/v2",
+    "/api/v2/",
+    "//api/v2",
+    "//api//v2//",
+    "///api/v2",
+    "/API/V2",
+    "/Api/v2/",
+    "//API/V2/",
+    "/./api/v2",
+]
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_every_spelling_of_the_address_is_served_directly(customer, order, path):
     body = f"key={customer.raw_key}&action=status&order={order.pk}"
 
-    response = Client().post(path, body, content_type=FORM)
+    response = Client().post("/", body, content_type=FORM, PATH_INFO=path)
 
     assert response.status_code == 200
     assert response.json()["status"] == "completed"
@@ -93,7 +114,9 @@ def test_a_batch_in_json_may_be_a_csv_or_a_list(customer, order, orders):
         (b"[]", "application/json"),
         (b'"key"', "application/json"),
         (b"\xff\xfe", "application/json"),
-        (b"\xef\xbb\xbf{}", "application/json"),
+        (b"{'key': 1}", "application/json"),
+        (b'{"key": 1', FORM),
+        (b"key=x", "application/json"),
         (b"[" * 60_000, "application/json"),
         (b'{"key": NaN}', "application/json"),
         (b"{" + b'"key": ' + b"1" * 5000 + b"}", "application/json"),
@@ -129,12 +152,6 @@ def test_other_media_types_are_not_supported(db, content_type):
     response = Client().post("/api/v2", "key=x", content_type=content_type)
 
     assert (response.status_code, response.json()) == (415, {"error": "Unsupported media type"})
-
-
-def wsgi_environ(body, **environ):
-    """Return the environ of a form whose body ends before its Content-Length, or has none."""
-    environ = RequestFactory().post("/api/v2", body, content_type=FORM).environ | environ
-    return environ | {"wsgi.input": io.BytesIO(body)}  # the factory's own refuses to be read past its end
 
 
 @pytest.mark.parametrize("missing", [1, 3])
@@ -211,19 +228,62 @@ def test_only_post_is_allowed(db, method):
         assert response.json() == {"error": "Method not allowed"}
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v2/refill", "/api/v2//"])
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_unknown_addresses_get_404_in_json(db, path, method):
-    response = getattr(Client(), method)(path)
+OTHER_ADDRESSES = [
+    "/api",
+    "/api/",
+    "/api/v1",
+    "/api/v2/refill",
+    "//api",
+    "/API/",
+    "/Api/v3",
+    "///api//x//",
+    "/x/../api/",
+]
+OTHER_ADDRESSES += [
+    "/api.json",
+    "/api;v2",
+    "/api\\v2",
+    "/api%20",
+    "/api%00/v2",
+    "/api/v2%20",
+    "/api/../admin/",
+    "/./api",
+]
 
-    assert (response.status_code, response.json()) == (404, {"error": "Not found"})
+
+@pytest.mark.parametrize("path", OTHER_ADDRESSES)
+@pytest.mark.parametrize("method", ["get", "post", "head", "options", "propfind"])
+def test_other_addresses_are_not_found_in_json(db, path, method):
+    response = Client().generic(method.upper(), "/", PATH_INFO=as_server_reads(path))
+
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/json"
+    assert response["X-Error-Code"] == "not_found"
+    if method != "head":
+        assert response.json() == {"error": "Not found"}
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2", "/api/openapi.json"])
-def test_a_wrong_host_is_refused_in_json(db, path):
-    response = Client().post(path, "key=x", content_type=FORM, headers={"host": "evil.example"})
+@pytest.mark.parametrize("path", ["/apiv2", "/api-docs", "/api_v2", "/developers/api/", "/xapi/v2"])
+def test_an_address_that_only_begins_alike_is_a_page(db, path):
+    assert Client().get(path)["Content-Type"].startswith("text/html")
 
-    assert (response.status_code, response.json()) == (400, {"error": "Malformed request body"})
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2", "//API/v2", "/api/openapi.json"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "évil", "", "testserver:x", "a b", "testserver, evil", "[::1", "x" * 9000]
+)
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_host_that_is_not_ours_is_refused_in_json_and_in_one_log_line(db, settings, capture_log, path, host, tls):
+    settings.SECURE_SSL_REDIRECT = tls
+
+    response = Client().post("/", "key=x", content_type=FORM, headers={"host": host}, PATH_INFO=path)
+
+    assert (response.status_code, response.json()) == (421, {"error": "Unknown host"})
+    assert response["X-Error-Code"] == "unknown_host"
+    assert response["X-Request-ID"]
+    assert response["X-Content-Type-Options"] == "nosniff"
+    [line] = capture_log().splitlines()
+    assert f"POST {path.lower().replace('//', '/')} 421 " in line
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "garbage", ""])
@@ -271,7 +331,7 @@ def test_a_sane_request_id_is_kept_and_logged(customer, caplog):
     assert "action=services" in record.getMessage()
 
 
-@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", "é", "a\tb", "-x"])
+@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", "é", "a\tb", "-x", "np_" + "x" * 43, "a:np_" + "x" * 8])
 def test_any_other_request_id_is_replaced(db, sent):
     response = Client().post("/api/v2", "", content_type=FORM, headers={"x-request-id": sent})
 
@@ -309,6 +369,14 @@ def test_no_key_is_ever_logged(customer, capture_log, query, monkeypatch):
     assert response.status_code == 500
     assert "RuntimeError: broken" in capture_log()
     assert customer.raw_key not in capture_log()
+
+
+def test_a_key_in_the_path_is_not_logged(customer, capture_log):
+    Client().post(f"/api/v2/{customer.raw_key}", "", content_type=FORM)
+    Client().get(f"/{customer.raw_key}/")
+
+    assert customer.raw_key[:15] not in capture_log()
+    assert "POST /api/v2/np_… 404" in capture_log()
 
 
 def test_a_path_cannot_forge_a_log_line(db, capture_log):
@@ -431,10 +499,10 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
     ("raised", "refusal"),
     [
         (errors.BodyTooLarge(), errors.BodyTooLarge),
-        (exceptions.UnsupportedMediaType("text/plain"), errors.UnsupportedMediaType),
-        (exceptions.MethodNotAllowed("GET"), errors.MethodNotAllowed),
-        (exceptions.ParseError(), errors.MalformedBody),
-        (DisallowedHost(), errors.MalformedBody),
+        (MethodNotAllowed("GET"), errors.MethodNotAllowed),
+        (errors.UnsupportedMediaType(), errors.UnsupportedMediaType),
+        (SuspiciousOperation(), errors.MalformedBody),
+        (DisallowedHost(), errors.UnknownHost),
         (OperationalError(), ServiceUnavailable),
         (InterfaceError(), ServiceUnavailable),
         (redis.TimeoutError(), ServiceUnavailable),
@@ -475,16 +543,96 @@ def test_a_body_is_utf8_whatever_charset_it_claims(customer, charset):
     assert response.status_code == 200
 
 
-def test_a_content_length_that_is_not_a_number_is_malformed(db):
-    response = Client().post("/api/v2", "key=x", content_type=FORM, CONTENT_LENGTH="abc")
+LENGTHS = ["abc", "-1", "+5", "1_0", " 5", "5 ", "0x5", "5.0", "\xb2", "\xe9", "-" + "9" * 5000, "5, 5", "\0"]
 
-    assert response.status_code in (400, 401)
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_content_length_that_is_not_a_number_is_malformed(db, length):
+    status, _headers, content = call(b"key=x", CONTENT_LENGTH=length)
+
+    assert (status, json.loads(content)) == (400, {"error": "Malformed request body"})
+    assert Client().post("/api/v2", "key=x", content_type=FORM, CONTENT_LENGTH=length).status_code == 400
+
+
+@pytest.mark.parametrize("length", ["65537", "9" * 18, "9" * 5000])
+def test_a_content_length_beyond_all_bounds_is_too_large(db, length):
+    status, _headers, content = call(b"key=x", CONTENT_LENGTH=length)
+
+    assert (status, json.loads(content)) == (413, {"error": "Request body too large"})
+
+
+@pytest.mark.parametrize("length", [*LENGTHS, "9" * 5000])
+def test_a_page_survives_any_content_length(db, length):
+    status, _headers, _content = call(b"username=x", path="/dashboard/sign-in/", CONTENT_LENGTH=length)
+
+    assert status in (400, 403)
+
+
+CODECS = ["zip", "bz2", "hex", "rot13", "punycode", "idna", "uu", "base64", "quopri", "utf-16", "undefined", "x\0", "é"]
+CONTENT_TYPES = [f"{FORM}; {name}={codec}" for name in ("charset", "Charset", "x*") for codec in CODECS]
+CONTENT_TYPES += [
+    f"{FORM}; charset*=zip'en'%41",
+    f"{FORM}; x*=zip''%41",
+    f"{FORM}; x*0*=zip''%41; x*1=b",
+    f"{FORM};" * 9000,
+]
+CONTENT_TYPES += [
+    f'{FORM}; charset="zip"',
+    f"{FORM}; charset='zip'",
+    f"{FORM};;=;charset",
+    f'{FORM};"',
+    f"{FORM}; x*=nonsense''a",
+]
+
+
+@pytest.mark.parametrize("content_type", CONTENT_TYPES)
+def test_no_parameter_of_a_content_type_breaks_anything(customer, capture_log, content_type):
+    """Django decodes the query string with the client's charset, before any middleware."""
+    body = f"key={customer.raw_key}&action=services".encode()
+
+    status, _headers, content = call(body, query=f"key={customer.raw_key}", CONTENT_TYPE=content_type)
+
+    assert (status, json.loads(content)) == (200, [])
+    assert customer.raw_key not in capture_log()
+    assert call(query="q=%41", path="/developers/", CONTENT_TYPE=content_type, REQUEST_METHOD="GET")[0] == 200
+
+
+BOUNDARIES = ["é", "\xff", "a\0b", '"', "a" * 300, "", "a;b", "zip''a", "a b", "a\\"]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize(
+    "form", ["multipart/form-data; boundary={}", 'multipart/form-data; boundary="{}"; charset=zip']
+)
+def test_no_boundary_breaks_anything(db, boundary, form):
+    content_type = form.format(boundary)
+    status, _headers, content = call(b"--a\r\n", query="a=b", CONTENT_TYPE=content_type)
+
+    assert (status, json.loads(content)) in (
+        (400, {"error": "Malformed request body"}),
+        (401, {"error": "Invalid API key"}),
+    )
+    assert call(b"--a", path="/dashboard/sign-in/", CONTENT_TYPE=content_type)[0] in (200, 400, 403)
+
+
+def test_a_multipart_body_of_pages_keeps_its_boundary(db):
+    body = b'--a\r\nContent-Disposition: form-data; name="username"\r\n\r\nfound\r\n--a--\r\n'
+    content_type = 'multipart/form-data; charset=zip; boundary="a"'
+
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: seen.append(environ) or [])
+        application(wsgi_environ(body, CONTENT_TYPE=content_type), None)
+
+    request = WSGIRequest(seen[0])
+    assert request.POST["username"] == "found"
 
 
 def test_no_address_of_the_api_redirects_to_tls(db, settings):
     settings.SECURE_SSL_REDIRECT = True
 
-    assert [Client().get(path).status_code for path in ("/api", "/api/", "/api/v2")] == [404, 404, 405]
+    paths = ("/api", "/api/", "/API/x", "/api.json", "/api/v2", "//api/v2", "/API/V2/")
+    assert [Client().get("/", PATH_INFO=path).status_code for path in paths] == [404, 404, 404, 404, 405, 405, 405]
 
 
 @pytest.mark.parametrize("action", ["refill_status", "status", "nonsense"])

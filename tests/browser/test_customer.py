@@ -270,7 +270,9 @@ def test_a_form_error_is_announced_to_screen_readers(page, customer):
     password = page.get_by_label("Your password")
     expect(password).to_have_attribute("aria-invalid", "true")
     described = password.get_attribute("aria-describedby")
-    expect(page.locator(f"#{described.split()[-1]}")).to_have_text("This is not your password. Enter the one that you sign in with.")
+    expect(page.locator(f"#{described.split()[-1]}")).to_have_text(
+        "This is not your password. Enter the one that you sign in with."
+    )
 
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1280])

@@ -31,7 +31,7 @@ def test_an_id_is_read_in_either_case_and_written_in_upper(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("1", 1), ("007", 7), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1), ("1".zfill(64), 1)]
+    ("text", "number"), [("1", 1), (" 12 ", 12), (str(2**63 - 1), 2**63 - 1), ("1" * 18, int("1" * 18))]
 )
 def test_digits_are_read_as_a_number(text, number):
     assert parse("ord", text) == number
@@ -61,6 +61,9 @@ def test_digits_are_read_as_a_number(text, number):
             "1.0",
             "1e3",
             "0x1",
+            "007",  # a piece of 2,000,007
+            "0",
+            "1".zfill(64),
             "9" * 65,
             "1".zfill(65),
             ID[:9] + "\x00" + ID[10:],

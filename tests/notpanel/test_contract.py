@@ -31,11 +31,11 @@ def rows(section, *columns):
 
 
 def errors_in(section):
-    return [(int(status), text) for status, text, _ in rows(section, "status", "body", "cause")]
+    return [(int(status), text, code) for status, text, code, _ in rows(section, "status", "body", "code", "cause")]
 
 
 def as_written(error):
-    return status_of(error), error.example_text(name="<name>")
+    return status_of(error), error.example_text(name="<name>"), error.code()
 
 
 def classes_below(base):

@@ -169,7 +169,7 @@ class TestRefill:
             "'ignore_errors' => true, ], ])); print_r(json_decode($response, true));",
             '{ "refill": "ref_01HG9X',
             "Common errors",
-            "Status Body Cause",
+            "Status Body Cause X-Error-Code",
             '400 {"error":"Order not found"} Order ID doesn\'t exist or doesn\'t belong to your account.',
             (
                 '400 {"error":"Refill only available for completed or partial orders"} The order is still pending, '
@@ -299,7 +299,7 @@ def test_the_rate_limit_headers_are_described_as_in_openapi(client, db):
     responses = client.get("/api/openapi.json").json()["paths"]["/api/v2"]["post"]["responses"]
 
     headers = responses["429"]["headers"]
-    del headers["X-Request-ID"]
+    del headers["X-Request-ID"], headers["X-Error-Code"]
     assert len(headers) == 6
     for name, header in headers.items():
         assert f"{name} {header['description']}" in page
@@ -312,8 +312,9 @@ def test_the_errors_of_every_request_are_listed(client, db):
         assert f'{{"error":"{words}"}}' in page
 
 
-def row_of(error):
-    return f'{status_of(error)} {{"error":"{error.example_text()}"}} {error.cause}'
+def row_of(error, action=None):
+    text = action.text_of(error) if action else error.example_text()
+    return f'{status_of(error)} {{"error":"{text}"}} {error.cause}'
 
 
 def test_the_errors_of_keys_and_limits_are_on_their_pages(client, db):
@@ -329,7 +330,7 @@ def test_an_action_has_the_shared_errors_too(client, db, action):
     page = text(client.get(f"/developers/{action.name}/"))
 
     assert RateLimitExceeded in action.shared_errors
-    assert all(row_of(error) in page for error in action.shared_errors)
+    assert all(row_of(error, action) in page for error in action.shared_errors)
 
 
 def test_the_size_of_a_body_is_told_in_kib(client, db):

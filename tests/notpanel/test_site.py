@@ -115,11 +115,19 @@ def test_a_form_that_is_too_large_is_a_400_with_the_sites_navigation(client, cus
     assert "Sign out" in response.content.decode()  # Django's own handler would not say who is signed in
 
 
-def test_a_wrong_host_is_a_400(db):
-    response = Client().get("/developers/", headers={"Host": "evil.example"})
+@pytest.mark.parametrize(
+    "path", ["/", "/developers/", "/dashboard/", "/admin/", "/nothing/", "/static/notpanel/site.css"]
+)
+def test_a_host_that_is_not_ours_gets_a_plain_page(db, path):
+    response = Client().get(path, headers={"Host": "evil.example"})
 
-    assert response.status_code == 400
+    assert response.status_code == 421
+    assert "Unknown host" in response.content.decode()
     assert "evil.example" not in response.content.decode()
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert response["X-Frame-Options"] == "DENY"
+    assert response["Referrer-Policy"] == "same-origin"
+    assert "default-src 'none'" in response["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,17 @@ def test_an_id_is_read_in_either_case(customer, write):
     assert customer.post("status", order=write(order.pk)).status_code == 200
 
 
-@pytest.mark.parametrize("write", ["{}", "00{}", " {} "])
-def test_digits_are_read_as_the_number(customer, write):
+@pytest.mark.parametrize("write", ["{}", " {} ", "#{}", '"{}"', "[{}]", "{},"])
+def test_digits_are_the_number(customer, write):
     order = factories.Order(account=customer.account, number=9_007_199_254_740_993)
 
     assert customer.post("status", order=write.format(order.number)).status_code == 200
+
+
+def test_digits_that_begin_with_0_are_no_number(customer):
+    order = factories.Order(account=customer.account, number=28)
+
+    assert customer.post("status", order=f"0{order.number}").json() == {"error": "Order not found"}
 
 
 IMPOSSIBLE = [

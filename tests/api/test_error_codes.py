@@ -1,0 +1,90 @@
+"""The codes of errors are for programs, and never change (docs/contract.md, "Transport")."""
+
+import pytest
+from django.test import Client
+
+from notpanel.api.errors import SHARED_ERRORS, NotFound
+from notpanel.urls import ACTIONS
+from tests import factories
+from tests.conftest import FORM, post
+
+CODES = {
+    "account_suspended",
+    "both_given",
+    "body_too_large",
+    "headers_too_large",
+    "internal_server_error",
+    "invalid_api_key",
+    "malformed_body",
+    "malformed_request",
+    "method_not_allowed",
+    "missing_parameter",
+    "not_found",
+    "order_not_delivered",
+    "order_not_found",
+    "parameter_repeated",
+    "rate_limit_exceeded",
+    "refill_already_pending",
+    "refill_limit_reached",
+    "refill_not_found",
+    "refill_period_expired",
+    "service_not_refillable",
+    "service_unavailable",
+    "too_many",
+    "unknown_action",
+    "unknown_host",
+    "unsupported_content_encoding",
+    "unsupported_media_type",
+    "unsupported_transfer_encoding",
+}
+
+
+def test_no_code_ever_changes():
+    assert {error.code() for action in ACTIONS for error in (*action.errors, *SHARED_ERRORS, NotFound)} == CODES
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({}, "missing_parameter"),
+        ({"action": "nonsense"}, "unknown_action"),
+        ({"action": "refill", "order": "1"}, "order_not_found"),
+        ({"action": "refill", "order": "1", "orders": "1"}, "both_given"),
+        ({"action": "refill_status", "refill": "1"}, "refill_not_found"),
+        ({"action": "status", "orders": "1," * 101}, "too_many"),
+    ],
+)
+def test_an_error_answer_has_its_code(customer, parameters, code):
+    response = customer.post(**parameters)
+
+    assert response.status_code == 400
+    assert response["X-Error-Code"] == code
+    assert list(response.json()) == ["error"]
+
+
+def test_so_has_every_other_error(customer, settings, monkeypatch):
+    assert post(key="x")["X-Error-Code"] == "invalid_api_key"
+    assert Client().get("/api/v2")["X-Error-Code"] == "method_not_allowed"
+    assert Client().get("/api/v3")["X-Error-Code"] == "not_found"
+    assert Client().post("/api/v2", "x" * 70_000, content_type=FORM)["X-Error-Code"] == "body_too_large"
+    settings.RATE_LIMIT_IP = 1
+    customer.post("services")
+    assert customer.post("services")["X-Error-Code"] == "rate_limit_exceeded"
+
+
+def test_so_has_an_error_that_a_middleware_finds(db, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("django.middleware.common.CommonMiddleware.process_request", fail)
+
+    response = Client(raise_request_exception=False).post("/api/v2", "key=x", content_type=FORM)
+
+    assert (response.status_code, response["X-Error-Code"]) == (500, "internal_server_error")
+
+
+def test_a_success_has_none(customer):
+    order = factories.Order(account=customer.account)
+
+    assert "X-Error-Code" not in customer.post("status", order=order.pk)
+    assert "X-Error-Code" not in customer.post("status", orders="nonsense")
