@@ -57,6 +57,21 @@ class SuspensionEvent(models.Model):
         return f"{self.get_kind_display()}: {self.reason}"
 
 
+class AttemptCounter(models.Model):
+    """How often a password was tried, until ``ends_at``. apikeys/attempts.py counts with statements of its own."""
+
+    key = models.CharField(max_length=64, primary_key=True)  # a keyed digest of the name or the address
+    ends_at = models.DateTimeField(db_index=True)
+    wrong = models.PositiveIntegerField()
+    checked = models.PositiveIntegerField(help_text="Right ones included.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.wrong} wrong of {self.checked} until {self.ends_at}"
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def active(self, now: datetime) -> Self:
         """Return the keys that are neither revoked nor expired."""

@@ -15,6 +15,6 @@ urlpatterns = [
     path("password/changed/", views.password_changed, name="password-changed"),
     path("password/reset/", views.reset_password, name="reset-password"),
     path("password/reset/sent/", views.reset_sent, name="reset-sent"),
-    path("password/reset/<uidb64>/<token>/", views.set_password, name="set-password"),
+    path("password/reset/<uidb64>/<token>/", views.SetPassword.as_view(), name="set-password"),
     path("password/set/", views.password_set, name="password-set"),
 ]

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from apikeys.attempts import limit_resets, limit_sign_in
+from apikeys.attempts import forget_wrong_sign_ins, limit_resets, limit_sign_in
 from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm, ResetPasswordForm
 from apikeys.keys import (
     LARGEST_NUMBER_OF_KEYS,
@@ -44,10 +44,17 @@ reset_password = limit_resets(
     )
 )
 reset_sent = auth.PasswordResetDoneView.as_view(template_name="dashboard/reset_sent.html")
-set_password = auth.PasswordResetConfirmView.as_view(
-    template_name="dashboard/set_password.html", success_url=reverse_lazy("dashboard:password-set")
-)
 password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/password_set.html")
+
+
+class SetPassword(auth.PasswordResetConfirmView):
+    template_name = "dashboard/set_password.html"
+    success_url = reverse_lazy("dashboard:password-set")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        forget_wrong_sign_ins(form.user)
+        return response
 
 
 def sign_out(request: HttpRequest) -> HttpResponse:

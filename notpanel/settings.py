@@ -99,6 +99,12 @@ ATTEMPTS_PER_ADDRESS = env.whole_number(
     help="How often in 15 minutes one address may give a wrong password or ask to have one reset.",
 )
 ATTEMPTS_PER_NAME = env.whole_number("ATTEMPTS_PER_NAME", default=10, help="The same for one user name.")
+PASSWORD_CHECKS = env.whole_number(
+    "PASSWORD_CHECKS",
+    default=200,
+    help="How many passwords are checked in 15 minutes for one address, or for one account that is signed in, right "
+    "ones included. Each check takes a quarter of a second of processor time.",
+)
 
 env.section("The database: PostgreSQL 15 or newer")
 
