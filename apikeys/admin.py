@@ -1,10 +1,10 @@
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
@@ -12,21 +12,42 @@ from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from apikeys.accounts import set_active
+from apikeys.accounts import lock_with_superusers, may_manage, set_active
 from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey
+from apikeys.refusals import LastSuperuser
 from apikeys.requests import SignedInRequest
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
 from notpanel.kit.refusals import Refusal
 
 SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest first
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 admin.site.unregister(Group)
 
 
+def _is_superuser(request: HttpRequest) -> bool:
+    return bool(request.user.is_active and request.user.is_superuser)
+
+
 @admin.register(Group)
 class GroupAdmin(BaseGroupAdmin, ModelAdmin):
-    pass
+    """Groups give permissions, so only superusers see and change them, whatever permissions somebody has."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return _is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return _is_superuser(request)
 
 
 class AccountCreationForm(UserCreationForm):
@@ -39,33 +60,70 @@ class AccountChangeForm(UserChangeForm):
     class Meta(UserChangeForm.Meta):
         model = Account
 
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if {"is_staff", "is_superuser"} <= self.fields.keys():
+            # The admin saves the form in the transaction that this locks in.
+            account, others = lock_with_superusers(self.instance)
+            was = account.is_active and account.is_staff and account.is_superuser
+            if was and not others and not (cleaned.get("is_staff") and cleaned.get("is_superuser")):
+                raise ValidationError(LastSuperuser.message)
+        return cleaned
+
 
 @admin.register(Account)
 class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     add_form = AccountCreationForm
     form = AccountChangeForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "tier", "email", "is_active", "is_staff")
-    list_filter = ("tier", "is_active", "is_staff")
+    list_display = ("username", "tier", "email", "is_active")
+    list_filter = ("tier", "is_active")
     search_fields = ("username__startswith", "email__iexact")
     ordering = ("username",)
     # A suspension needs a reason, so it has a form of its own.
     readonly_fields = ("is_active", "last_login", "date_joined")
     change_form_outer_after_template = "admin/apikeys/account/suspend.html"
-    customer_fieldsets = ((None, {"fields": ("username", "email", "tier", "is_active", "date_joined", "last_login")}),)
-    fieldsets = (
-        *(UserAdmin.fieldsets or ()),
-        ("API", {"fields": ("tier",)}),
-    )
     add_fieldsets = (*UserAdmin.add_fieldsets, ("API", {"fields": ("tier",)}))
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         if obj is None:
             return super().get_fieldsets(request, obj)
-        sections = ((title, {"fields": (render,)}) for title, render in sections_of(Account))
-        if not self.has_change_permission(request, obj):
-            return (*self.customer_fieldsets, *sections)  # without the password and the permissions
-        return (*super().get_fieldsets(request, obj), *sections)
+        sections = [(title, {"fields": (render,)}) for title, render in sections_of(Account)]
+        changes = self.has_change_permission(request, obj)
+        account = {"fields": ("username", *(["password"] if changes else []), "email", "tier")}
+        names = {"fields": ("first_name", "last_name")}
+        rights = {"fields": RIGHTS}
+        dates = {"fields": ("is_active", "date_joined", "last_login")}
+        return [
+            (None, account),
+            *([("Name", names)] if changes else []),
+            *([("Permissions", rights)] if _is_superuser(request) else []),
+            (None, dates),
+            *sections,
+        ]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return (*super().get_list_display(request), *(["is_staff"] if _is_superuser(request) else []))
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return (*super().get_list_filter(request), *(["is_staff"] if _is_superuser(request) else []))
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        if lookup.split("__")[0] in RIGHTS and not _is_superuser(request):
+            return False
+        return bool(super().lookup_allowed(lookup, value, request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
+        allowed = super().has_change_permission(request, obj)
+        return allowed and (obj is None or may_manage(cast(Account, request.user), obj))
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        # Nothing but what was changed here: the account may have been suspended, or have got a password, meanwhile.
+        columns = {field.name for field in Account._meta.concrete_fields}
+        obj.save(update_fields=columns & set(form.changed_data))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> Any:
         return (*super().get_readonly_fields(request, obj), *(section.render for section in sections_of(Account)))
@@ -86,7 +144,11 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
         form_url: str = "",
         obj: Account | None = None,
     ) -> HttpResponse:
-        if obj is not None and request.user.has_perm("apikeys.suspend_account"):
+        if (
+            obj is not None
+            and request.user.has_perm("apikeys.suspend_account")
+            and may_manage(cast(Account, request.user), obj)
+        ):
             events = obj.suspension_events.select_related("by").order_by("-at", "-id")[:SHOWN_EVENTS]
             context |= {"may_suspend": True, "suspension_events": events}
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -29,6 +29,14 @@ class CannotSuspendYourself(Refusal):
     message = "You cannot suspend yourself."
 
 
+class OnlySuperusers(Refusal):
+    message = "Only superusers can change, suspend and restore the accounts of staff."
+
+
+class LastSuperuser(Refusal):
+    message = "This is the last active superuser. Make somebody else a superuser first."
+
+
 class TooManyAttempts(Refusal):
     """No password is checked for the next ``wait`` seconds."""
 
