@@ -5,7 +5,7 @@ from django.contrib.auth.admin import GroupAdmin as BaseGroupAdmin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
@@ -14,7 +14,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from apikeys.accounts import lock_with_superusers, may_manage, set_active
 from apikeys.keys import revoke_api_key
-from apikeys.models import Account, ApiKey
+from apikeys.models import Account, ApiKey, AuditEvent
 from apikeys.refusals import LastSuperuser
 from apikeys.requests import SignedInRequest
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
@@ -204,3 +204,25 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("digest")
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
+    """The audit log. Only superusers see it, because nobody can be given a permission for it."""
+
+    list_display = ("at", "kind", "account", "by", "address", "details")
+    list_select_related = ("account", "by")
+    list_filter = ("kind", "at")
+    search_fields = ("account__username",)  # get_search_results() does more
+    search_help_text = "A user name: what was done to the account, or by it."
+    fields = list_display
+    sortable_by = ()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
+    ) -> tuple[QuerySet[AuditEvent], bool]:
+        if not search_term:
+            return queryset, False
+        # The account first: a condition on the joined name would read the events of everybody.
+        account_id = Account.objects.filter(username=search_term).values_list("pk", flat=True).first()
+        return queryset.filter(Q(account_id=account_id) | Q(by_id=account_id)) if account_id else queryset.none(), False

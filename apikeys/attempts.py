@@ -22,14 +22,15 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from apikeys.models import Account
+from apikeys.models import Account, AuditEvent
 from apikeys.refusals import TooManyAttempts
 from notpanel.kit.addresses import client_address, counted
 from notpanel.kit.sql import execute, fetch
 
 PERIOD = timedelta(minutes=15)
 
-# Counts an attempt, unless it is one too many. Returns when the counter ends and whether it is new, or no row.
+# Counts an attempt, unless it is one too many. Returns when the counter ends, whether it was
+# the last one, and whether the counter is new; or no row.
 _COUNT = """
     INSERT INTO apikeys_attemptcounter AS counter (key, ends_at, wrong, checked)
     VALUES (%(key)s, %(ends_at)s, 1, 1)
@@ -38,7 +39,7 @@ _COUNT = """
         wrong = CASE WHEN counter.ends_at <= %(now)s THEN 1 ELSE counter.wrong + 1 END,
         checked = CASE WHEN counter.ends_at <= %(now)s THEN 1 ELSE counter.checked + 1 END
     WHERE counter.ends_at <= %(now)s OR (counter.wrong < %(most_wrong)s AND counter.checked < %(most)s)
-    RETURNING ends_at, xmax = 0
+    RETURNING ends_at, wrong = %(most_wrong)s OR checked = %(most)s, xmax = 0
 """
 # A few at a time, so that no attempt waits for many. Each new counter takes up to two away.
 _DELETE_ENDED = """
@@ -59,6 +60,7 @@ class Counter:
     most_wrong: int
     most: int = 2**31 - 1  # right ones included
     _ends_at: datetime | None = None
+    _is_last: bool = False
 
     def begin(self) -> int:
         """Count an attempt as wrong. Returns 0 if it is allowed, and else the seconds to wait for the next one."""
@@ -68,7 +70,7 @@ class Counter:
             ends_at = self._end()
             if ends_at is not None and ends_at > now:
                 return math.ceil((ends_at - now).total_seconds())
-        [(self._ends_at, is_new)] = counted
+        [(self._ends_at, self._is_last, is_new)] = counted
         if is_new:
             execute(_DELETE_ENDED, {"now": now})
         return 0
@@ -80,6 +82,11 @@ class Counter:
             " WHERE key = %(key)s AND ends_at = %(ends_at)s AND wrong > 0",
             {"key": self._key, "ends_at": self._ends_at},
         )
+
+    def fail(self, account: Account | None) -> None:
+        """Record that a limit is reached, if the attempt, which was wrong, was the last one."""
+        if self._is_last:
+            AuditEvent.record(AuditEvent.Kind.LOCKED, account, {"limit": self.group})
 
     def clear(self) -> None:
         """Forget the wrong attempts."""
@@ -105,7 +112,12 @@ def proving_the_password_of(account: Account) -> Iterator[None]:
     counter = Counter("password", str(account.pk), settings.ATTEMPTS_PER_NAME, settings.PASSWORD_CHECKS)
     if wait := counter.begin():
         raise TooManyAttempts(wait)
-    yield
+    try:
+        yield
+    except ValidationError:
+        AuditEvent.record(AuditEvent.Kind.PROOF_FAILED, account)
+        counter.fail(account)
+        raise
     counter.succeed()
 
 
@@ -158,6 +170,13 @@ def limit_attempts(
             if is_right(answer):
                 for counter in counters:
                     counter.succeed()
+                return answer
+            account = None
+            if group == "sign-in" and name is not None:
+                account = Account.objects.filter(username=name).first()
+                AuditEvent.record(AuditEvent.Kind.SIGN_IN_FAILED, account)
+            for counter in counters:
+                counter.fail(account)
             return answer
 
         return limited

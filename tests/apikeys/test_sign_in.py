@@ -265,7 +265,7 @@ def test_of_attempts_at_once_no_more_passwords_are_looked_at(settings, monkeypat
         return False
 
     monkeypatch.setattr(Account, "check_password", is_wrong)
-    account = Account(pk=1, username="anna")
+    account = factories.Account(username="anna")
 
     forms = races.race([lambda: PasswordAgainForm(account, {"password": "guess"}).wait] * attempts)
 
