@@ -9,9 +9,11 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from apikeys import second_factor
 from apikeys.accounts import lock_with_superusers, may_manage, set_active
 from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey, AuditEvent
@@ -24,6 +26,7 @@ SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest firs
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 admin.site.unregister(Group)
+admin.site.unregister(TOTPDevice)  # its page shows the secret
 
 
 def _is_superuser(request: HttpRequest) -> bool:
@@ -133,7 +136,12 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
 
     def get_urls(self) -> list[URLPattern]:
         suspend = self.admin_site.admin_view(self.suspend_view)
-        return [path("<int:account_id>/suspend/", suspend, name="apikeys_account_suspend"), *super().get_urls()]
+        reset = self.admin_site.admin_view(self.reset_second_factor_view)
+        return [
+            path("<int:account_id>/suspend/", suspend, name="apikeys_account_suspend"),
+            path("<int:account_id>/reset-second-factor/", reset, name="apikeys_account_reset_second_factor"),
+            *super().get_urls(),
+        ]
 
     def render_change_form(
         self,
@@ -151,6 +159,8 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
         ):
             events = obj.suspension_events.select_related("by").order_by("-at", "-id")[:SHOWN_EVENTS]
             context |= {"may_suspend": True, "suspension_events": events}
+        if obj is not None and _is_superuser(request):
+            context |= {"has_second_factor": second_factor.device_of(obj) is not None}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def suspend_view(self, request: SignedInRequest, account_id: int) -> HttpResponse:
@@ -169,6 +179,22 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
             state = "active" if active else "suspended"
             words = f"{account} is {state} now." if changed else f"{account} was {state} before."
             self.message_user(request, words, messages.SUCCESS if changed else messages.WARNING)
+        return redirect("admin:apikeys_account_change", account.pk)
+
+    def reset_second_factor_view(self, request: SignedInRequest, account_id: int) -> HttpResponse:
+        """Take away the second factor of somebody who has lost it (POST)."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        account = get_object_or_404(Account, pk=account_id)
+        try:
+            done = second_factor.reset(account, request.user)
+        except Refusal as refusal:
+            self.message_user(request, refusal.text, messages.ERROR)
+        else:
+            words = f"{account} signs in with the password alone now." if done else f"{account} has no second factor."
+            self.message_user(request, words, messages.SUCCESS if done else messages.WARNING)
         return redirect("admin:apikeys_account_change", account.pk)
 
 

@@ -126,6 +126,12 @@ class AuditEvent(models.Model):
         KEY_CHANGED = "key_changed", "API key changed"
         KEY_ROTATED = "key_rotated", "API key rotated"
         KEY_REVOKED = "key_revoked", "API key revoked"
+        FACTOR_ENABLED = "factor_enabled", "Second factor set up"
+        FACTOR_DISABLED = "factor_disabled", "Second factor taken away"
+        FACTOR_RESET = "factor_reset", "Second factor reset"
+        CODE_FAILED = "code_failed", "Failed to give a code"
+        RECOVERY_CODES = "recovery_codes", "New recovery codes"
+        RECOVERY_CODE_USED = "recovery_code_used", "Recovery code used"
         ACCOUNT_CREATED = "account_created", "Account created"
         ACCOUNT_CHANGED = "account_changed", "Account changed"
         RIGHTS_CHANGED = "rights_changed", "Rights changed"
@@ -185,6 +191,20 @@ class AuditEvent(models.Model):
             address=acting.address(),
             details=details or {},
         )
+
+
+class RecoveryCode(models.Model):
+    """A code that signs its account in once, in place of the authenticator app. Only its digest is stored."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64, editable=False)  # SHA-256, in hexadecimal
+    used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"of {self.account}"
 
 
 class AttemptCounter(models.Model):

@@ -1,5 +1,6 @@
 """Record in the audit log what Django does by itself: signing in and out, and changing groups and permissions."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,13 +26,15 @@ def connect() -> None:
     post_delete.connect(_group_deleted, sender=Group)
 
 
-def _signed_in(user: Account, **kwargs: Any) -> None:
+def _signed_in(user: Account, request: Any, **kwargs: Any) -> None:
+    request.session["signed_in_at"] = request.session["seen_at"] = time.time()
     AuditEvent.record(Kind.SIGNED_IN, user, by_id=user.pk)
 
 
-def _signed_out(user: Account | None, **kwargs: Any) -> None:
+def _signed_out(user: Account | None, request: Any, **kwargs: Any) -> None:
     if user is not None:
-        AuditEvent.record(Kind.SIGNED_OUT, user, by_id=user.pk)
+        ended_after = getattr(request, "ended_after", None)
+        AuditEvent.record(Kind.SIGNED_OUT, user, {"after": ended_after} if ended_after else None, by_id=user.pk)
 
 
 def _rights_changed(

@@ -106,6 +106,21 @@ PASSWORD_CHECKS = env.whole_number(
     "ones included. Each check takes a quarter of a second of processor time.",
 )
 
+STAFF_TWO_FACTOR = env.switch(
+    "STAFF_TWO_FACTOR",
+    default=False,
+    help="on: staff reach the desk with a second factor only, and are led to set one up. off: each may choose to.",
+)
+STAFF_SESSION_HOURS = env.whole_number(
+    "STAFF_SESSION_HOURS", default=12, maximum=10_000, help="After so many hours staff have to sign in again."
+)
+STAFF_IDLE_MINUTES = env.whole_number(
+    "STAFF_IDLE_MINUTES",
+    default=60,
+    maximum=1_000_000,
+    help="So do staff who have opened no page for so many minutes.",
+)
+
 env.section("The database: PostgreSQL 15 or newer")
 
 DATABASE_URL = env.database(
@@ -269,6 +284,8 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.staticfiles",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "rest_framework",
     "notpanel",
     "apikeys",
@@ -289,6 +306,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "apikeys.middleware.remember_who_acts",
+    "apikeys.middleware.end_sessions_of_staff",
+    "apikeys.middleware.require_second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -308,6 +327,7 @@ TEMPLATES = [
 ]
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
+OTP_TOTP_ISSUER = "NotPanel"
 # The admin's pages need inline scripts, and eval.
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/admin/"],

@@ -186,15 +186,15 @@ def test_groups(client, staff, events):
     permission = Permission.objects.get(codename="view_account")
     events()
 
-    client.post(reverse("admin:auth_group_add"), {"name": "Support", "permissions": [permission.pk]})
-    assert details_of("group_changed") == {"group": "Support", "added": ["view_account"]}
-    group = Group.objects.get()
-    client.post(reverse("admin:auth_group_change", args=[group.pk]), {"name": "Support", "permissions": []})
+    client.post(reverse("admin:auth_group_add"), {"name": "Evening shift", "permissions": [permission.pk]})
+    assert details_of("group_changed") == {"group": "Evening shift", "added": ["view_account"]}
+    group = Group.objects.get(name="Evening shift")
+    client.post(reverse("admin:auth_group_change", args=[group.pk]), {"name": "Evening shift", "permissions": []})
     client.post(reverse("admin:auth_group_delete", args=[group.pk]), {"post": "yes"})
 
     changed = ("group_changed", None, "agent")
     assert set(events()) == {changed}
-    assert details_of("group_changed") == {"group": "Support", "done": "deleted"}
+    assert details_of("group_changed") == {"group": "Evening shift", "done": "deleted"}
 
 
 def test_a_suspension_has_its_own_log_and_is_not_recorded_twice(staff, account, events):
