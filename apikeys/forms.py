@@ -6,15 +6,16 @@ from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm
+from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, SetPasswordForm
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from apikeys import second_factor
 from apikeys.attempts import proving_the_password_of
-from apikeys.keys import ApiKeyDetails, end_of
+from apikeys.keys import ApiKeyDetails, end_of, revoke_all_api_keys
 from apikeys.models import Account, ApiKey
 from apikeys.refusals import TooManyAttempts, TooManyCodes, WrongCode
 from notpanel.kit.addresses import parse_network
@@ -62,7 +63,30 @@ def with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
     return response
 
 
-class ChangePasswordForm(LimitedForm, PasswordChangeForm):
+class NewPasswordForm(SetPasswordForm):
+    """Ask for a new password, and whether the keys are to go too: who knew the password may have made some."""
+
+    revoke_keys = forms.BooleanField(
+        label="Revoke all my API keys",
+        required=False,
+        help_text="Choose this if somebody else may know your password. Your programs will need new keys.",
+    )
+    revoked = 0  # keys, by save()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not (self.user and ApiKey.objects.active(timezone.now()).filter(account=self.user).exists()):
+            del self.fields["revoke_keys"]
+
+    def save(self, commit: bool = True) -> Any:
+        with transaction.atomic():
+            account = super().save(commit)
+            if self.cleaned_data.get("revoke_keys"):
+                self.revoked = revoke_all_api_keys(account)
+        return account
+
+
+class ChangePasswordForm(LimitedForm, NewPasswordForm, PasswordChangeForm):
     def clean_old_password(self) -> str:
         with self.proving_the_password_of(self.user):
             return super().clean_old_password()

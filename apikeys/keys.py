@@ -112,6 +112,15 @@ def revoke_api_key(api_key: ApiKey) -> bool:
     return bool(revoked)
 
 
+def revoke_all_api_keys(account: Account) -> int:
+    """Revoke every active key of the account for good. Returns how many there were."""
+    with transaction.atomic():
+        # A key that is being created at the same time is revoked too, or is created after this.
+        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        active = ApiKey.objects.active(timezone.now()).filter(account=account).order_by("pk")
+        return sum(revoke_api_key(api_key) for api_key in active)
+
+
 def end_of(last_day: date) -> datetime:
     """Return the time from which a key is refused whose last day is ``last_day`` (UTC)."""
     # Python's calendar has no day after date.max.

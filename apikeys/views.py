@@ -15,7 +15,14 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from apikeys import second_factor
 from apikeys.attempts import forget_wrong_sign_ins, limit_resets, limit_sign_in
-from apikeys.forms import ApiKeyForm, ChangePasswordForm, PasswordAgainForm, ResetPasswordForm, with_wait
+from apikeys.forms import (
+    ApiKeyForm,
+    ChangePasswordForm,
+    NewPasswordForm,
+    PasswordAgainForm,
+    ResetPasswordForm,
+    with_wait,
+)
 from apikeys.keys import (
     LARGEST_NUMBER_OF_KEYS,
     change_api_key,
@@ -89,12 +96,14 @@ password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/p
 
 
 class SetPassword(auth.PasswordResetConfirmView):
+    form_class = NewPasswordForm
     template_name = "dashboard/set_password.html"
     success_url = reverse_lazy("dashboard:password-set")
 
     def form_valid(self, form: Any) -> HttpResponse:
         response = super().form_valid(form)
         forget_wrong_sign_ins(form.user)
+        _tell_of_revoked_keys(self.request, form)
         return response
 
 
@@ -108,6 +117,11 @@ class ChangePassword(auth.PasswordChangeView):
     form_class = ChangePasswordForm
     template_name = "dashboard/change_password.html"
     success_url = reverse_lazy("dashboard:password-changed")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        _tell_of_revoked_keys(self.request, form)
+        return response
 
     def form_invalid(self, form: Any) -> HttpResponse:
         return with_wait(form, super().form_invalid(form))
@@ -184,6 +198,12 @@ def revoke(request: SignedInRequest, key_id: int) -> HttpResponse:
     else:
         messages.warning(request, f"{api_key} was revoked before.")
     return redirect("dashboard:keys")
+
+
+def _tell_of_revoked_keys(request: HttpRequest, form: NewPasswordForm) -> None:
+    if form.revoked:
+        keys = "key is" if form.revoked == 1 else "keys are"
+        messages.success(request, f"{form.revoked} API {keys} revoked: requests with them are refused from now on.")
 
 
 def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpResponse:
