@@ -37,6 +37,8 @@ def _is_superuser(request: HttpRequest) -> bool:
 class GroupAdmin(BaseGroupAdmin, ModelAdmin):
     """Groups give permissions, so only superusers see and change them, whatever permissions somebody has."""
 
+    filter_horizontal = ()  # Django's two lists side by side are wider than the page
+
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _is_superuser(request)
 
@@ -83,6 +85,7 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     list_filter = ("tier", "is_active")
     search_fields = ("username__startswith", "email__iexact")
     ordering = ("username",)
+    filter_horizontal = ()  # Django's two lists side by side are wider than the page
     # A suspension needs a reason, so it has a form of its own.
     readonly_fields = ("is_active", "last_login", "date_joined")
     change_form_outer_after_template = "admin/apikeys/account/suspend.html"
@@ -236,13 +239,22 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
 class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
     """The audit log. Only superusers see it, because nobody can be given a permission for it."""
 
-    list_display = ("at", "kind", "account", "by", "address", "details")
+    list_display = ("when", "kind", "account", "by", "address", "more")
     list_select_related = ("account", "by")
     list_filter = ("kind", "at")
     search_fields = ("account__username",)  # get_search_results() does more
     search_help_text = "A user name: what was done to the account, or by it."
     fields = list_display
     sortable_by = ()
+
+    @admin.display(description="when")
+    def when(self, event: AuditEvent) -> str:
+        return f"{event.at:%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="details")
+    def more(self, event: AuditEvent) -> str:
+        told = {name: value for name, value in event.details.items() if value not in ("", [], None)}
+        return ", ".join(f"{name}: {_as_text(value)}" for name, value in told.items())
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[AuditEvent], search_term: str
@@ -252,3 +264,9 @@ class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
         # The account first: a condition on the joined name would read the events of everybody.
         account_id = Account.objects.filter(username=search_term).values_list("pk", flat=True).first()
         return queryset.filter(Q(account_id=account_id) | Q(by_id=account_id)) if account_id else queryset.none(), False
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(inner)}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -262,6 +262,12 @@ class TestAdmin:
         assert client.post(f"{self.url}{event.pk}/change/", {"kind": "locked"}).status_code == 403
         assert client.post(f"{self.url}{event.pk}/delete/", {"post": "yes"}).status_code == 403
 
+    def test_it_tells_the_details_as_text(self, client, staff, account):
+        client.force_login(staff)
+        AuditEvent.record("rights_changed", account, {"added": {"groups": ["Night", "Day"]}, "name": "", "n": None})
+
+        assert "added: groups Night, Day<" in client.get(self.url).content.decode()
+
     def test_nobody_else_does_whatever_their_permissions(self, client, account):
         agent = factories.Account(is_staff=True)
         agent.user_permissions.set(Permission.objects.all())
