@@ -88,8 +88,11 @@ class NewPasswordForm(SetPasswordForm):
 
 class ChangePasswordForm(LimitedForm, NewPasswordForm, PasswordChangeForm):
     def clean_old_password(self) -> str:
+        password: str = self.cleaned_data["old_password"]
         with self.proving_the_password_of(self.user):
-            return super().clean_old_password()
+            if not self.user.proves_password(password):
+                raise ValidationError(self.error_messages["password_incorrect"], "password_incorrect")
+        return password
 
 
 class ResetPasswordForm(PasswordResetForm):
@@ -116,7 +119,7 @@ class PasswordAgainForm(LimitedForm, forms.Form):
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         with self.proving_the_password_of(self.account):
-            if not self.account.check_password(password):
+            if not self.account.proves_password(password):
                 raise ValidationError("This is not your password. Enter the one that you sign in with.")
         return password
 

@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
 
+from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
@@ -61,6 +62,13 @@ class Account(AbstractUser):
             for kind, details in events:
                 AuditEvent.record(kind, self, details)
         self._remember_what_is_stored()
+
+    def proves_password(self, raw_password: str) -> bool:
+        """Return whether this is the password, of an account that is signed in.
+
+        Unlike ``check_password`` it never hashes the password anew: that would end the sessions of the account.
+        """
+        return check_password(raw_password, self.password)
 
     def _remember_what_is_stored(self) -> None:
         watched = {*RIGHTS, *IDENTITY, "password"}

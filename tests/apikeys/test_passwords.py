@@ -66,6 +66,19 @@ def test_passwords_are_stored_by_argon2_and_older_hashes_follow_at_the_sign_in(c
     assert client.get("/dashboard/").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/dashboard/api/", {"name": "shop", "password": PASSWORD}), ("/dashboard/password/", {})]
+)
+def test_proving_an_older_password_again_signs_nobody_out(client, settings, db, path, fields):
+    settings.PASSWORD_HASHERS = HASHERS
+    account = factories.Account(password=make_password(PASSWORD, hasher="pbkdf2_sha256"))
+    client.force_login(account)
+
+    client.post(path, {"old_password": PASSWORD, "new_password1": "x", "new_password2": "x", **fields})
+
+    assert client.get("/dashboard/").status_code == 200
+
+
 class TestKeys:
     @pytest.fixture
     def change(self, client, customer):

@@ -264,7 +264,7 @@ def test_of_attempts_at_once_no_more_passwords_are_looked_at(settings, monkeypat
             looked_at.wait(0.5)
         return False
 
-    monkeypatch.setattr(Account, "check_password", is_wrong)
+    monkeypatch.setattr(Account, "proves_password", is_wrong)
     account = factories.Account(username="anna")
 
     forms = races.race([lambda: PasswordAgainForm(account, {"password": "guess"}).wait] * attempts)

@@ -268,7 +268,9 @@ def test_the_error_of_a_form_is_told_to_all(page, customer):
     password = page.get_by_label("Your password")
     expect(password).to_have_attribute("aria-invalid", "true")
     described = password.get_attribute("aria-describedby")
-    expect(page.locator(f"#{described.split()[-1]}")).to_have_text("This is not your password.")
+    expect(page.locator(f"#{described.split()[-1]}")).to_have_text(
+        "This is not your password. Enter the one that you sign in with."
+    )
 
 
 @pytest.mark.parametrize("width", [390, 768, 1024, 1280])
