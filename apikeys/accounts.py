@@ -1,16 +1,23 @@
-"""Suspend customers, and restore them."""
+"""Suspend and restore accounts, and decide who may do what to the accounts of staff."""
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apikeys.models import Account, SuspensionEvent
-from apikeys.refusals import CannotSuspendYourself, NoReasonGiven
+from apikeys.refusals import CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
+
+
+def may_manage(by: Account, account: Account) -> bool:
+    """Return whether ``by`` may change the account at all, given the permission: only superusers manage staff."""
+    return by.is_superuser or not (account.is_staff or account.is_superuser)
 
 
 def set_active(account: Account, active: bool, by: Account, reason: str) -> bool:
     """Restore (``active``) or suspend an account, from its next request on. Returns False if it already was.
 
-    A change is recorded as a SuspensionEvent. Raises NoReasonGiven, or CannotSuspendYourself if ``by`` is the account.
+    A change is recorded as a SuspensionEvent. Raises NoReasonGiven, CannotSuspendYourself if ``by`` is the account,
+    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, and LastSuperuser.
     """
     reason = reason.strip()
     if not reason:
@@ -18,9 +25,13 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
     if account.pk == by.pk:
         raise CannotSuspendYourself
     with transaction.atomic():
-        locked = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        locked, others = lock_with_superusers(account)
+        if not may_manage(by, locked):
+            raise OnlySuperusers
         if locked.is_active == active:
             return False
+        if locked.is_superuser and not others:
+            raise LastSuperuser
         locked.is_active = active
         locked.save(update_fields=["is_active"])
         SuspensionEvent.objects.create(
@@ -31,3 +42,15 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
             reason=reason,
         )
     return True
+
+
+def lock_with_superusers(account: Account) -> tuple[Account, list[Account]]:
+    """Lock an account, and with it every other superuser who can sign in to the desk. Returns both.
+
+    So two superusers who suspend or demote each other wait for each other, and the second sees who is left. Must be
+    called in a transaction.
+    """
+    can_sign_in = Q(is_active=True, is_superuser=True, is_staff=True)
+    rows = Account.objects.select_for_update(no_key=True).filter(can_sign_in | Q(pk=account.pk)).order_by("pk")
+    accounts = {row.pk: row for row in rows}
+    return accounts.pop(account.pk), list(accounts.values())

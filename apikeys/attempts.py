@@ -1,49 +1,105 @@
-"""Limit how many wrong passwords may be tried in a quarter of an hour.
+"""Limit the checks of passwords: so many wrong ones, and so many of all, in a quarter of an hour.
 
-An attempt is counted before its password is checked, so that attempts at the same time cannot exceed a limit together.
-An attempt with the right password is counted again, as right. The difference of the two counts is limited.
+An attempt is counted as wrong before its password is checked, so that attempts at the same time cannot exceed a limit
+together. It is taken off again if it was right. The counters are rows of PostgreSQL: every process sees them, and none
+is thrown away before its time, however many names are tried.
 """
 
 import functools
 import math
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django_ratelimit.core import get_usage
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
-from apikeys.models import Account
+from apikeys.models import Account, AuditEvent
 from apikeys.refusals import TooManyAttempts
 from notpanel.kit.addresses import client_address, counted
+from notpanel.kit.sql import execute, fetch
 
-PERIOD = 15 * 60  # seconds
+PERIOD = timedelta(minutes=15)
+
+# Counts an attempt, unless it is one too many. Returns when the counter ends, whether it was
+# the last one, and whether the counter is new; or no row.
+_COUNT = """
+    INSERT INTO apikeys_attemptcounter AS counter (key, ends_at, wrong, checked)
+    VALUES (%(key)s, %(ends_at)s, 1, 1)
+    ON CONFLICT (key) DO UPDATE SET
+        ends_at = CASE WHEN counter.ends_at <= %(now)s THEN excluded.ends_at ELSE counter.ends_at END,
+        wrong = CASE WHEN counter.ends_at <= %(now)s THEN 1 ELSE counter.wrong + 1 END,
+        checked = CASE WHEN counter.ends_at <= %(now)s THEN 1 ELSE counter.checked + 1 END
+    WHERE counter.ends_at <= %(now)s OR (counter.wrong < %(most_wrong)s AND counter.checked < %(most)s)
+    RETURNING ends_at, wrong = %(most_wrong)s OR checked = %(most)s, xmax = 0
+"""
+# A few at a time, so that no attempt waits for many. Each new counter takes up to two away.
+_DELETE_ENDED = """
+    DELETE FROM apikeys_attemptcounter WHERE key IN (
+        SELECT key FROM apikeys_attemptcounter WHERE ends_at <= %(now)s ORDER BY ends_at LIMIT 2 FOR UPDATE SKIP LOCKED
+    )
+"""
 
 View = Callable[..., HttpResponseBase]
 
 
-def begin(group: str, value: str, limit: int) -> int:
-    """Count an attempt on ``value``. Returns 0 if it is allowed, and else the seconds to wait for the next one."""
-    begun, right = _usage(group, value, limit), _usage(f"{group}:right", value, limit, count=False)
-    if begun["count"] and begun["count"] - right["count"] <= limit:  # it is 0 if the attempt could not be counted
+@dataclass
+class Counter:
+    """The attempts on one value of a group, such as the attempts to sign in under one name."""
+
+    group: str
+    value: str
+    most_wrong: int
+    most: int = 2**31 - 1  # right ones included
+    _ends_at: datetime | None = None
+    _is_last: bool = False
+
+    def begin(self) -> int:
+        """Count an attempt as wrong. Returns 0 if it is allowed, and else the seconds to wait for the next one."""
+        now = timezone.now()
+        figures = {"most_wrong": self.most_wrong, "most": self.most, "ends_at": now + PERIOD, "now": now}
+        while not (counted := fetch(_COUNT, {"key": self._key, **figures})):
+            ends_at = self._end()
+            if ends_at is not None and ends_at > now:
+                return math.ceil((ends_at - now).total_seconds())
+        [(self._ends_at, self._is_last, is_new)] = counted
+        if is_new:
+            execute(_DELETE_ENDED, {"now": now})
         return 0
-    # The window includes the second in which it ends.
-    return int(max(begun["time_left"], 0)) + 1
 
+    def succeed(self) -> None:
+        """Take the attempt that ``begin`` counted off the wrong ones."""
+        execute(
+            "UPDATE apikeys_attemptcounter SET wrong = wrong - 1"
+            " WHERE key = %(key)s AND ends_at = %(ends_at)s AND wrong > 0",
+            {"key": self._key, "ends_at": self._ends_at},
+        )
 
-def succeed(group: str, value: str, limit: int) -> None:
-    """Count an attempt, which ``begin`` has counted, as right."""
-    _usage(f"{group}:right", value, limit)
+    def fail(self, account: Account | None) -> None:
+        """Record that a limit is reached, if the attempt, which was wrong, was the last one."""
+        if self._is_last:
+            AuditEvent.record(AuditEvent.Kind.LOCKED, account, {"limit": self.group})
 
+    def clear(self) -> None:
+        """Forget the wrong attempts."""
+        execute("UPDATE apikeys_attemptcounter SET wrong = 0 WHERE key = %(key)s", {"key": self._key})
 
-def _usage(group: str, value: str, limit: int, *, count: bool = True) -> dict[str, Any]:
-    # The window depends on the value alone, so that it is the same for the two counts.
-    return get_usage(
-        None, group=f"attempts:{group}", key=lambda group, request: value, rate=(limit, PERIOD), increment=count
-    )
+    def _end(self) -> datetime | None:
+        rows = fetch("SELECT ends_at FROM apikeys_attemptcounter WHERE key = %(key)s", {"key": self._key})
+        return rows[0][0] if rows else None
+
+    @property
+    def _key(self) -> str:
+        # A name is of any length, and some people type their password into its field.
+        return salted_hmac(f"apikeys.attempts.{self.group}", self.value, algorithm="sha256").hexdigest()
 
 
 @contextmanager
@@ -53,20 +109,43 @@ def proving_the_password_of(account: Account) -> Iterator[None]:
     Raises TooManyAttempts. These attempts are counted apart from those to sign in, which anybody can make in the name
     of the account.
     """
-    counter = ("password", str(account.pk), settings.ATTEMPTS_PER_NAME)
-    if wait := begin(*counter):
+    counter = Counter("password", str(account.pk), settings.ATTEMPTS_PER_NAME, settings.PASSWORD_CHECKS)
+    if wait := counter.begin():
         raise TooManyAttempts(wait)
-    yield
-    succeed(*counter)
+    try:
+        yield
+    except ValidationError:
+        AuditEvent.record(AuditEvent.Kind.PROOF_FAILED, account)
+        counter.fail(account)
+        raise
+    counter.succeed()
 
 
-def posted(field: str) -> Callable[[HttpRequest], str]:
-    """Return a function that reads the name from a field of the POSTed form."""
-    return lambda request: request.POST.get(field, "")
+def posted_username(request: HttpRequest) -> str | None:
+    """Return the name that the sign-in form would look up, or None if it would look up none."""
+    try:
+        name: str = AuthenticationForm().fields["username"].clean(request.POST.get("username"))
+    except ValidationError:
+        return None
+    return name if request.POST.get("password") else None
+
+
+def posted_email(request: HttpRequest) -> str | None:
+    """Return the posted address in the form in which Django's password reset compares addresses."""
+    return unicodedata.normalize("NFKC", request.POST.get("email", "").strip()).casefold() or None
+
+
+def forget_wrong_sign_ins(account: Account) -> None:
+    """Lift the limit of the account's name, for example after its owner has proved who they are by mail."""
+    _sign_ins_of(account.get_username()).clear()
+
+
+def _sign_ins_of(name: str) -> Counter:
+    return Counter("sign-in:name", name, settings.ATTEMPTS_PER_NAME)
 
 
 def limit_attempts(
-    group: str, name_of: Callable[[HttpRequest], str], is_right: Callable[[HttpResponseBase], bool]
+    group: str, name_of: Callable[[HttpRequest], str | None], is_right: Callable[[HttpResponseBase], bool]
 ) -> Callable[[View], View]:
     """Limit the POSTs to a view by address and by name, whether or not the name has an account.
 
@@ -78,18 +157,26 @@ def limit_attempts(
         def limited(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
             if request.method != "POST":
                 return view(request, *args, **kwargs)
-            counters = (
-                (f"{group}:address", counted(client_address(request)), settings.ATTEMPTS_PER_ADDRESS),
-                (f"{group}:name", name_of(request).strip().casefold(), settings.ATTEMPTS_PER_NAME),
-            )
-            if wait := max([begin(*each) for each in counters]):
-                response = render(request, "too_many_attempts.html", {"minutes": math.ceil(wait / 60)}, status=429)
-                response["Retry-After"] = str(wait)
-                return response
+            address, name = counted(client_address(request)), name_of(request)
+            counters = [Counter(f"{group}:address", address, settings.ATTEMPTS_PER_ADDRESS, settings.PASSWORD_CHECKS)]
+            if name is not None:
+                counters.append(Counter(f"{group}:name", name, settings.ATTEMPTS_PER_NAME))
+            for counter in counters:  # an address that is refused counts on no name
+                if wait := counter.begin():
+                    response = render(request, "too_many_attempts.html", {"minutes": math.ceil(wait / 60)}, status=429)
+                    response["Retry-After"] = str(wait)
+                    return response
             answer = view(request, *args, **kwargs)
             if is_right(answer):
-                for each in counters:
-                    succeed(*each)
+                for counter in counters:
+                    counter.succeed()
+                return answer
+            account = None
+            if group == "sign-in" and name is not None:
+                account = Account.objects.filter(username=name).first()
+                AuditEvent.record(AuditEvent.Kind.SIGN_IN_FAILED, account)
+            for counter in counters:
+                counter.fail(account)
             return answer
 
         return limited
@@ -98,6 +185,6 @@ def limit_attempts(
 
 
 # Both sign-in forms, the site's and the admin's, redirect after a right password. A wrong one shows the form again.
-limit_sign_in = limit_attempts("sign-in", posted("username"), lambda answer: answer.status_code == 302)
+limit_sign_in = limit_attempts("sign-in", posted_username, lambda answer: answer.status_code == 302)
 # The answer is the same whether or not the address belongs to an account.
-limit_resets = limit_attempts("reset", posted("email"), lambda answer: False)
+limit_resets = limit_attempts("reset", posted_email, lambda answer: False)

@@ -6,14 +6,18 @@ from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm
+from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, SetPasswordForm
 from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpResponse
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from apikeys import second_factor
 from apikeys.attempts import proving_the_password_of
-from apikeys.keys import ApiKeyDetails, end_of
+from apikeys.keys import ApiKeyDetails, end_of, revoke_all_api_keys
 from apikeys.models import Account, ApiKey
-from apikeys.refusals import TooManyAttempts
+from apikeys.refusals import TooManyAttempts, TooManyCodes, WrongCode
 from notpanel.kit.addresses import parse_network
 
 MOST_NETWORKS = 20
@@ -40,11 +44,55 @@ class LimitedForm(forms.BaseForm):
             self._wait = refusal.wait
             raise ValidationError(refusal.text) from refusal
 
+    @contextmanager
+    def checking_a_code(self, field: str = "") -> Iterator[None]:
+        """Wrap the check of a code of the second factor. What is wrong with it becomes an error of the form."""
+        try:
+            yield
+        except (TooManyCodes, WrongCode) as refusal:
+            if isinstance(refusal, TooManyCodes):
+                self._wait = refusal.wait
+            raise ValidationError({field: refusal.text} if field else refusal.text) from refusal
 
-class ChangePasswordForm(LimitedForm, PasswordChangeForm):
+
+def with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
+    """Turn the page that shows the form into a 429 if no password or code is checked for a while."""
+    if form.wait:
+        response.status_code = 429
+        response["Retry-After"] = str(form.wait)
+    return response
+
+
+class NewPasswordForm(SetPasswordForm):
+    """Ask for a new password, and whether the keys are to go too: who knew the password may have made some."""
+
+    revoke_keys = forms.BooleanField(
+        label="Revoke all my API keys",
+        required=False,
+        help_text="Choose this if somebody else may know your password. Your programs will need new keys.",
+    )
+    revoked = 0  # keys, by save()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not (self.user and ApiKey.objects.active(timezone.now()).filter(account=self.user).exists()):
+            del self.fields["revoke_keys"]
+
+    def save(self, commit: bool = True) -> Any:
+        with transaction.atomic():
+            account = super().save(commit)
+            if self.cleaned_data.get("revoke_keys"):
+                self.revoked = revoke_all_api_keys(account)
+        return account
+
+
+class ChangePasswordForm(LimitedForm, NewPasswordForm, PasswordChangeForm):
     def clean_old_password(self) -> str:
+        password: str = self.cleaned_data["old_password"]
         with self.proving_the_password_of(self.user):
-            return super().clean_old_password()
+            if not self.user.proves_password(password):
+                raise ValidationError(self.error_messages["password_incorrect"], "password_incorrect")
+        return password
 
 
 class ResetPasswordForm(PasswordResetForm):
@@ -71,9 +119,53 @@ class PasswordAgainForm(LimitedForm, forms.Form):
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         with self.proving_the_password_of(self.account):
-            if not self.account.check_password(password):
+            if not self.account.proves_password(password):
                 raise ValidationError("This is not your password. Enter the one that you sign in with.")
         return password
+
+
+def _code_field() -> forms.CharField:
+    attrs = {"autocomplete": "one-time-code", "autocapitalize": "none", "spellcheck": "false"}
+    return forms.CharField(label="Code", max_length=40, help_text="", widget=forms.TextInput(attrs=attrs))
+
+
+class CodeForm(LimitedForm, forms.Form):
+    """Ask for a code of the authenticator app. With ``device``, a new app, a right code makes it the second factor."""
+
+    code = _code_field()
+
+    def __init__(self, account: Account, *args: Any, device: TOTPDevice | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.account, self.new_device = account, device
+        self.fields["code"].widget.attrs["autofocus"] = True
+        self.fields["code"].help_text = (
+            "The six digits that the app shows now."
+            if device
+            else "The six digits that your authenticator app shows, or a recovery code."
+        )
+
+    def clean_code(self) -> str:
+        code: str = self.cleaned_data["code"]
+        with self.checking_a_code():
+            if self.new_device:
+                self.recovery_codes = second_factor.enable(self.account, self.new_device, code)
+            else:
+                self.device = second_factor.prove(self.account, code)
+                self.used_recovery_code = not second_factor.looks_like_the_apps(code)
+        return code
+
+
+class DisableSecondFactorForm(PasswordAgainForm):
+    """Ask for the password and for a code, to take the second factor away."""
+
+    code = _code_field()
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if not self.errors:
+            with self.checking_a_code("code"):
+                second_factor.prove(self.account, self.cleaned_data["code"])
+        return cleaned
 
 
 class ApiKeyForm(PasswordAgainForm):

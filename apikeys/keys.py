@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from apikeys.models import Account, ApiKey
+from apikeys.models import Account, ApiKey, AuditEvent
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from notpanel.kit.addresses import Address, is_within
 from notpanel.kit.caller import Caller
@@ -66,6 +66,7 @@ def create_api_key(
         api_key = ApiKey.objects.create(
             account=account, limit_per_minute=limit_per_minute, **_columns(details), **value
         )
+        _record(AuditEvent.Kind.KEY_CREATED, api_key, **_columns(details, as_text=True))
     return api_key, raw_key
 
 
@@ -76,9 +77,11 @@ def latest_prefix(account: Account) -> str:
 
 def change_api_key(api_key: ApiKey, details: ApiKeyDetails) -> None:
     """Change the details of a key. Its value stays. Raises ApiKeyEnded if the key is revoked or has expired."""
-    if not ApiKey.objects.active(timezone.now()).filter(pk=api_key.pk).update(**_columns(details)):
-        raise ApiKeyEnded
-    api_key.refresh_from_db()
+    with transaction.atomic():
+        if not ApiKey.objects.active(timezone.now()).filter(pk=api_key.pk).update(**_columns(details)):
+            raise ApiKeyEnded
+        api_key.refresh_from_db()
+        _record(AuditEvent.Kind.KEY_CHANGED, api_key, **_columns(details, as_text=True))
 
 
 def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
@@ -93,15 +96,30 @@ def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
     active = ApiKey.objects.active(now).filter(pk=api_key.pk)
     # Compared here too, because the form's text may hold what a statement cannot, such as a NUL.
     current = api_key.prefix == prefix
-    if not (current and active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value)):
-        raise ApiKeyRotated if active.exists() else ApiKeyEnded
-    api_key.refresh_from_db()
+    with transaction.atomic():
+        if not (current and active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value)):
+            raise ApiKeyRotated if active.exists() else ApiKeyEnded
+        api_key.refresh_from_db()
+        _record(AuditEvent.Kind.KEY_ROTATED, api_key, was=prefix)
     return raw_key
 
 
 def revoke_api_key(api_key: ApiKey) -> bool:
     """Revoke a key for good, from the next request on. Returns False if it was revoked before."""
-    return bool(ApiKey.objects.filter(pk=api_key.pk, revoked_at=None).update(revoked_at=timezone.now()))
+    with transaction.atomic():
+        revoked = ApiKey.objects.filter(pk=api_key.pk, revoked_at=None).update(revoked_at=timezone.now())
+        if revoked:
+            _record(AuditEvent.Kind.KEY_REVOKED, api_key)
+    return bool(revoked)
+
+
+def revoke_all_api_keys(account: Account) -> int:
+    """Revoke every active key of the account for good. Returns how many there were."""
+    with transaction.atomic():
+        # A key that is being created at the same time is revoked too, or is created after this.
+        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        active = ApiKey.objects.active(timezone.now()).filter(account=account).order_by("pk")
+        return sum(revoke_api_key(api_key) for api_key in active)
 
 
 def end_of(last_day: date) -> datetime:
@@ -150,9 +168,14 @@ def hash_key(raw_key: str) -> str:
     return hashlib.sha256(raw_key.encode()).hexdigest()
 
 
-def _columns(details: ApiKeyDetails) -> dict[str, Any]:
+def _record(kind: AuditEvent.Kind, api_key: ApiKey, **details: Any) -> None:
+    AuditEvent.record(kind, api_key.account, {"key": api_key.prefix, **details})
+
+
+def _columns(details: ApiKeyDetails, *, as_text: bool = False) -> dict[str, Any]:
+    expires_at = details.expires_at
     return {
         "name": details.name,
         "allowed_networks": list(details.allowed_networks),
-        "expires_at": details.expires_at,
+        "expires_at": expires_at.isoformat() if as_text and expires_at else expires_at,
     }

@@ -1,11 +1,19 @@
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
+from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
+
+from apikeys import acting
+
+# The columns of an account whose changes the audit log records.
+RIGHTS = ("is_staff", "is_superuser")
+IDENTITY = ("username", "email", "tier")
 
 
 class Account(AbstractUser):
@@ -31,6 +39,56 @@ class Account(AbstractUser):
             ),
         ]
 
+    _stored: Mapping[str, Any] = {}
+    _password: str | None  # the raw one that set_password() was called with; gone once it is saved
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        account = super().from_db(*args, **kwargs)
+        account._remember_what_is_stored()
+        return account
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._remember_what_is_stored()
+
+    def save(self, *args: Any, update_fields: Any = None, **kwargs: Any) -> None:
+        """Save the account, and record in the audit log what changed of its password, its rights and its names."""
+        with transaction.atomic():
+            events = self._events(
+                {field.name for field in self._meta.fields} if update_fields is None else update_fields
+            )
+            super().save(*args, update_fields=update_fields, **kwargs)
+            for kind, details in events:
+                AuditEvent.record(kind, self, details)
+        self._remember_what_is_stored()
+
+    def proves_password(self, raw_password: str) -> bool:
+        """Return whether this is the password, of an account that is signed in.
+
+        Unlike ``check_password`` it never hashes the password anew: that would end the sessions of the account.
+        """
+        return check_password(raw_password, self.password)
+
+    def _remember_what_is_stored(self) -> None:
+        watched = {*RIGHTS, *IDENTITY, "password"}
+        self._stored = {name: value for name, value in self.__dict__.items() if name in watched}
+
+    def _events(self, saved: Any) -> list[tuple[str, dict[str, Any]]]:
+        if self._state.adding:
+            return [(AuditEvent.Kind.ACCOUNT_CREATED, {name: getattr(self, name) for name in RIGHTS})]
+        changed = [name for name, old in self._stored.items() if name in saved and getattr(self, name) != old]
+        events: list[tuple[str, dict[str, Any]]] = []
+        # Without a raw password this is the same one, hashed anew when its owner signed in.
+        if "password" in changed and (self._password is not None or not self.has_usable_password()):
+            by_mail = acting.is_through_a_page() and acting.account_id() is None
+            events.append((AuditEvent.Kind.PASSWORD_RESET if by_mail else AuditEvent.Kind.PASSWORD_CHANGED, {}))
+        if rights := {name: getattr(self, name) for name in RIGHTS if name in changed}:
+            events.append((AuditEvent.Kind.RIGHTS_CHANGED, rights))
+        if names := [name for name in IDENTITY if name in changed]:
+            events.append((AuditEvent.Kind.ACCOUNT_CHANGED, {"changed": names}))
+        return events
+
 
 class SuspensionEvent(models.Model):
     """The suspension of an account, or its restoration. The database refuses to change or delete one."""
@@ -55,6 +113,121 @@ class SuspensionEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.reason}"
+
+
+class AuditEvent(models.Model):
+    """Who did what to an account, from where and when. The database refuses to change or delete one.
+
+    Suspensions are not here but in SuspensionEvent, with their reasons. No password, token or key is ever recorded, nor
+    a name that belongs to no account: some people type their password into its field.
+    """
+
+    class Kind(models.TextChoices):
+        SIGNED_IN = "signed_in", "Signed in"
+        SIGN_IN_FAILED = "sign_in_failed", "Failed to sign in"
+        PROOF_FAILED = "proof_failed", "Failed to prove the password"
+        LOCKED = "locked", "Reached a limit of attempts"
+        SIGNED_OUT = "signed_out", "Signed out"
+        PASSWORD_CHANGED = "password_changed", "Password changed"
+        PASSWORD_RESET = "password_reset", "Password reset by mail"
+        KEY_CREATED = "key_created", "API key created"
+        KEY_CHANGED = "key_changed", "API key changed"
+        KEY_ROTATED = "key_rotated", "API key rotated"
+        KEY_REVOKED = "key_revoked", "API key revoked"
+        FACTOR_ENABLED = "factor_enabled", "Second factor set up"
+        FACTOR_DISABLED = "factor_disabled", "Second factor taken away"
+        FACTOR_RESET = "factor_reset", "Second factor reset"
+        CODE_FAILED = "code_failed", "Failed to give a code"
+        RECOVERY_CODES = "recovery_codes", "New recovery codes"
+        RECOVERY_CODE_USED = "recovery_code_used", "Recovery code used"
+        ACCOUNT_CREATED = "account_created", "Account created"
+        ACCOUNT_CHANGED = "account_changed", "Account changed"
+        RIGHTS_CHANGED = "rights_changed", "Rights changed"
+        GROUP_CHANGED = "group_changed", "Group changed"
+
+    at = models.DateTimeField(editable=False)
+    kind = models.CharField("what", max_length=20, choices=Kind, editable=False)
+    account = models.ForeignKey(
+        Account,
+        models.PROTECT,
+        db_index=False,
+        related_name="+",
+        null=True,
+        editable=False,
+        help_text="Whom it is about; empty: a name without an account, or a group.",
+    )
+    by = models.ForeignKey(
+        Account,
+        models.PROTECT,
+        db_index=False,
+        related_name="+",
+        null=True,
+        editable=False,
+        help_text="Who did it; empty: nobody who had signed in, or a command on the server.",
+    )
+    address = models.GenericIPAddressField(null=True, editable=False, help_text="Empty: a command on the server.")
+    details = models.JSONField(default=dict, editable=False)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        default_permissions = ()  # superusers alone see them, and record() alone writes them
+        indexes = [
+            models.Index(fields=["-at", "-id"], name="audit_by_time"),
+            models.Index(fields=["account", "-at", "-id"], name="audit_of_an_account"),
+            models.Index(fields=["by", "-at", "-id"], name="audit_of_an_actor"),
+            models.Index(fields=["kind", "-at", "-id"], name="audit_of_a_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}, {self.at:%Y-%m-%d %H:%M:%S}"
+
+    @classmethod
+    def record(
+        cls,
+        kind: str,
+        account: Account | None,
+        details: Mapping[str, Any] | None = None,
+        *,
+        by_id: int | None = None,
+    ) -> None:
+        """Record what was done to ``account``, by the account that is acting unless ``by_id`` names another."""
+        cls.objects.create(
+            at=timezone.now(),
+            kind=kind,
+            account=account,
+            by_id=by_id or acting.account_id(),
+            address=acting.address(),
+            details=details or {},
+        )
+
+
+class RecoveryCode(models.Model):
+    """A code that signs its account in once, in place of the authenticator app. Only its digest is stored."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64, editable=False)  # SHA-256, in hexadecimal
+    used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"of {self.account}"
+
+
+class AttemptCounter(models.Model):
+    """How often a password was tried, until ``ends_at``. apikeys/attempts.py counts with statements of its own."""
+
+    key = models.CharField(max_length=64, primary_key=True)  # a keyed digest of the name or the address
+    ends_at = models.DateTimeField(db_index=True)
+    wrong = models.PositiveIntegerField()
+    checked = models.PositiveIntegerField(help_text="Right ones included.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.wrong} wrong of {self.checked} until {self.ends_at}"
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):

@@ -29,6 +29,26 @@ class CannotSuspendYourself(Refusal):
     message = "You cannot suspend yourself."
 
 
+class OnlySuperusers(Refusal):
+    message = "Only superusers can change, suspend and restore the accounts of staff."
+
+
+class LastSuperuser(Refusal):
+    message = "This is the last active superuser. Make somebody else a superuser first."
+
+
+class SecondFactorMissing(Refusal):
+    message = "This account has no second factor. Set one up first."
+
+
+class SecondFactorIsRequired(Refusal):
+    message = "Staff must have a second factor here. To change your phone, ask a superuser to reset it."
+
+
+class WrongCode(Refusal):
+    message = "This code is not right, or was used before. Wait for the next one that your app shows."
+
+
 class TooManyAttempts(Refusal):
     """No password is checked for the next ``wait`` seconds."""
 
@@ -38,3 +58,9 @@ class TooManyAttempts(Refusal):
         self.wait = wait
         minutes = math.ceil(wait / 60)
         super().__init__(minutes=f"{minutes} minute{'s' if minutes > 1 else ''}")
+
+
+class TooManyCodes(TooManyAttempts):
+    """No code is checked for the next ``wait`` seconds."""
+
+    message = "Too many wrong codes. Try again in {minutes}."

@@ -1,8 +1,8 @@
-"""The pages of /dashboard/ that are about the account: its API keys, its password, signing in and out."""
+"""The pages of /dashboard/ that are about the account: its keys, its password and second factor, signing in and out."""
 
 from django.urls import path
 
-from apikeys import views
+from apikeys import second_factor_views, views
 
 urlpatterns = [
     path("api/", views.keys, name="keys"),
@@ -10,11 +10,14 @@ urlpatterns = [
     path("api/<int:key_id>/change/", views.change_key, name="change-key"),
     path("api/<int:key_id>/revoke/", views.revoke, name="revoke"),
     path("sign-in/", views.sign_in, name="sign-in"),
+    path("sign-in/code/", second_factor_views.sign_in_code, name="sign-in-code"),
+    path("second-factor/", second_factor_views.overview, name="second-factor"),
+    path("second-factor/confirm/", second_factor_views.confirm, name="second-factor-confirm"),
     path("sign-out/", views.sign_out, name="sign-out"),
     path("password/", views.ChangePassword.as_view(), name="change-password"),
     path("password/changed/", views.password_changed, name="password-changed"),
     path("password/reset/", views.reset_password, name="reset-password"),
     path("password/reset/sent/", views.reset_sent, name="reset-sent"),
-    path("password/reset/<uidb64>/<token>/", views.set_password, name="set-password"),
+    path("password/reset/<uidb64>/<token>/", views.SetPassword.as_view(), name="set-password"),
     path("password/set/", views.password_set, name="password-set"),
 ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth import views as auth
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -13,8 +13,16 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from apikeys.attempts import limit_resets, limit_sign_in
-from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm, ResetPasswordForm
+from apikeys import second_factor
+from apikeys.attempts import forget_wrong_sign_ins, limit_resets, limit_sign_in
+from apikeys.forms import (
+    ApiKeyForm,
+    ChangePasswordForm,
+    NewPasswordForm,
+    PasswordAgainForm,
+    ResetPasswordForm,
+    with_wait,
+)
 from apikeys.keys import (
     LARGEST_NUMBER_OF_KEYS,
     change_api_key,
@@ -25,14 +33,54 @@ from apikeys.keys import (
 )
 from apikeys.models import ApiKey
 from apikeys.requests import SignedInRequest
+from apikeys.second_factor_views import ask_for_code
 from notpanel.api.examples import curl
 from notpanel.kit.refusals import Refusal
 
 SHOWN = 50  # revoked and expired keys, the latest first
 
-sign_in = limit_sign_in(
-    auth.LoginView.as_view(template_name="dashboard/sign_in.html", redirect_authenticated_user=True)
-)
+
+class SignIn(auth.LoginView):
+    """The first page of the sign-in, and the only one for an account without a second factor."""
+
+    template_name = "dashboard/sign_in.html"
+    redirect_authenticated_user = True
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        account = form.get_user()
+        if second_factor.device_of(account) is None:
+            return super().form_valid(form)
+        return ask_for_code(self.request, account, account.backend, self.get_success_url())
+
+
+class DeskSignIn(SignIn):
+    """The same on the admin's page, for staff alone."""
+
+    template_name = "admin/login.html"
+    redirect_authenticated_user = False
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if admin.site.has_permission(request):
+            return redirect("admin:index")
+        return super().get(request, *args, **kwargs)
+
+    def get_form_class(self) -> Any:
+        return admin.site.login_form
+
+    def get_default_redirect_url(self) -> str:
+        return reverse("admin:index")
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        own = {
+            "title": "Log in",
+            "app_path": self.request.get_full_path(),
+            "username": self.request.user.get_username(),
+        }
+        return super().get_context_data(**admin.site.each_context(self.request), **own, **kwargs)
+
+
+sign_in = limit_sign_in(SignIn.as_view())
+sign_in_at_the_desk = limit_sign_in(DeskSignIn.as_view())
 password_changed = auth.PasswordChangeDoneView.as_view(template_name="dashboard/password_changed.html")
 reset_password = limit_resets(
     auth.PasswordResetView.as_view(
@@ -44,10 +92,19 @@ reset_password = limit_resets(
     )
 )
 reset_sent = auth.PasswordResetDoneView.as_view(template_name="dashboard/reset_sent.html")
-set_password = auth.PasswordResetConfirmView.as_view(
-    template_name="dashboard/set_password.html", success_url=reverse_lazy("dashboard:password-set")
-)
 password_set = auth.PasswordResetCompleteView.as_view(template_name="dashboard/password_set.html")
+
+
+class SetPassword(auth.PasswordResetConfirmView):
+    form_class = NewPasswordForm
+    template_name = "dashboard/set_password.html"
+    success_url = reverse_lazy("dashboard:password-set")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        forget_wrong_sign_ins(form.user)
+        _tell_of_revoked_keys(self.request, form)
+        return response
 
 
 def sign_out(request: HttpRequest) -> HttpResponse:
@@ -61,8 +118,13 @@ class ChangePassword(auth.PasswordChangeView):
     template_name = "dashboard/change_password.html"
     success_url = reverse_lazy("dashboard:password-changed")
 
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        _tell_of_revoked_keys(self.request, form)
+        return response
+
     def form_invalid(self, form: Any) -> HttpResponse:
-        return _with_wait(form, super().form_invalid(form))
+        return with_wait(form, super().form_invalid(form))
 
 
 @login_required
@@ -88,7 +150,7 @@ def keys(request: SignedInRequest) -> HttpResponse:
         "most": LARGEST_NUMBER_OF_KEYS,
         "general_limit": settings.RATE_LIMIT_KEY,
     }
-    return _with_wait(form, render(request, "dashboard/keys.html", context))
+    return with_wait(form, render(request, "dashboard/keys.html", context))
 
 
 @login_required
@@ -104,7 +166,7 @@ def key(request: SignedInRequest, key_id: int) -> HttpResponse:
         except Refusal as refusal:
             form.add_error(None, refusal.text)
     context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}
-    return _with_wait(form, render(request, "dashboard/key.html", context))
+    return with_wait(form, render(request, "dashboard/key.html", context))
 
 
 @login_required
@@ -122,7 +184,7 @@ def change_key(request: SignedInRequest, key_id: int) -> HttpResponse:
         else:
             messages.success(request, f"{api_key} is changed.")
             return redirect("dashboard:keys")
-    return _with_wait(form, render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key}))
+    return with_wait(form, render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key}))
 
 
 @login_required
@@ -138,15 +200,13 @@ def revoke(request: SignedInRequest, key_id: int) -> HttpResponse:
     return redirect("dashboard:keys")
 
 
+def _tell_of_revoked_keys(request: HttpRequest, form: NewPasswordForm) -> None:
+    if form.revoked:
+        keys = "key is" if form.revoked == 1 else "keys are"
+        messages.success(request, f"{form.revoked} API {keys} revoked: requests with them are refused from now on.")
+
+
 def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpResponse:
     line = curl(request.build_absolute_uri(reverse("api-v2")), {"key": raw_key, "action": "services"})
     context = {"api_key": api_key, "raw_key": raw_key, "curl": line}
     return render(request, "dashboard/new_key.html", context)
-
-
-def _with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
-    """Turn the page that shows the form into a 429 if no password is checked for a while."""
-    if form.wait:
-        response.status_code = 429
-        response["Retry-After"] = str(form.wait)
-    return response

@@ -99,6 +99,27 @@ ATTEMPTS_PER_ADDRESS = env.whole_number(
     help="How often in 15 minutes one address may give a wrong password or ask to have one reset.",
 )
 ATTEMPTS_PER_NAME = env.whole_number("ATTEMPTS_PER_NAME", default=10, help="The same for one user name.")
+PASSWORD_CHECKS = env.whole_number(
+    "PASSWORD_CHECKS",
+    default=200,
+    help="How many passwords are checked in 15 minutes for one address, or for one account that is signed in, right "
+    "ones included. Each check takes a quarter of a second of processor time.",
+)
+
+STAFF_TWO_FACTOR = env.switch(
+    "STAFF_TWO_FACTOR",
+    default=False,
+    help="on: staff reach the desk with a second factor only, and are led to set one up. off: each may choose to.",
+)
+STAFF_SESSION_HOURS = env.whole_number(
+    "STAFF_SESSION_HOURS", default=12, maximum=10_000, help="After so many hours staff have to sign in again."
+)
+STAFF_IDLE_MINUTES = env.whole_number(
+    "STAFF_IDLE_MINUTES",
+    default=60,
+    maximum=1_000_000,
+    help="So do staff who have opened no page for so many minutes.",
+)
 
 env.section("The database: PostgreSQL 15 or newer")
 
@@ -265,6 +286,8 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.staticfiles",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
     "rest_framework",
     "notpanel",
     "apikeys",
@@ -285,6 +308,9 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "apikeys.middleware.remember_who_acts",
+    "apikeys.middleware.end_sessions_of_staff",
+    "apikeys.middleware.require_second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -304,6 +330,7 @@ TEMPLATES = [
 ]
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
+OTP_TOTP_ISSUER = "NotPanel"
 # The admin's pages need inline scripts, and eval.
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/admin/"],
@@ -318,10 +345,20 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     },
 }
+# The first hashes new passwords; a hash of another kind is replaced when its owner signs in.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2SHA1PasswordHasher",
+    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "apikeys.passwords.StaffLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "apikeys.passwords.BreachedPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 UNFOLD = {

@@ -9,8 +9,8 @@ import notpanel.views
 import orders.api
 import refills.api
 import refills.urls
-from apikeys.attempts import limit_sign_in
 from apikeys.keys import authenticate
+from apikeys.views import sign_in_at_the_desk
 from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
 
@@ -27,7 +27,7 @@ urlpatterns = [
     path("", notpanel.views.start, name="start"),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
-    path("admin/login/", limit_sign_in(admin.site.login)),
+    path("admin/login/", sign_in_at_the_desk),
     # The admin's own form does not limit guesses of the old password; the dashboard's does.
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
     path("admin/", admin.site.urls),

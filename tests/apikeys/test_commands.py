@@ -77,11 +77,23 @@ def test_revokeapikey_revokes_from_the_next_request_on(customer, capsys):
     assert customer.post("services").status_code == 401
 
 
-def test_revokeapikey_takes_a_whole_key_and_does_not_repeat_it(customer, capsys):
-    call_command("revokeapikey", customer.raw_key)
+def test_revokeapikey_refuses_a_whole_key_and_does_not_repeat_it(customer, capsys):
+    for argument in (customer.raw_key, customer.raw_key[:12], f"{customer.raw_key[:11]}…"):
+        with pytest.raises(CommandError, match="rotate it") as error:
+            call_command("revokeapikey", argument)
 
-    assert customer.raw_key not in capsys.readouterr().out
-    assert customer.post("services").status_code == 401
+        assert error.value.returncode == 2
+        assert customer.api_key.prefix not in str(error.value)
+    assert customer.raw_key not in "".join(capsys.readouterr())
+    assert customer.post("services").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "np_", "shop", "xx_abcdefgh", "np_abc defg", "np_abcd\0fgh"])
+def test_revokeapikey_of_what_is_no_prefix_is_wrong_usage(db, prefix):
+    with pytest.raises(CommandError, match="PREFIX is np_ and 8 characters") as error:
+        call_command("revokeapikey", prefix)
+
+    assert error.value.returncode == 2
 
 
 def test_revokeapikey_fails_for_an_unknown_or_revoked_key(customer):

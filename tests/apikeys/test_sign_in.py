@@ -9,11 +9,10 @@ import pytest
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
-from django_ratelimit.core import _get_window
 
-from apikeys.attempts import PERIOD, begin
+from apikeys.attempts import Counter
 from apikeys.forms import PasswordAgainForm
-from apikeys.models import Account
+from apikeys.models import Account, AttemptCounter
 from apikeys.refusals import TooManyAttempts
 from tests import factories, races
 
@@ -94,13 +93,40 @@ class TestLimits:
         assert "Too many attempts" in text(response)
         assert "_auth_user_id" not in client.session
 
-    def test_case_and_blanks_of_the_name_make_no_difference(self, client, account, path):
-        for name in ("anna", "ANNA", " Anna "):
+    @pytest.mark.parametrize("spelling", ["ａｎｎａ", "aｎna", " anna ", "anna\u2003"])
+    def test_of_one_account_however_its_name_is_written(self, client, account, path, spelling):
+        for name in ("anna", spelling, spelling):
             sign_in(client, name, "wrong", path)
 
+        assert sign_in(client, spelling, path=path).status_code == 429
         assert sign_in(client, path=path).status_code == 429
 
-    def test_attempts_from_one_address_are_limited_whatever_the_name(self, client, account, path):
+    def test_another_account_whose_name_differs_in_case_is_not_locked_with_it(self, client, account, path):
+        for _ in range(3):
+            sign_in(client, "ANNA", "wrong", path)
+
+        assert sign_in(client, path=path).status_code in (200, 302)
+
+    @pytest.mark.parametrize("name", ["", "an\0na"])
+    def test_a_name_that_the_form_refuses_counts_on_the_address_alone(self, client, account, path, name):
+        answers = [sign_in(client, name, "wrong", path).status_code for _ in range(6)]
+
+        assert answers == [200] * 5 + [429]
+        assert AttemptCounter.objects.count() == 1
+
+    def test_right_ones_are_limited_generously(self, client, account, path, settings):
+        settings.PASSWORD_CHECKS = 4
+        account.is_staff = True
+        account.save()
+        answers = []
+        for _ in range(5):
+            client.logout()
+            answers.append(sign_in(client, path=path).status_code)
+
+        assert answers == [302] * 4 + [429]
+        assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code == 302
+
+    def test_of_one_address_whatever_the_name(self, client, account, path):
         for number in range(5):
             assert sign_in(client, f"name{number}", path=path).status_code == 200
 
@@ -135,12 +161,42 @@ class TestLimits:
 
 
 @pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
-def test_attempts_over_the_address_limit_count_for_the_name_too(client, account, settings, path):
-    settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 1, 3
+def test_attempts_past_the_limit_of_an_address_lock_no_name(client, account, settings, path):
+    settings.ATTEMPTS_PER_ADDRESS, settings.ATTEMPTS_PER_NAME = 1, 2
     for _ in range(4):
         sign_in(client, password="wrong", path=path)
 
-    assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code == 429
+    assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code in (200, 302)
+
+
+@pytest.mark.django_db
+def test_a_flood_of_names_lifts_no_lock():
+    lock = Counter("sign-in:name", "anna", 1)
+    lock.begin()
+    for number in range(2_000):
+        Counter("sign-in:name", f"name{number}", 1).begin()
+
+    assert lock.begin()
+
+
+@pytest.mark.django_db
+def test_counters_that_have_ended_are_deleted(time_machine):
+    time_machine.move_to(NOON, tick=False)
+    for number in range(6):
+        Counter("sign-in:name", f"early{number}", 1).begin()
+    time_machine.move_to(NOON + timedelta(minutes=15), tick=False)
+    for number in range(3):
+        Counter("sign-in:name", f"late{number}", 1).begin()
+
+    assert AttemptCounter.objects.filter(ends_at__gt=NOON + timedelta(minutes=15)).count() == 3
+    assert AttemptCounter.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_no_counter_tells_the_name_or_the_password_typed_into_its_field():
+    Counter("sign-in:name", "correct-horse-7", 1).begin()
+
+    assert "horse" not in str(AttemptCounter.objects.values())
 
 
 def test_guesses_of_one_users_password_do_not_limit_another(account, settings):
@@ -161,19 +217,38 @@ def test_the_wait_is_told_in_whole_minutes(wait, minutes):
     assert TooManyAttempts(wait).text == f"Too many wrong passwords. Try again in {minutes}."
 
 
-class TestBegin:
-    def test_the_last_second_of_a_window_is_limited_too(self, time_machine):
+@pytest.mark.django_db
+class TestCounter:
+    def test_its_last_moment_is_limited_too_and_the_next_is_not(self, time_machine):
+        def begin():
+            return Counter("sign-in", "anna", 1).begin()
+
         time_machine.move_to(NOON, tick=False)
-        last_second = _get_window("anna", PERIOD)
-        time_machine.move_to(datetime.fromtimestamp(last_second, UTC), tick=False)
+        assert [begin(), begin()] == [0, 900]
+        time_machine.move_to(NOON + timedelta(minutes=15, microseconds=-1), tick=False)
+        assert begin() == 1
+        time_machine.move_to(NOON + timedelta(minutes=15), tick=False)
+        assert begin() == 0
 
-        assert [begin("sign-in", "anna", 1) for _ in range(2)] == [0, 1]
+    def test_a_right_attempt_takes_nothing_off_the_counter_after_its_own(self, time_machine):
+        time_machine.move_to(NOON, tick=False)
+        slow = Counter("sign-in", "anna", 1)
+        slow.begin()
+        time_machine.move_to(NOON + timedelta(minutes=15), tick=False)
+        Counter("sign-in", "anna", 1).begin()
 
-    def test_an_attempt_that_cannot_be_counted_is_not_allowed(self, monkeypatch):
-        uncounted = {"count": 0, "limit": 0, "should_limit": True, "time_left": -1}
-        monkeypatch.setattr("apikeys.attempts.get_usage", lambda *args, **options: uncounted)
+        slow.succeed()
 
-        assert begin("sign-in", "anna", 1) == 1
+        assert Counter("sign-in", "anna", 1).begin()
+
+
+@pytest.mark.django_db
+def test_proofs_that_are_right_are_limited_generously(account, settings):
+    settings.PASSWORD_CHECKS = 2
+
+    answers = [PasswordAgainForm(account, {"password": PASSWORD}).is_valid() for _ in range(3)]
+
+    assert answers == [True, True, False]
 
 
 def test_a_wrong_attempt_while_signed_in_is_not_counted_as_right(client, account, settings):
@@ -185,6 +260,7 @@ def test_a_wrong_attempt_while_signed_in_is_not_counted_as_right(client, account
     assert answers == [200, 200, 429]
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
 def test_simultaneous_attempts_check_no_more_passwords_than_the_limit(settings, monkeypatch):
     settings.ATTEMPTS_PER_NAME, attempts = 3, 20
@@ -196,8 +272,8 @@ def test_simultaneous_attempts_check_no_more_passwords_than_the_limit(settings, 
             looked_at.wait(0.5)
         return False
 
-    monkeypatch.setattr(Account, "check_password", is_wrong)
-    account = Account(pk=1, username="anna")
+    monkeypatch.setattr(Account, "proves_password", is_wrong)
+    account = factories.Account(username="anna")
 
     forms = races.race([lambda: PasswordAgainForm(account, {"password": "guess"}).wait] * attempts)
 
@@ -285,7 +361,21 @@ class TestReset:
         assert Account.objects.get().check_password("another-horse-8")
         assert "has been used already" in text(client.get(link, follow=True))
 
-    def test_the_log_has_no_working_link(self, client, account, mailoutbox, caplog):
+    def test_it_lifts_the_lock_of_the_name(self, client, account, mailoutbox, settings):
+        settings.ATTEMPTS_PER_NAME = 1
+        sign_in(client, password="wrong")
+        assert sign_in(client).status_code == 429
+        self.ask(client)
+        [link] = re.findall(r"http://testserver(/\S+)", mailoutbox[0].body)
+        path = client.get(link, follow=True).redirect_chain[-1][0]
+
+        client.post(path, {"new_password1": "short", "new_password2": "short"})
+        assert sign_in(client).status_code == 429
+        client.post(path, {"new_password1": "another-horse-8", "new_password2": "another-horse-8"})
+
+        assert sign_in(client, password="another-horse-8").status_code == 302
+
+    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
         self.ask(client)
         [(path, token)] = re.findall(r"http://testserver(/\S+/(\S+)/)", mailoutbox[0].body)
 
@@ -327,5 +417,5 @@ class TestReset:
         self.ask(client)
         self.ask(client)
 
-        assert client.post("/dashboard/password/reset/", {"email": "anna@example.com"}).status_code == 429
+        assert client.post("/dashboard/password/reset/", {"email": " ANNA@example.com"}).status_code == 429
         assert len(mail.outbox) == 2

@@ -246,5 +246,6 @@ def test_the_migration_turns_suspensions_in_the_admins_log_into_events_and_back(
             (texts[1], staff.pk, str(account.pk), start + timedelta(hours=1)),
         ]
     finally:
-        MigrationExecutor(connection).migrate(now)
+        executor = MigrationExecutor(connection)
+        executor.migrate(executor.loader.graph.leaf_nodes())
     assert SuspensionEvent.objects.count() == 2

@@ -160,7 +160,7 @@ def test_networks_and_origins_may_be_several(read):
 
 # ---- Values that stop the start
 
-SWITCHES = {"DEBUG", "HTTPS", "DATABASE_PGBOUNCER"}
+SWITCHES = {"DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR"}
 URLS = {"DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}

@@ -129,8 +129,9 @@ class TestView:
         refill = factories.Refill(order=order)
         page(admin, refill)
 
-        # session, user, the refill with its order, the order's others, its history, overlapping orders, reasons
-        with django_assert_num_queries(7):
+        # session, user, second factor, the refill with its order, the order's others, its history, overlapping orders,
+        # reasons
+        with django_assert_num_queries(8):
             page(admin, refill)
 
 

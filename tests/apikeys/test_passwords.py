@@ -1,0 +1,140 @@
+"""What a new password must be, how it is stored, and what goes with the old one."""
+
+import pytest
+from django.conf import settings as project_settings
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.urls import reverse
+
+from apikeys.keys import create_api_key, revoke_all_api_keys
+from apikeys.models import Account, AuditEvent
+from tests import factories, races
+
+PASSWORD = "correct-horse-7"
+HASHERS = list(project_settings.PASSWORD_HASHERS)  # before a fixture takes a quick one
+
+
+def code_of(error):
+    return [each.code for each in error.value.error_list]
+
+
+@pytest.mark.parametrize("rank", ["is_staff", "is_superuser"])
+def test_staff_need_twelve_characters(db, rank):
+    validate_password("kX93-bnq-Tz", factories.Account())
+    with pytest.raises(ValidationError) as error:
+        validate_password("kX93-bnq-Tz", factories.Account(**{rank: True}))
+
+    assert code_of(error) == ["too_short_for_staff"]
+    validate_password("kX93-bnq-Tz7", factories.Account(**{rank: True}))
+
+
+def test_staff_need_them_wherever_a_password_is_set(client, staff):
+    client.force_login(staff)
+    short = {"password1": "kX93-bnq-Tz", "password2": "kX93-bnq-Tz", "usable_password": "true"}
+    page = client.post(reverse("admin:auth_user_password_change", args=[staff.pk]), short).content.decode()
+
+    assert "Staff need a password of 12 characters or more." in page
+
+
+@pytest.mark.parametrize("password", ["qwertyuiop123", "Iloveyou1234", "password1234"])
+def test_passwords_that_were_leaked_are_refused(password):
+    with pytest.raises(ValidationError) as error:
+        validate_password(password)
+
+    assert "breached" in code_of(error)
+
+
+@pytest.mark.parametrize(
+    "password", ["correct-horse-7", "ünïcödé-pässwörd", "x7" * 2000, "\0" * 9 + "a-b-c", "🔑🔒🔑🔒🔑🔒🔑🔒🔑🔒"]
+)
+def test_others_are_not(password):
+    validate_password(password)
+
+
+def test_passwords_are_stored_by_argon2_and_older_hashes_follow_at_the_sign_in(client, settings, db):
+    settings.PASSWORD_HASHERS = HASHERS
+    account = factories.Account(username="anna", password=make_password(PASSWORD, hasher="pbkdf2_sha256"))
+
+    for password in ("guess", PASSWORD):
+        client.post("/dashboard/sign-in/", {"username": "anna", "password": password})
+
+    account.refresh_from_db()
+    assert account.password.startswith("argon2$argon2id$")
+    assert account.check_password(PASSWORD)
+    assert client.get("/dashboard/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/dashboard/api/", {"name": "shop", "password": PASSWORD}), ("/dashboard/password/", {})]
+)
+def test_proving_an_older_password_again_signs_nobody_out(client, settings, db, path, fields):
+    settings.PASSWORD_HASHERS = HASHERS
+    account = factories.Account(password=make_password(PASSWORD, hasher="pbkdf2_sha256"))
+    client.force_login(account)
+
+    client.post(path, {"old_password": PASSWORD, "new_password1": "x", "new_password2": "x", **fields})
+
+    assert client.get("/dashboard/").status_code == 200
+
+
+class TestKeys:
+    @pytest.fixture
+    def change(self, client, customer):
+        """Return a function that changes the customer's password, and returns the page that follows."""
+        customer.account.set_password(PASSWORD)
+        customer.account.save()
+        client.force_login(customer.account)
+
+        def post(**fields):
+            new = {"new_password1": "another-horse-8", "new_password2": "another-horse-8"}
+            answer = client.post("/dashboard/password/", {"old_password": PASSWORD, **new, **fields}, follow=True)
+            return answer.content.decode()
+
+        return post
+
+    def test_all_are_revoked_with_the_password_if_one_asks_for_it(self, change, customer, customers):
+        other = customers()
+        second = create_api_key(customer.account)[0]
+
+        assert "2 API keys are revoked" in change(revoke_keys="on")
+
+        assert customer.post("services").status_code == 401
+        assert other.post("services").status_code == 200
+        revoked = AuditEvent.objects.filter(kind="key_revoked").values_list("details__key", flat=True)
+        assert set(revoked) == {customer.api_key.prefix, second.prefix}
+
+    def test_they_stay_otherwise(self, change, customer):
+        assert "revoked" not in change()
+        assert customer.post("services").status_code == 200
+
+    def test_they_stay_if_the_password_is_not_changed(self, change, customer):
+        change(revoke_keys="on", old_password="guess")
+        assert customer.post("services").status_code == 200
+
+    def test_both_happen_or_neither(self, change, customer, monkeypatch):
+        def fail(account):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("apikeys.forms.revoke_all_api_keys", fail)
+        with pytest.raises(ZeroDivisionError):
+            change(revoke_keys="on")
+
+        assert Account.objects.get(pk=customer.account.pk).check_password(PASSWORD)
+
+    def test_who_has_none_is_not_asked(self, client, db):
+        client.force_login(factories.Account())
+        assert "Revoke all" not in client.get("/dashboard/password/").content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.xdist_group("races")
+def test_revoking_all_waits_for_a_key_that_is_being_created():
+    account = factories.Account()
+
+    with transaction.atomic():
+        create_api_key(account)
+        revocation = races.Waiting(lambda: revoke_all_api_keys(account))
+
+    assert revocation.result() == 1
