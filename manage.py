@@ -15,7 +15,7 @@ def main() -> None:
     try:
         embedded.provide()
         execute_from_command_line(sys.argv)
-    except BadSetting as error:
+    except (BadSetting, embedded.Unavailable) as error:
         raise SystemExit(str(error)) from error
 
 

