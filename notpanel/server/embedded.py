@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,6 +46,9 @@ PATIENCE = 60  # seconds that the server may take to start or to stop
 ELSEWHERE = Path("/var/lib/notpanel")
 SYSTEM_USER = "pgserver"
 
+# The commands that write under var/, or into the database, what another one would write too.
+SETUP = {"migrate", "collectstatic", "demo"}
+
 HINT = "Or set DATABASE_URL to a PostgreSQL of yours."
 
 
@@ -58,6 +61,21 @@ def provide() -> None:
     values = environment.load()
     if not values.get("DATABASE_URL"):
         values["DATABASE_URL"] = start(DIRECTORY)
+
+
+@contextlib.contextmanager
+def one_at_a_time(command: Sequence[str]) -> Iterator[None]:
+    """Let no two of the commands that set up this directory run at once: two `make demo` may have been started."""
+    if not SETUP.intersection(command):
+        yield
+        return
+    DIRECTORY.parent.mkdir(parents=True, exist_ok=True)
+    lock = _open_lock(DIRECTORY.parent / "setup.lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def is_embedded(host: str) -> bool:
@@ -180,7 +198,7 @@ class _Server:
         sockets = self.home
         # libpq takes a comma for the end of a host.
         if len(os.fsencode(sockets / f".s.PGSQL.{PORT}")) > LONGEST_SOCKET or "," in str(sockets):
-            runtime = None if self.is_root else os.environ.get("XDG_RUNTIME_DIR")
+            runtime = None if self.is_root else environment.load().get("XDG_RUNTIME_DIR")
             sockets = Path(tempfile.mkdtemp(prefix="notpanel-", dir=runtime or "/tmp"))  # noqa: S108
             self._give(sockets)
         listed = '"' + str(sockets).replace('"', '""') + '"'  # several would be separated by commas
@@ -285,8 +303,8 @@ class _Server:
     def _as_account(self) -> dict[str, Any]:
         """Return how subprocess starts a program as the server's user."""
         # initdb and the server would read PGDATA, PGPORT, PGOPTIONS and others.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        started: dict[str, Any] = {"cwd": "/", "env": environment}
+        passed_on = {name: value for name, value in environment.load().items() if not name.startswith("PG")}
+        started: dict[str, Any] = {"cwd": "/", "env": passed_on}
         if self.is_root:
             started |= {"user": self.account.pw_uid, "group": self.account.pw_gid, "extra_groups": []}
         return started
