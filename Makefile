@@ -15,13 +15,15 @@ ROUNDS ?= 3
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT=8000)
+demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT=8000); FORCE=1 also into a DATABASE_URL
+	@HTTPS=off $(MANAGE) serve --probe --port $(PORT)
 	@HTTPS=off $(MANAGE) migrate --verbosity 0
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
-	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT)
+	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT) $(if $(FORCE),--force)
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
 
 run: $(VENV)/installed .env ## install, migrate and serve, without demo data (PORT=8000)
+	@HTTPS=off $(MANAGE) serve --probe --port $(PORT)
 	@HTTPS=off $(MANAGE) migrate --verbosity 0
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
 	@HTTPS=off exec $(MANAGE) serve --port $(PORT)
@@ -62,17 +64,21 @@ requirements: $(VENV)/installed-dev ## compile the pins from the ranges in pypro
 clean: ## remove what was installed; the data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
+# Run a command while no other make installs here: two may have been started. The kernel drops the lock of a dead one.
+LOCK := $(PYTHON) -c 'import fcntl, os, sys; lock = os.open(".make.lock", os.O_CREAT | os.O_RDWR, 0o600); \
+	os.set_inheritable(lock, True); fcntl.flock(lock, fcntl.LOCK_EX); os.execvp(sys.argv[1], sys.argv[1:])'
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.13"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@[ -w . ] || { echo "$(CURDIR) cannot be written: run make as the user who owns it." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.13" >&2; exit 1; }
+	@$(LOCK) sh -c '[ -e $@ ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }'
 
 $(VENV)/installed: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@touch $@
+	@$(LOCK) sh -c '[ $@ -nt $< ] || { $(PIP) -r $< && touch $@; }'
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@touch $@
+	@$(LOCK) sh -c '[ $@ -nt $< ] && [ $@ -nt $(VENV)/installed ] || { $(PIP) -r $< && touch $@; }'
 
 .env: | .env.example
 	@umask 077; $(PYTHON) -c 'import secrets; print("SECRET_KEY=" + secrets.token_urlsafe(50))' > $@

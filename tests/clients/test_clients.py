@@ -1,5 +1,10 @@
 """Third-party clients of the v2 API work with the running server."""
 
+import json
+import re
+import subprocess
+import sys
+
 import pytest
 import safesmm
 import smm
@@ -8,7 +13,7 @@ import smmpy
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import MARKS
+from tests.server import BASE_DIR, MARKS
 
 pytestmark = MARKS
 
@@ -112,3 +117,18 @@ class TestSafesmm:
             client.refill(orders[0].pk)
         with pytest.raises(safesmm.SafeSMMError, match=r"^Unknown action$"):
             client.balance()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [("completed", "{'refill': "), ("pending", "{'error': 'Refill only available for completed or partial orders'}")],
+)
+def test_the_readmes_python_needs_the_standard_library_only(server, customer, status, answer):
+    [code] = re.findall(r"^```python\n(.*?)^```", (BASE_DIR / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    order = factories.Order(account=customer.account, status=status)
+    environment = {"BASE_URL": server, "API_KEY": customer.raw_key, "ORDER_COMPLETED": order.pk}
+
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", code], env=environment, capture_output=True, text=True)
+
+    assert run.stderr == ""
+    assert str(json.loads(run.stdout)).startswith(answer)

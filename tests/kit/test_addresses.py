@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 from django.test import RequestFactory
 
+from notpanel.kit import addresses
 from notpanel.kit.addresses import client_address, counted, is_within, parse_network, peer_is_trusted
 
 
@@ -132,3 +133,17 @@ def test_an_address_is_within_the_networks_that_hold_it():
     assert not is_within(ipaddress.ip_address("2001:db8::7"), networks)
     assert not is_within(inside, [])
     assert not is_within(None, ["0.0.0.0/0", "::/0"])
+
+
+def test_a_proxy_that_is_not_trusted_is_named_once(caplog, monkeypatch):
+    monkeypatch.setattr(addresses, "_has_warned", False)
+
+    address("10.0.0.1", "203.0.113.7")
+    address("203.0.113.7")
+    assert not caplog.messages
+    for peer in ("203.0.113.7", "203.0.113.8"):
+        address(peer, "198.51.100.1\nforged")
+
+    [message] = caplog.messages
+    assert message.startswith("X-Forwarded-For came from 203.0.113.7, which is not in TRUSTED_PROXIES")
+    assert "forged" not in message

@@ -1,7 +1,8 @@
 import shlex
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
+from django.db import connection
 
 from apikeys.models import Account, ApiKey
 from orders.models import Order, OrderStatus, Service
@@ -19,7 +20,7 @@ def load(db, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo.settings, "BASE_DIR", tmp_path)
 
     def call(*arguments):
-        call_command("demo", *arguments)
+        call_command("demo", "--force", *arguments)
         pairs = (line.partition("=") for line in demo.FILE.read_text().splitlines())
         return {name: "".join(shlex.split(value)) for name, _, value in pairs}, capsys.readouterr().out
 
@@ -114,6 +115,23 @@ def test_other_accounts_are_left_alone(load):
     load()
 
     assert Refill.objects.filter(pk=refill.pk).exists()
+
+
+def test_it_is_not_loaded_among_real_orders(db, monkeypatch):
+    monkeypatch.setattr(demo, "is_embedded", lambda host: False)
+
+    with pytest.raises(CommandError, match=f"leads to the database “{connection.settings_dict['NAME']}”.*--force"):
+        call_command("demo")
+
+    assert not Account.objects.exists()
+
+
+def test_it_is_loaded_into_the_embedded_database(load, monkeypatch):
+    monkeypatch.setattr(demo, "is_embedded", lambda host: True)
+
+    call_command("demo")
+
+    assert Account.objects.exists()
 
 
 def test_only_its_owner_can_read_the_file(load):

@@ -1,26 +1,41 @@
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from notpanel.server import checks
 from notpanel.server.gunicorn import Application
 
 
 class Command(BaseCommand):
     help = (
         "Serves the site and the API with gunicorn, in production too, until Ctrl-C or SIGTERM. "
-        "HOST, PORT, WEB_CONCURRENCY and WEB_THREADS are settings: see .env.example."
+        "HOST, PORT, WEB_CONCURRENCY and WEB_THREADS are settings: see .env.example. "
+        "Exit status: 1 if something is missing, which it names; 2 wrong usage."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=settings.PORT, help="the port to listen at; %(default)s")
+        parser.add_argument("--port", type=_port, default=settings.PORT, help="the port to listen at; %(default)s")
+        parser.add_argument("--probe", action="store_true", help="only say whether the port is free")
 
-    def handle(self, *args: Any, port: int, **options: Any) -> None:
+    def handle(self, *args: Any, port: int, probe: bool, **options: Any) -> None:
+        checks.check_port(settings.HOST, port)
+        if probe:
+            return
         if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
             raise CommandError(
                 f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each would count "
                 "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
             )
+        checks.check_settings()
+        checks.check_static_files()
+        checks.check_migrations()
         Application(f"{settings.HOST}:{port}", settings.WEB_CONCURRENCY, settings.WEB_THREADS).run()
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ArgumentTypeError(f"“{text}” must be a whole number from 1 to 65535")
+    return int(text)

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
-from django.db import transaction
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
@@ -18,6 +18,8 @@ from apikeys.keys import ApiKeyDetails, authenticate, create_api_key, revoke_api
 from apikeys.models import Account
 from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
+from notpanel.server.checks import check_migrations
+from notpanel.server.embedded import is_embedded
 from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
 from refills.models import Refill, RejectionReason
 from refills.refusals import (
@@ -71,13 +73,24 @@ class Command(BaseCommand):
             "demo-staff. Running it again replaces the named orders that are no longer in their state, and changes\n"
             "nothing else. Keys and ids are written to "
             f"{FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
-            "Exit status: 0 loaded; 2 wrong usage."
+            "It wants the embedded PostgreSQL: among real orders its accounts, with passwords in a file, would be\n"
+            "let in too. --force loads it into another database.\n\n"
+            "Exit status: 0 loaded; 1 refused; 2 wrong usage."
         )
+        parser.add_argument("--force", action="store_true", help="also into a database that is not the embedded one")
         parser.add_argument(
             "--base-url", default=f"http://127.0.0.1:{settings.PORT}", help="where the site is served; %(default)s"
         )
 
-    def handle(self, *args: Any, base_url: str, **options: Any) -> None:
+    def handle(self, *args: Any, base_url: str, force: bool, **options: Any) -> None:
+        database = connection.settings_dict
+        if not force and not is_embedded(database["OPTIONS"].get("host", "")):
+            raise CommandError(
+                f"DATABASE_URL leads to the database “{database['NAME']}”, not to the embedded PostgreSQL: the "
+                "demonstration would add accounts and orders to it. To load it all the same: `manage.py demo --force`, "
+                "or `make demo FORCE=1`."
+            )
+        check_migrations()
         earlier = _read_file()
         with transaction.atomic():
             variables = {"BASE_URL": base_url, **_load(earlier)}

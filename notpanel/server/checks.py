@@ -1,0 +1,91 @@
+"""What would keep the site from being served, each told in one sentence before anything starts."""
+
+import errno
+import socket
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
+
+SHORTEST_SECRET_KEY = 50  # characters, as `manage.py check --deploy` wants
+
+
+class Unready(ImproperlyConfigured):
+    """The site cannot be served. The text is for the operator."""
+
+
+def check_settings() -> None:
+    """Raise Unready if the settings are not for a site that others can reach."""
+    if settings.DEBUG and "*" in settings.ALLOWED_HOSTS:
+        raise Unready(
+            "DEBUG is on and ALLOWED_HOSTS is *: everybody could read the source on error pages. Set DEBUG=off, or "
+            "name the hosts."
+        )
+    if (length := len(settings.SECRET_KEY)) < SHORTEST_SECRET_KEY:
+        raise Unready(
+            f"SECRET_KEY has {length} characters: it must have {SHORTEST_SECRET_KEY} at least, chosen at random. "
+            "`make .env` writes a .env with one."
+        )
+
+
+def check_static_files() -> None:
+    """Raise Unready if ``collectstatic`` has not run."""
+    if not (settings.STATIC_ROOT / "staticfiles.json").exists():
+        raise Unready(f"{settings.STATIC_ROOT} has no static files: run `manage.py collectstatic --noinput`.")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise Unready if nothing can listen at the port now."""
+    name = host.strip("[]")
+    try:
+        [(family, kind, *_, address), *_] = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror:
+        raise Unready(f"HOST is “{host}”, which is no address and no name that this machine knows.") from None
+    except OSError as error:
+        match error.errno:
+            case errno.EADDRINUSE:
+                problem = "is taken: stop the program that listens there"
+            case errno.EACCES:
+                problem = "is for root alone: choose one from 1024 up"
+            case _:
+                problem = f"cannot be used ({error.strerror}): set HOST to an address of this machine"
+        raise Unready(f"Port {port} of {host} {problem}, or set PORT to another.") from None
+
+
+def check_database() -> None:
+    """Raise Unready if the database cannot be reached."""
+    _connect().close()
+
+
+def check_migrations() -> None:
+    """Raise Unready if the database cannot be reached, or lacks migrations."""
+    connection = _connect()
+    try:
+        executor = MigrationExecutor(connection)
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    finally:
+        connection.close()
+    if pending:
+        names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in pending[:3])
+        more = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
+        raise Unready(f"The database lacks migrations ({names}{more}): run `manage.py migrate`.")
+
+
+def _connect() -> BaseDatabaseWrapper:
+    """Return a connection of its own. A pool would try for seconds, hide the cause, and not survive a fork."""
+    connection = connections[DEFAULT_DB_ALIAS].copy()
+    connection.settings_dict["OPTIONS"].pop("pool", None)
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = lines[0] if lines else "it did not say why"
+        for mark in ("FATAL:", "connection failed:"):
+            cause = cause.rpartition(mark)[2].strip()
+        raise Unready(f"The database of DATABASE_URL cannot be used: {cause.rstrip('.')}.") from None
+    return connection

@@ -1,0 +1,212 @@
+"""What a newcomer or an operator may get wrong first: each is told in one sentence, without a traceback."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from django.core.management import call_command
+from django.db.migrations.recorder import MigrationRecorder
+
+from notpanel.server import checks
+from tests.server import free_port
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+GOOD = {"SECRET_KEY": "x" * 50}
+
+
+def manage(*arguments, **environment):
+    """Run manage.py. Returns the exit status and what it wrote."""
+    command = [sys.executable, "manage.py", *arguments]
+    run = subprocess.run(
+        command, cwd=BASE_DIR, env=os.environ | GOOD | environment, capture_output=True, text=True, timeout=60
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def database(**parts):
+    """Return DATABASE_URL with other parts."""
+    return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(**parts))
+
+
+def nobody_there():
+    return f"postgresql://postgres@127.0.0.1:{free_port()}/x"
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("serve",), ("demo", "--force")])
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        (lambda: database(path="/nosuch"), 'database "nosuch" does not exist'),
+        (nobody_there, "Connection refused"),
+    ],
+    ids=["no such database", "no server"],
+)
+def test_a_database_that_cannot_be_used_is_named(command, url, cause):
+    port = [] if command[0] != "serve" else ["--port", str(free_port())]
+
+    status, output = manage(*command, *port, DATABASE_URL=url())
+
+    assert status == 1
+    [line] = output.splitlines()
+    assert line.startswith("The database of DATABASE_URL cannot be used: ")
+    assert cause in line
+
+
+def test_a_command_that_finds_no_database_says_so(db):
+    status, output = manage("createapikey", "x", DATABASE_URL=nobody_there(), DATABASE_CONNECT_TIMEOUT="1")
+
+    assert status == 1
+    assert output.splitlines()[-1].startswith("The database of DATABASE_URL cannot be used: ")
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("probe", [(), ("--probe",)])
+def test_a_port_that_is_taken_is_named_before_anything_is_printed(probe):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        status, output = manage("serve", "--port", str(port), *probe)
+
+    assert (status, output) == (
+        1,
+        f"Port {port} of 127.0.0.1 is taken: stop the program that listens there, or set PORT to another.\n",
+    )
+
+
+def test_a_port_that_is_free_is_nothing_to_talk_about():
+    assert manage("serve", "--port", str(free_port()), "--probe") == (0, "")
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "1.5", "٣"])
+def test_a_port_that_is_none_is_named(port):
+    status, output = manage("serve", f"--port={port}")
+
+    assert status == 2
+    assert output.splitlines()[-1].endswith(f"argument --port: “{port}” must be a whole number from 1 to 65535")
+    assert manage("serve", PORT=port)[0] == 1
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nosuch.invalid"])
+def test_an_address_that_is_another_machines_is_named(host):
+    status, output = manage("serve", HOST=host, PORT=str(free_port()))
+
+    assert status == 1
+    assert len(output.splitlines()) == 1
+    assert "HOST" in output
+
+
+def test_two_that_set_up_at_once_take_turns(tmp_path):
+    """Two `make demo` at once: the second waits, and finds everything done."""
+    code = """
+import sys, time
+from pathlib import Path
+from notpanel.server import embedded
+embedded.DIRECTORY = Path(sys.argv[1]) / "postgres"
+with embedded.one_at_a_time(["migrate"]):
+    print("in", flush=True)
+    time.sleep(0.3)
+    print("out", flush=True)
+"""
+    with (tmp_path / "log").open("a") as log:
+        both = [subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=BASE_DIR, stdout=log) for _ in range(2)]
+        assert [process.wait(30) for process in both] == [0, 0]
+
+    assert (tmp_path / "log").read_text().split() == ["in", "out", "in", "out"]
+
+
+class TestWhatServeWants:
+    @pytest.mark.parametrize("length", [1, 49])
+    def test_a_long_secret_key(self, settings, length):
+        settings.SECRET_KEY = "x" * length
+
+        with pytest.raises(checks.Unready, match=rf"SECRET_KEY has {length} characters: it must have 50"):
+            checks.check_settings()
+
+    def test_fifty_characters_are_enough(self, settings):
+        settings.SECRET_KEY = "x" * 50
+
+        checks.check_settings()
+
+    @pytest.mark.parametrize(
+        ("debug", "hosts", "refused"), [(True, ["a", "*"], True), (True, ["a"], False), (False, ["*"], False)]
+    )
+    def test_no_source_on_error_pages_for_everybody(self, settings, debug, hosts, refused):
+        settings.DEBUG, settings.ALLOWED_HOSTS = debug, hosts
+
+        if refused:
+            with pytest.raises(checks.Unready, match="DEBUG is on and ALLOWED_HOSTS is"):
+                checks.check_settings()
+        else:
+            checks.check_settings()
+
+    def test_static_files(self, settings, tmp_path):
+        settings.STATIC_ROOT = tmp_path
+
+        with pytest.raises(checks.Unready, match="collectstatic"):
+            checks.check_static_files()
+        (tmp_path / "staticfiles.json").write_text("{}")
+        checks.check_static_files()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_all_migrations(self):
+        checks.check_migrations()
+        row = MigrationRecorder.Migration.objects.filter(app="refills").latest("id")
+        row.delete()
+        try:
+            with pytest.raises(
+                checks.Unready, match=rf"lacks migrations \(refills\.{row.name}\): run `manage.py migrate`"
+            ):
+                checks.check_migrations()
+        finally:
+            row.save()
+        checks.check_migrations()
+
+    @pytest.mark.parametrize("name", ["check_port", "check_settings", "check_static_files", "check_migrations"])
+    def test_each_is_checked_before_it_serves(self, monkeypatch, name):
+        def refuse(*args):
+            raise checks.Unready(name)
+
+        for each in ("check_port", "check_settings", "check_static_files", "check_migrations"):
+            monkeypatch.setattr(checks, each, refuse if each == name else lambda *args: None)
+        monkeypatch.setattr("notpanel.management.commands.serve.Server.run", lambda server: pytest.fail("It serves."))
+
+        with pytest.raises(checks.Unready, match=name):
+            call_command("serve")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become other users")
+def test_a_directory_that_cannot_be_written_is_named_by_make(tmp_path):
+    for name in ("Makefile", "requirements.txt", ".env.example"):
+        shutil.copy(BASE_DIR / name, tmp_path)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    run = subprocess.run(
+        ["make", "demo", f"PYTHON={shutil.which('python3', path='/usr/bin')}"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        user=65534,
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 2
+    assert f"{tmp_path} cannot be written: run make as the user who owns it." in run.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named():
+    code = (
+        "import errno, runpy, sys\n"
+        "from notpanel.server import embedded\n"
+        "def fail(): raise OSError(errno.ENOSPC, 'No space left on device', '/full/file')\n"
+        "embedded.provide = fail\n"
+        "runpy.run_path('manage.py', run_name='__main__')\n"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], cwd=BASE_DIR, capture_output=True, text=True)
+
+    assert (run.returncode, run.stderr) == (1, "/full/file cannot be written: No space left on device.\n")
