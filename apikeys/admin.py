@@ -9,14 +9,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apikeys.accounts import set_active
 from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey
 from apikeys.requests import SignedInRequest
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
+from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, sections_of
 from notpanel.kit.refusals import Refusal
 
 SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest first
@@ -25,7 +24,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(BaseGroupAdmin, ModelAdmin):
+class GroupAdmin(BaseGroupAdmin, FilteredAdmin):  # type: ignore[misc]
     pass
 
 
@@ -42,6 +41,7 @@ class AccountChangeForm(UserChangeForm):
 
 @admin.register(Account)
 class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
+    lookup_allowed = LargeTableAdmin.lookup_allowed
     add_form = AccountCreationForm
     form = AccountChangeForm
     change_password_form = AdminPasswordChangeForm

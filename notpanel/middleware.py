@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from django.conf import settings
-from django.core.exceptions import MiddlewareNotUsed
+from django.core.exceptions import MiddlewareNotUsed, SuspiciousOperation
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import SimpleTemplateResponse
@@ -21,6 +21,7 @@ from notpanel.kit.addresses import peer_is_trusted
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 # The errors with which Django may answer before a view is reached, by status.
@@ -91,6 +92,24 @@ def short_circuit_api(get_response: GetResponse) -> GetResponse:
         response = match.func(request, *match.args, **match.kwargs)
         rendered: HttpResponse = response.render() if isinstance(response, SimpleTemplateResponse) else response
         return rendered
+
+    return respond
+
+
+def refuse_impossible_text(get_response: GetResponse) -> GetResponse:
+    """Answer 400 to text for the admin that PostgreSQL cannot hold: a NUL, or half of a surrogate pair.
+
+    The admin hands what stands in a path, a query string or a form to the database, which would fail.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("/admin/"):
+            sent = [request.path_info]
+            for name, texts in (*request.GET.lists(), *request.POST.lists()):
+                sent += [name, *map(str, texts)]
+            if any(_IMPOSSIBLE.search(text) for text in sent):
+                raise SuspiciousOperation("The request has a NUL or half of a surrogate pair.")
+        return get_response(request)
 
     return respond
 
