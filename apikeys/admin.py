@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apikeys import second_factor
@@ -19,7 +18,7 @@ from apikeys.keys import revoke_api_key
 from apikeys.models import Account, ApiKey, AuditEvent
 from apikeys.refusals import LastSuperuser
 from apikeys.requests import SignedInRequest
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
+from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, sections_of
 from notpanel.kit.refusals import Refusal
 
 SHOWN_EVENTS = 50  # suspensions and restorations of an account, the latest first
@@ -34,7 +33,7 @@ def _is_superuser(request: HttpRequest) -> bool:
 
 
 @admin.register(Group)
-class GroupAdmin(BaseGroupAdmin, ModelAdmin):
+class GroupAdmin(BaseGroupAdmin, FilteredAdmin):  # type: ignore[misc]
     """Groups give permissions, so only superusers see and change them, whatever permissions somebody has."""
 
     filter_horizontal = ()  # Django's two lists side by side are wider than the page
@@ -117,7 +116,7 @@ class AccountAdmin(UserAdmin, LargeTableAdmin):  # type: ignore[misc]
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         if lookup.split("__")[0] in RIGHTS and not _is_superuser(request):
             return False
-        return bool(super().lookup_allowed(lookup, value, request))
+        return LargeTableAdmin.lookup_allowed(self, lookup, value, request)  # UserAdmin's own allows any field
 
     def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         allowed = super().has_change_permission(request, obj)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 
 from django.conf import settings
-from django.core.exceptions import DisallowedHost, MiddlewareNotUsed
+from django.core.exceptions import DisallowedHost, MiddlewareNotUsed, SuspiciousOperation
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -27,6 +27,7 @@ _KEY = re.compile(r"np_[A-Za-z0-9_-]{8,}")
 _SANE_REQUEST_ID = re.compile(rf"(?!.*{_KEY.pattern})[A-Za-z0-9][A-Za-z0-9._:-]{{0,63}}")
 # In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
 _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 # The errors with which Django may answer before a view is reached, by status.
 _ERRORS_BY_STATUS = {
@@ -133,6 +134,24 @@ def short_circuit_api(get_response: GetResponse) -> GetResponse:
         response = match.func(request, *match.args, **match.kwargs)
         rendered: HttpResponse = response.render() if isinstance(response, SimpleTemplateResponse) else response
         return rendered
+
+    return respond
+
+
+def refuse_impossible_text(get_response: GetResponse) -> GetResponse:
+    """Answer 400 to text for the admin that PostgreSQL cannot hold: a NUL, or half of a surrogate pair.
+
+    The admin hands what stands in a path, a query string or a form to the database, which would fail.
+    """
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if request.path_info.startswith("/admin/"):
+            sent = [request.path_info]
+            for name, texts in (*request.GET.lists(), *request.POST.lists()):
+                sent += [name, *map(str, texts)]
+            if any(_IMPOSSIBLE.search(text) for text in sent):
+                raise SuspiciousOperation("The request has a NUL or half of a surrogate pair.")
+        return get_response(request)
 
     return respond
 

@@ -311,6 +311,7 @@ MIDDLEWARE = [
     "apikeys.middleware.end_sessions_of_staff",
     "apikeys.middleware.require_second_factor",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "notpanel.middleware.refuse_impossible_text",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 TEMPLATES = [

@@ -30,6 +30,9 @@ urlpatterns = [
     path("admin/login/", sign_in_at_the_desk),
     # The admin's own form does not limit guesses of the old password; the dashboard's does.
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
+    path("admin/autocomplete/", notpanel.views.of_a_relation(admin.site.admin_view(admin.site.autocomplete_view))),
+    # “View on site”: nothing in the admin has a page there, and Django's view fails on ids that are no numbers.
+    path("admin/r/<path:rest>", notpanel.views.not_found),
     path("admin/", admin.site.urls),
     path("api/openapi.json", OpenApiView.as_view(actions=ACTIONS), name="openapi"),
     re_path(r"^api(?![A-Za-z0-9_-])", NotFoundView.as_view()),

@@ -1,8 +1,12 @@
 """The front door of the site, and its error pages."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 
-from django.http import HttpRequest, HttpResponse
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
@@ -19,6 +23,30 @@ def start(request: HttpRequest) -> HttpResponse:
     if user.is_authenticated:
         return redirect("admin:index" if user.is_staff else "dashboard:overview")
     return redirect("developers:index")
+
+
+def not_found(request: HttpRequest, **kwargs: str) -> HttpResponse:
+    raise Http404
+
+
+def of_a_relation(view: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Ask ``view``, the admin's for autocompletion, only about fields that refer to another model.
+
+    It fails at the other end of such a field, which has no form.
+    """
+
+    @wraps(view)
+    def checked(request: HttpRequest) -> HttpResponseBase:
+        try:
+            model = apps.get_model(request.GET.get("app_label", ""), request.GET.get("model_name", ""))
+            field = model._meta.get_field(request.GET.get("field_name", ""))
+        except (LookupError, ValueError, FieldDoesNotExist):
+            raise PermissionDenied from None  # as Django answers it
+        if not field.concrete:
+            raise PermissionDenied
+        return view(request)
+
+    return checked
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -2,14 +2,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, sections_of
+from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, sections_of
 from orders.models import Order, Service
 
 
 @admin.register(Service)
-class ServiceAdmin(ModelAdmin):
+class ServiceAdmin(FilteredAdmin):
     list_display = ("id", "name", "category", "type", "rate", "refill", "refill_days", "refill_limit", "active")
     list_display_links = ("id", "name")
     list_filter = ("active", "refill", "category")

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -67,9 +67,9 @@ def refill(request: SignedInRequest) -> HttpResponse:
     else:
         messages.success(request, f"Requested {outcome} for {order}.")
     back = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
+    if not (back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
         back = reverse("dashboard:orders")
-    return redirect(back)
+    return HttpResponseRedirect(back)
 
 
 @login_required

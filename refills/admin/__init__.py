@@ -6,10 +6,9 @@ Every button, form and action that changes a status calls ``status_changes.apply
 
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from apikeys.models import Account
-from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin, add_section
+from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, add_section
 from orders.models import Order
 from refills.admin.actions import BulkActions
 from refills.admin.changelist import RefillListAdmin
@@ -28,7 +27,7 @@ class RefillAdmin(RefillListAdmin, RefillPage, BulkActions, Export, LargeTableAd
 
 
 @admin.register(RejectionReason)
-class RejectionReasonAdmin(ModelAdmin):
+class RejectionReasonAdmin(FilteredAdmin):
     list_display = ("text", "active")
 
     def has_delete_permission(self, request: HttpRequest, obj: RejectionReason | None = None) -> bool:
