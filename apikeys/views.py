@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys.attempts import limit_resets, limit_sign_in
 from apikeys.forms import ApiKeyForm, ChangePasswordForm, LimitedForm, PasswordAgainForm, ResetPasswordForm
@@ -138,6 +138,7 @@ def revoke(request: SignedInRequest, key_id: int) -> HttpResponse:
     return redirect("dashboard:keys")
 
 
+@sensitive_variables("raw_key", "line", "context")
 def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpResponse:
     line = curl(request.build_absolute_uri(reverse("api-v2")), {"key": raw_key, "action": "services"})
     context = {"api_key": api_key, "raw_key": raw_key, "curl": line}

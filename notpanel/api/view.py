@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
@@ -85,6 +85,7 @@ class ApiView(JsonView):
         self.rate_limits.count_address(self.address)
         super().initial(request, *args, **kwargs)
 
+    @sensitive_variables("body")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         body = self.read_body(request)
         caller = self.identify_caller(body)
@@ -94,6 +95,7 @@ class ApiView(JsonView):
         answer = action.handler(caller, parameters)
         return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 
+    @sensitive_variables("body")
     def read_body(self, request: Request) -> Mapping[str, Any]:
         """Return the members of the body. Raises BodyTooLarge, MalformedBody or UnsupportedMediaType."""
         try:
@@ -112,6 +114,7 @@ class ApiView(JsonView):
             raise MalformedBody
         return body
 
+    @sensitive_variables("body", "key")
     def identify_caller(self, body: Mapping[str, Any]) -> Caller:
         """Return the caller whose key the body has. Raises InvalidApiKey or AccountSuspended."""
         key = body.get("key")

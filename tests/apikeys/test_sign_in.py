@@ -277,11 +277,14 @@ class TestReset:
         assert Account.objects.get().check_password("another-horse-8")
         assert "has been used already" in text(client.get(link, follow=True))
 
-    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
+    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog, settings):
         self.ask(client)
         [(path, token)] = re.findall(r"http://testserver(/\S+/(\S+)/)", mailoutbox[0].body)
 
         with caplog.at_level("INFO"):
+            for sent in (path, path.rstrip("/"), f"{path}more/", f"/elsewhere{path}"):
+                client.get(sent)
+            settings.SECURE_SSL_REDIRECT = True
             client.get(path)
 
         assert "GET /dashboard/password/reset/" in caplog.text

@@ -49,6 +49,18 @@ def test_a_page_runs_its_own_scripts_and_styles_only(db, client, path):
     assert "unsafe" not in policy
 
 
+@pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/admin/refills/refill/", "/admin/no/", "/admin/?%00"])
+def test_a_page_of_the_admin_loads_nothing_from_elsewhere(client, staff, path):
+    client.force_login(staff)
+
+    policy = client.get(path)["Content-Security-Policy"]
+
+    directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
+    assert directives["object-src"] == directives["base-uri"] == directives["frame-ancestors"] == "'none'"
+    assert directives["default-src"] == directives["form-action"] == directives["connect-src"] == "'self'"
+    assert "http" not in policy
+
+
 @pytest.mark.parametrize("path", ["/", "/developers/", "/dashboard/", "/dashboard/orders/", "/admin/", "/nothing/"])
 def test_no_page_may_be_framed(client, staff, path):
     client.force_login(staff)
