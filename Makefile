@@ -36,7 +36,7 @@ bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes 
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
 
-lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, settings and migrations
+lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, settings, migrations and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
@@ -44,6 +44,7 @@ lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, sett
 	$(BIN)/djlint templates --lint --check --quiet
 	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
+	@$(BIN)/python .ci/audit
 
 format: $(VENV)/installed-dev ## format the code as lint requires
 	$(BIN)/ruff format .

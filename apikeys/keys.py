@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from apikeys.models import Account, ApiKey, AuditEvent
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
@@ -43,6 +44,7 @@ class ApiKeyDetails:
     expires_at: datetime | None = None  # None: never
 
 
+@sensitive_variables("raw_key", "value")
 def create_api_key(
     account: Account,
     details: ApiKeyDetails = ApiKeyDetails(),
@@ -84,6 +86,7 @@ def change_api_key(api_key: ApiKey, details: ApiKeyDetails) -> None:
         _record(AuditEvent.Kind.KEY_CHANGED, api_key, **_columns(details, as_text=True))
 
 
+@sensitive_variables("raw_key", "value")
 def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
     """Give a key a new value: the old one is refused from the next request on. Returns the new raw key.
 
@@ -128,6 +131,7 @@ def end_of(last_day: date) -> datetime:
     return datetime.combine(min(last_day, date.max - timedelta(days=1)), time(), UTC) + timedelta(days=1)
 
 
+@sensitive_variables("raw_key")
 def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     """Return the caller who sends ``raw_key`` from ``address``, and record the time of use (at most once a minute).
 
@@ -157,12 +161,14 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     )
 
 
+@sensitive_variables("raw_key")
 def _new_value() -> tuple[str, dict[str, str]]:
     """Return a new raw key, and the columns of ApiKey that follow from it."""
     raw_key = f"np_{secrets.token_urlsafe(32)}"
     return raw_key, {"prefix": raw_key[:LENGTH_OF_PREFIX], "digest": hash_key(raw_key)}
 
 
+@sensitive_variables("raw_key")
 def hash_key(raw_key: str) -> str:
     """Return the SHA-256 of a raw key in hexadecimal, which is all that is stored of it."""
     return hashlib.sha256(raw_key.encode()).hexdigest()

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from apikeys import second_factor
 from apikeys.attempts import forget_wrong_sign_ins, limit_resets, limit_sign_in
@@ -206,6 +206,7 @@ def _tell_of_revoked_keys(request: HttpRequest, form: NewPasswordForm) -> None:
         messages.success(request, f"{form.revoked} API {keys} revoked: requests with them are refused from now on.")
 
 
+@sensitive_variables("raw_key", "line", "context")
 def _show_once(request: HttpRequest, api_key: ApiKey, raw_key: str) -> HttpResponse:
     line = curl(request.build_absolute_uri(reverse("api-v2")), {"key": raw_key, "action": "services"})
     context = {"api_key": api_key, "raw_key": raw_key, "curl": line}

@@ -65,7 +65,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
                 "%s %s %d %.1fms%s",
                 # A client may send any method and any path, a line break included.
                 request.method if request.method in http.HTTPMethod.__members__ else "-",
-                _path_without_token(request),
+                _KEY.sub("np_…", request_log.without_token(escape_uri_path(request.path))),
                 response.status_code,
                 (time.perf_counter() - started) * 1000,
                 request_log.fields_as_text(),
@@ -138,6 +138,19 @@ def short_circuit_api(get_response: GetResponse) -> GetResponse:
     return respond
 
 
+def add_admin_policy(get_response: GetResponse) -> GetResponse:
+    """Give pages of the admin a Content-Security-Policy of their own: unfold's need inline scripts, and eval."""
+    policy = "; ".join(" ".join([name, *sources]) for name, sources in settings.ADMIN_CONTENT_SECURITY_POLICY.items())
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.path_info.startswith("/admin/"):
+            response.headers.setdefault("Content-Security-Policy", policy)
+        return response
+
+    return respond
+
+
 def refuse_impossible_text(get_response: GetResponse) -> GetResponse:
     """Answer 400 to text for the admin that PostgreSQL cannot hold: a NUL, or half of a surrogate pair.
 
@@ -204,13 +217,6 @@ def spell_api_path(request: HttpRequest) -> None:
     spelled = spelled.lower()
     request.path = request.path.removesuffix(path) + spelled
     request.path_info = request.META["PATH_INFO"] = spelled
-
-
-def _path_without_token(request: HttpRequest) -> str:
-    """Return the path for the log, without the token of a password reset link and without API keys."""
-    path = _KEY.sub("np_…", escape_uri_path(request.path))
-    token = request.resolver_match.kwargs.get("token") if request.resolver_match else None
-    return path.replace(escape_uri_path(token), "…") if token else path
 
 
 def _comes_from_api(response: HttpResponse) -> bool:

@@ -2,6 +2,7 @@
 
 import contextvars
 import logging
+import re
 
 logger = logging.getLogger(__name__)
 
@@ -36,3 +37,34 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = (_fields.get() or {}).get("request_id", "-")
         return True
+
+
+# Everything that a terminal or a reader of logs may take for the end of a line, or for a command.
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+# The token of a link that resets a password, wherever it stands: in a redirect, in a path that was not found.
+_RESET_TOKEN = re.compile(r"(?<=/)(password/reset/[^/\s]+/)[^/\s]+|\b[0-9a-z]{6,7}-[0-9a-f]{32}")
+
+
+def without_token(text: str) -> str:
+    """Return ``text`` without the tokens of links that reset a password."""
+    return _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text)
+
+
+class LineFormatter(logging.Formatter):
+    """Write a record as one line, whatever a client sent, with its traceback indented below it.
+
+    A record that was forged with line breaks would begin at the left, so nothing but records does.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (as logging names it)
+        record.message = _CONTROL.sub(_escape, record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of the record, without tokens."""
+        lines = without_token(super().format(record)).split("\n")
+        return "\n  ".join(_CONTROL.sub(_escape, line) for line in lines)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

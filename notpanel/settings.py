@@ -47,7 +47,14 @@ SECURE_HSTS_SECONDS = env.whole_number(
 )
 if not HTTPS:
     SECURE_HSTS_SECONDS = 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+HSTS_SUBDOMAINS = env.switch(
+    "HSTS_SUBDOMAINS",
+    default=False,
+    help="on: that goes for all subdomains too, and the site may be put on the browsers' own list, which is hard to "
+    "take back. Only if every subdomain speaks TLS.",
+)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS and HSTS_SUBDOMAINS
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # HSTS_SUBDOMAINS is the operator's to decide
 
 CSRF_TRUSTED_ORIGINS = env.origins(
     "CSRF_TRUSTED_ORIGINS",
@@ -250,7 +257,10 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "notpanel.request_log.RequestIdFilter"}},
     "formatters": {
-        "line": {"format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"},
+        "line": {
+            "()": "notpanel.request_log.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
+        },
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
@@ -303,6 +313,7 @@ MIDDLEWARE = [
     "notpanel.middleware.short_circuit_api",
     # What follows serves pages only.
     "csp.middleware.CSPMiddleware",
+    "notpanel.middleware.add_admin_policy",
     "notpanel.middleware.remember_writes",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -331,7 +342,6 @@ TEMPLATES = [
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
 OTP_TOTP_ISSUER = "NotPanel"
-# The admin's pages need inline scripts, and eval.
 CONTENT_SECURITY_POLICY = {
     "EXCLUDE_URL_PREFIXES": ["/admin/"],
     "DIRECTIVES": {
@@ -353,6 +363,18 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
     "django.contrib.auth.hashers.ScryptPasswordHasher",
 ]
+# The admin's pages need inline scripts, and eval.
+ADMIN_CONTENT_SECURITY_POLICY = {
+    "default-src": ["'self'"],
+    "script-src": ["'self'", "'unsafe-inline'", "'unsafe-eval'"],
+    "style-src": ["'self'", "'unsafe-inline'"],
+    "img-src": ["'self'", "data:"],
+    "connect-src": ["'self'"],
+    "object-src": ["'none'"],
+    "form-action": ["'self'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -82,6 +82,7 @@ class ApiView(JsonView):
         self.rate_limits.count_address(self.address)
         super().initial(request, *args, **kwargs)
 
+    @sensitive_variables("parameters")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         parameters = self.read_body(request)
         caller = self.identify_caller(parameters)
@@ -90,6 +91,7 @@ class ApiView(JsonView):
         answer = action.handler(caller, parameters)
         return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
 
+    @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:
         """Return the parameters in the body.
 
@@ -108,6 +110,7 @@ class ApiView(JsonView):
             raise UnsupportedContentEncoding
         return Parameters(read_pairs(body, request.META.get("CONTENT_TYPE", "")))
 
+    @sensitive_variables("parameters", "key")
     def identify_caller(self, parameters: Parameters) -> Caller:
         """Return the caller whose key the body has.
 

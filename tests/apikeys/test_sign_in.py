@@ -111,6 +111,9 @@ class TestLimits:
     def test_a_name_that_the_form_refuses_counts_on_the_address_alone(self, client, account, path, name):
         answers = [sign_in(client, name, "wrong", path).status_code for _ in range(6)]
 
+        if "\0" in name and path.startswith("/admin/"):  # the admin reads no such text
+            assert answers == [400] * 6
+            return
         assert answers == [200] * 5 + [429]
         assert AttemptCounter.objects.count() == 1
 
@@ -375,11 +378,14 @@ class TestReset:
 
         assert sign_in(client, password="another-horse-8").status_code == 302
 
-    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog):
+    def test_the_log_has_no_link_that_works(self, client, account, mailoutbox, caplog, settings):
         self.ask(client)
         [(path, token)] = re.findall(r"http://testserver(/\S+/(\S+)/)", mailoutbox[0].body)
 
         with caplog.at_level("INFO"):
+            for sent in (path, path.rstrip("/"), f"{path}more/", f"/elsewhere{path}"):
+                client.get(sent)
+            settings.SECURE_SSL_REDIRECT = True
             client.get(path)
 
         assert "GET /dashboard/password/reset/" in caplog.text

@@ -173,7 +173,9 @@ class TestWhatServeWants:
 
         for each in ("check_port", "check_settings", "check_static_files", "check_migrations"):
             monkeypatch.setattr(checks, each, refuse if each == name else lambda *args: None)
-        monkeypatch.setattr("notpanel.management.commands.serve.Server.run", lambda server: pytest.fail("It serves."))
+        monkeypatch.setattr(
+            "notpanel.management.commands.serve.Application.run", lambda server: pytest.fail("It serves.")
+        )
 
         with pytest.raises(checks.Unready, match=name):
             call_command("serve")

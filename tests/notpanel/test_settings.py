@@ -69,10 +69,19 @@ def test_the_defaults_are_safe(read):
 
     assert (found["DEBUG"], found["HTTPS"]) == (False, True)
     assert found["SESSION_COOKIE_SECURE"] is found["CSRF_COOKIE_SECURE"] is found["SECURE_SSL_REDIRECT"] is True
-    assert (found["SECURE_HSTS_SECONDS"], found["SECURE_HSTS_PRELOAD"]) == (31_536_000, True)
+    assert (found["SECURE_HSTS_SECONDS"], found["SECURE_HSTS_PRELOAD"]) == (31_536_000, False)
     assert found["ALLOWED_HOSTS"] == ["localhost", "127.0.0.1", "[::1]"]
     assert (found["TRUSTED_PROXIES"], "SECURE_PROXY_SSL_HEADER" in found) == ([], False)
     assert (found["HOST"], found["PORT"]) == ("127.0.0.1", 8000)
+
+
+@pytest.mark.parametrize(
+    ("https", "asked", "subdomains"), [("on", "on", True), ("on", "off", False), ("off", "on", False)]
+)
+def test_subdomains_must_speak_tls_only_if_that_is_asked_for(read, https, asked, subdomains):
+    found = read(HTTPS=https, HSTS_SUBDOMAINS=asked)
+
+    assert found["SECURE_HSTS_INCLUDE_SUBDOMAINS"] is found["SECURE_HSTS_PRELOAD"] is subdomains
 
 
 def test_without_tls_browsers_are_not_told_to_remember_tls(read):
@@ -160,7 +169,7 @@ def test_networks_and_origins_may_be_several(read):
 
 # ---- Values that stop the start
 
-SWITCHES = {"DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR"}
+SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR"}
 URLS = {"DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}

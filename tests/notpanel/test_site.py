@@ -49,11 +49,16 @@ def test_a_page_runs_its_own_scripts_and_styles_only(db, client, path):
     assert "unsafe" not in policy
 
 
-def test_the_desk_is_left_out_of_that_policy(client, staff):
-    """unfold's pages need inline scripts."""
+@pytest.mark.parametrize("path", ["/admin/", "/admin/login/", "/admin/refills/refill/", "/admin/no/", "/admin/?%00"])
+def test_a_page_of_the_admin_loads_nothing_from_elsewhere(client, staff, path):
     client.force_login(staff)
 
-    assert "Content-Security-Policy" not in client.get("/admin/")
+    policy = client.get(path)["Content-Security-Policy"]
+
+    directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
+    assert directives["object-src"] == directives["base-uri"] == directives["frame-ancestors"] == "'none'"
+    assert directives["default-src"] == directives["form-action"] == directives["connect-src"] == "'self'"
+    assert "http" not in policy
 
 
 @pytest.mark.parametrize("path", ["/", "/developers/", "/dashboard/", "/dashboard/orders/", "/admin/", "/nothing/"])
