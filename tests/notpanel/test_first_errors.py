@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
 
 from notpanel.server import checks
-from tests.server import free_port
+from tests.server import database_url, free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 GOOD = {"SECRET_KEY": "x" * 50}
@@ -165,6 +165,20 @@ class TestWhatServeWants:
         finally:
             row.save()
         checks.check_migrations()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_no_connection_is_left_for_the_processes_that_are_forked(self):
+        """Two processes on one connection read each other's answers."""
+        code = (
+            "import django; django.setup()\n"
+            "from django.db.backends.postgresql.base import DatabaseWrapper\n"
+            "from notpanel.server import checks\n"
+            "checks.check_migrations()\n"
+            "assert DatabaseWrapper._connection_pools == {}"
+        )
+        environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "notpanel.settings"}
+
+        subprocess.run([sys.executable, "-c", code], cwd=BASE_DIR, env=environment, check=True)
 
     @pytest.mark.parametrize("name", ["check_port", "check_settings", "check_static_files", "check_migrations"])
     def test_each_is_checked_before_it_serves(self, monkeypatch, name):
