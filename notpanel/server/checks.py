@@ -72,8 +72,9 @@ def check_migrations() -> None:
         connection.close()
         # Django's recorder of migrations asks the connection of the same alias, which is the pool's. Workers that
         # inherited it would read each other's answers.
-        connections[DEFAULT_DB_ALIAS].close()
-        connections[DEFAULT_DB_ALIAS].close_pool()
+        pooled: Any = connections[DEFAULT_DB_ALIAS]
+        pooled.close()
+        pooled.close_pool()
     if pending:
         names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in pending[:3])
         more = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
