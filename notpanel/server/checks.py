@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
