@@ -71,15 +71,20 @@ def check_migrations() -> None:
         pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
     finally:
         connection.close()
-        # Django's recorder of migrations asks the connection of the same alias, which is the pool's. Workers that
-        # inherited it would read each other's answers.
-        pooled: Any = connections[DEFAULT_DB_ALIAS]
-        pooled.close()
-        pooled.close_pool()
     if pending:
         names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in pending[:3])
         more = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
         raise Unready(f"The database lacks migrations ({names}{more}): run `manage.py migrate`.")
+
+
+def close_connections() -> None:
+    """Close what the checks opened. Call it before a fork: processes on one connection read each other's answers.
+
+    Django's recorder of migrations asks the connection of the default alias, and so opens the pool.
+    """
+    pooled: Any = connections[DEFAULT_DB_ALIAS]
+    pooled.close()
+    pooled.close_pool()
 
 
 def _connect() -> BaseDatabaseWrapper:

@@ -174,6 +174,7 @@ class TestWhatServeWants:
             "from django.db.backends.postgresql.base import DatabaseWrapper\n"
             "from notpanel.server import checks\n"
             "checks.check_migrations()\n"
+            "checks.close_connections()\n"
             "assert DatabaseWrapper._connection_pools == {}"
         )
         environment = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "notpanel.settings"}

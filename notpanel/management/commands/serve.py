@@ -32,6 +32,7 @@ class Command(BaseCommand):
         checks.check_settings()
         checks.check_static_files()
         checks.check_migrations()
+        checks.close_connections()
         Application(f"{settings.HOST}:{port}", settings.WEB_CONCURRENCY, settings.WEB_THREADS).run()
 
 
