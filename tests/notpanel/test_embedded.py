@@ -261,7 +261,9 @@ def test_no_other_user_reaches_its_socket(request, place):
     with psycopg.connect(user.url) as connection:
         path = f"{connection.info.host}/.s.PGSQL.5432"
 
-    tried = subprocess.run([sys.executable, "-c", f"import sys\n{BECOME}{TRY}", path], capture_output=True, text=True)
+    # Without site-packages: coverage would start in it, and could not write its file as another user.
+    code = f"import sys\n{BECOME}{TRY}"
+    tried = subprocess.run([sys.executable, "-S", "-c", code, path], capture_output=True, text=True)
 
     assert (tried.stdout, tried.stderr) == ("PermissionError\n", "")
     user.leave()
