@@ -22,6 +22,7 @@ from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
 from django.utils.connection import ConnectionDoesNotExist
 
+from apikeys.models import Account
 from notpanel.kit import sql
 from tests import factories
 from tests.conftest import new_customer
@@ -338,3 +339,103 @@ def test_a_thread_that_waits_for_a_lock_holds_up_no_other():
         assert not waiting.is_done()
 
     assert waiting.result() == [(service.name,)]
+
+
+# ---- Transactions, whose BEGIN is sent with the first statement
+
+
+def names():
+    """Return the names of the accounts, as another connection sees them."""
+    with psycopg.connect(database_url(), autocommit=True) as other:
+        return [row[0] for row in other.execute("SELECT username FROM apikeys_account ORDER BY username")]
+
+
+def rename(name):
+    sql.execute("UPDATE apikeys_account SET username = %(name)s WHERE username NOT LIKE '%%taken'", {"name": name})
+
+
+@real_transactions
+def test_a_transaction_is_committed_at_the_end_of_its_block():
+    factories.Account(username="before")
+    hooks = []
+
+    with transaction.atomic():
+        rename("after")
+        transaction.on_commit(lambda: hooks.append(names()))
+        assert (names(), hooks) == (["before"], [])
+
+    assert names() == ["after"]
+    assert hooks == [["after"]]
+    assert connection.get_autocommit()
+    assert not connection.in_atomic_block
+
+
+@real_transactions
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_a_transaction_is_rolled_back_on_any_exception(error):
+    factories.Account(username="before")
+    hooks = []
+
+    @transaction.atomic
+    def rename_and_fail():
+        rename("after")
+        transaction.on_commit(lambda: hooks.append("run"))
+        raise error
+
+    with pytest.raises(error):
+        rename_and_fail()
+
+    assert names() == ["before"]
+    assert hooks == []
+    rename("later")
+    assert names() == ["later"]
+
+
+@real_transactions
+def test_a_transaction_that_its_block_has_given_up_is_rolled_back():
+    factories.Account(username="before")
+
+    with transaction.atomic():
+        rename("after")
+        transaction.set_rollback(True)
+
+    assert names() == ["before"]
+
+
+@real_transactions
+def test_a_transaction_that_fails_at_its_commit_is_rolled_back():
+    factories.Account(username="before")
+    hooks = []
+
+    @transaction.atomic
+    def rename_and_break_a_foreign_key():
+        rename("after")
+        transaction.on_commit(lambda: hooks.append("run"))
+        sql.execute(
+            "INSERT INTO apikeys_apikey (name, prefix, digest, allowed_networks, created_at, account_id)"
+            " VALUES ('', 'p', 'd', '{}', now(), 0)",
+            {},
+        )
+
+    with pytest.raises(IntegrityError) as caught:
+        rename_and_break_a_foreign_key()
+
+    assert isinstance(caught.value.__cause__, psycopg.errors.ForeignKeyViolation)
+    assert names() == ["before"]
+    assert hooks == []
+    rename("later")
+    assert names() == ["later"]
+
+
+@real_transactions
+def test_a_block_may_hold_savepoints_and_the_orm():
+    factories.Account(username="before")
+
+    with transaction.atomic():
+        factories.Account(username="taken")
+        rename("after")
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rename("taken")
+        assert Account.objects.filter(username="after").exists()
+
+    assert names() == ["after", "taken"]
