@@ -308,10 +308,10 @@ MIDDLEWARE = [
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",
     "notpanel.middleware.short_circuit_api",
-    # What follows serves pages only.
+    # What follows serves pages and static files only.
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "notpanel.middleware.add_admin_policy",
     "notpanel.middleware.remember_writes",
