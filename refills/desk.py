@@ -65,7 +65,7 @@ def look_at(refill: Refill, by: Account, now: datetime) -> Look:
     others = list(
         Refill.objects.filter(order=refill.order_id)
         .exclude(pk=refill.pk)
-        .select_related("settled_by", "reason")
+        .select_related("settled_by")
         .order_by("-created_at")
     )
     tally = Tally(
