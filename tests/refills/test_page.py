@@ -129,9 +129,9 @@ class TestView:
         refill = factories.Refill(order=order)
         page(admin, refill)
 
-        # session, user, second factor, the refill with its order, the order's others, its history, overlapping orders,
-        # reasons
-        with django_assert_num_queries(8):
+        # session, user, second factor, the refill with its order, the order's others, its steps and notes, overlapping
+        # orders, reasons
+        with django_assert_num_queries(9):
             page(admin, refill)
 
 
