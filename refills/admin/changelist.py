@@ -142,10 +142,10 @@ class RefillListAdmin(ModelAdmin):
         return UnreadList if getattr(request, "reads_no_rows", False) else RefillList
 
     def filtered(self, request: SignedInRequest, query: str) -> RefillQuerySet:
-        """Return the refills of the list whose address has ``query``, in its order; of the whole list if it is wrong."""
+        """Return the refills of the list whose address has ``query``, in its order; if it is wrong, of the whole."""
         for tried in (query, ""):
             unread = copy(request)
-            unread.GET, unread.reads_no_rows = QueryDict(tried), True  # type: ignore[misc, attr-defined]
+            unread.GET, unread.reads_no_rows = QueryDict(tried), True  # type: ignore[attr-defined]
             try:
                 return self.get_changelist_instance(unread).queryset
             except (IncorrectLookupParameters, SuspiciousOperation):

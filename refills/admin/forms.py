@@ -25,7 +25,7 @@ SHORTEN = {"max_length": "Shorten the text to %(limit_value)s characters: it has
 def _note_field(**options: Any) -> forms.CharField:
     return forms.CharField(
         max_length=LONGEST_NOTE,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "data-key": "n"}),
         help_text="Only staff read it.",
         error_messages=SHORTEN | {"required": "Write the note first."},
         **options,
@@ -48,7 +48,7 @@ class RejectForm(forms.Form):
         error_messages={"invalid_choice": "Choose a reason from the list: the one that was sent is not active."},
     )
     words = forms.CharField(
-        label="Or in your own words",
+        label="Or words of your own",
         required=False,
         max_length=LONGEST_REASON,
         widget=UnfoldAdminTextInputWidget,

@@ -19,7 +19,6 @@ from unfold.admin import ModelAdmin
 
 from apikeys.requests import SignedInRequest
 from notpanel.kit.public_id import parse
-from notpanel.kit.refusals import Refusal
 from refills import desk
 from refills.admin import presence
 from refills.admin.forms import NoteForm, SettleForm, SnoozeForm
@@ -101,10 +100,9 @@ class RefillPage(ModelAdmin):
     @on_a_refill
     def settle_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
         """Settle a refill, from its page or, with ``?back=``, from its row in the list."""
-        sent = request.POST
+        sent = request.POST.copy()
         if "reject_with" in sent:  # a button that rejects with one reason of the list
-            sent = sent.copy()
-            sent["to"], sent["reason"] = RefillStatus.REJECTED, sent["reject_with"]
+            sent["to"], sent["reason"] = RefillStatus.REJECTED, request.POST["reject_with"]
         form = SettleForm(sent)
         if not form.is_valid():
             messages.error(request, "Nothing was changed. Look at what is marked below.")
@@ -208,7 +206,7 @@ class RefillPage(ModelAdmin):
     def _go_on(self, request: SignedInRequest, refill: Refill | None) -> HttpResponse:
         """Lease the next refill of the queue in which the agent works, and redirect to its page."""
         query = request.GET.get("queue", "")
-        following = desk.claim_next(request.user, timezone.now(), refill, self.filtered(request, query))
+        following = desk.claim_next(request.user, refill, self.filtered(request, query))
         if following is None:
             return redirect(f"{reverse('admin:refills_refill_queue')}?{urlencode({'queue': query})}")
         return _to_page(request, following)

@@ -41,7 +41,9 @@ def report(request: SignedInRequest, outcome: Outcome, participle: str, *, undoa
     undo_until: datetime | None = outcome.done[0].undoable_until if undoable and outcome.done else None
     context = {
         "done": f"{_refills_were(outcome.done)} {participle}.",
-        "refused": f"{_count_were(len(outcome.refused))} refused. {_causes(outcome.refused)}" if outcome.refused else "",
+        "refused": f"{_count_were(len(outcome.refused))} refused. {_causes(outcome.refused)}"
+        if outcome.refused
+        else "",
         "refills": " ".join(refill.pk for refill in outcome.done),
         "undo_until": undo_until and undo_until.timestamp(),
     }

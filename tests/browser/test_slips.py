@@ -9,7 +9,7 @@ from refills.settlement import claim
 from refills.statuses import RefillStatus
 from tests import factories
 from tests.browser.conftest import browsing
-from tests.browser.test_desk import queue, row, status  # noqa: F401
+from tests.browser.test_desk import row, status
 from tests.conftest import settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
