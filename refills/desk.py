@@ -179,7 +179,8 @@ def next_in_queue(
     """Return the refill that ``by`` should open after ``after`` (None: first), or None; never ``after`` itself.
 
     It is the next one of ``among``, in the order of that, that waits and that no colleague has claimed. At the end it
-    begins again. ``among`` is the list that the agent works through, as it is filtered; without it, it is the queue.
+    begins again. ``among`` is the list that the agent works through, as it is filtered, ordered by names of
+    columns; without it, it is the queue.
     Two statements, and a third one to begin again.
     """
     return _first(_turns(by, now, after, among))

@@ -105,7 +105,7 @@ class RefillPage(ModelAdmin):
             sent["to"], sent["reason"] = RefillStatus.REJECTED, request.POST["reject_with"]
         form = SettleForm(sent)
         if not form.is_valid():
-            messages.error(request, "Nothing was changed. Look at what is marked below.")
+            messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
             return self._page(request, refill, settle_form=form)
         outcome = apply_change(request, [refill.pk], form.change)
         if "back" in request.GET:
