@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.messages import get_messages
 from django.core.cache import caches
-from django.http import HttpResponse
 from django.test import Client
 
 from apikeys.keys import create_api_key
@@ -95,7 +94,7 @@ def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)
 
 
-def messages_of(response: HttpResponse) -> list[str]:
+def messages_of(response: Any) -> list[str]:
     """Return what the messages of a response say, without their buttons."""
     sent = get_messages(response.wsgi_request)
     texts = [re.sub(r"<button.*?</button>|<[^>]+>", "", str(message), flags=re.DOTALL) for message in sent]

@@ -48,7 +48,7 @@ def report(request: SignedInRequest, outcome: Outcome, participle: str, *, undoa
         "undo_until": undo_until and undo_until.timestamp(),
     }
     level = messages.WARNING if outcome.refused else messages.SUCCESS
-    messages.add_message(request, level, render_to_string("admin/refills/refill/report.html", context).strip())
+    messages.add_message(request, level, render_to_string("admin/refills/refill/report.html", context))
 
 
 def _refills_were(done: list[Refill]) -> str:

@@ -176,9 +176,9 @@ def test_one_message_says_how_many_refills_were_settled_and_which_were_refused_a
     [message] = act(admin, "complete", [fine, settled])
 
     assert re.fullmatch(
-        rf"Refill {named([fine])} was completed\. 1 refill was refused\. #12: rejected by colleague at [-0-9: ]{16} UTC\.",
-        message,
+        r"Refill #\d+ was completed\. 1 refill was refused\. #12: rejected by colleague at [-0-9: ]{16} UTC\.", message
     )
+    assert named([fine]) in message
 
 
 def test_refusals_for_the_same_cause_are_grouped_and_five_refills_are_named_for_each(admin, time_machine):
