@@ -65,7 +65,7 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     page.get_by_role("button", name="Complete").click()
 
     expect(page.get_by_text("was completed.")).to_be_visible()
-    assert page.url.endswith(f"/{following.pk}/change/")
+    assert f"/{following.pk}/change/" in page.url
     oldest.refresh_from_db()
     assert (oldest.status, oldest.delivered, oldest.settled_by) == ("completed", 120, agent)
 
@@ -85,7 +85,7 @@ def test_reject_with_a_reason(page, queue):
     factories.RejectionReason(text="The account is private.")
     page.goto("/admin/refills/refill/")
 
-    row(page, queue[0]).get_by_role("link", name="Reject…").click()
+    row(page, queue[0]).get_by_role("link", name="Reject").click()
     page.get_by_label("Reason").select_option("The account is private.")
     page.get_by_role("button", name="Reject", exact=True).click()
 

@@ -135,8 +135,8 @@ class TestView:
         refill = factories.Refill(order=order)
         page(admin, refill)
 
-        # session, user, second factor, permissions (2), the refill with its order, the next in the queue (3), the order's
-        # others, its history, its notes, orders on the link (2), reasons (2)
+        # session, user, second factor, permissions (2), the refill with its order, the next in the queue (3), the
+        # order's others, its history, its notes, orders on the link (2), reasons (2)
         with django_assert_num_queries(16):
             page(admin, refill)
 
