@@ -222,6 +222,16 @@ class TestQueue:
         assert queue[1].pk in page.url
         assert Refill.objects.get(pk=queue[1].pk).claimed_by == agent
 
+    def test_the_list_opens_as_a_queue(self, page, queue):
+        page.goto("/admin/refills/refill/?age=7")
+
+        page.keyboard.press("j")
+
+        expect(page).to_have_title(f"Refill #{queue[0].number} | NotPanel")
+        self.press(page, "c")
+        expect(page).to_have_title(f"Refill #{queue[1].number} | NotPanel")
+        assert page.url.endswith("?queue=age%3D7")
+
     def test_what_a_colleague_has_open_is_left_to_them(self, page, queue):
         claim([queue[1].pk], factories.Account(username="ann"))
         self.open_first(page)
