@@ -396,6 +396,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
+    "SCRIPTS": [lambda request: static("notpanel/desk.js")],
     "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
 REST_FRAMEWORK = {
