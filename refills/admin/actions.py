@@ -21,6 +21,14 @@ from refills.settlement import StatusChange, claim, release
 from refills.snoozing import snooze
 from refills.statuses import RefillStatus
 
+# What the fields in the bar of actions are called: it has no room for labels.
+IN_BAR = {
+    "reason": "Reason",
+    "words": "Or words of your own",
+    "hours": "Snooze for",
+    "note": "Note, only for staff",
+}
+
 
 class BulkActions(ModelAdmin):
     actions = ("complete", "approve", "reject", "take", "release", "snooze")
@@ -33,8 +41,9 @@ class BulkActions(ModelAdmin):
         """Show the list. Its bar of actions has the fields of those that need more than a click."""
         bar = {"reject_form": RejectForm(auto_id="bar-%s"), "snooze_form": SnoozeForm(auto_id="bar-snooze-%s")}
         for form in bar.values():
-            form.fields["note"].widget.attrs |= {"placeholder": "Note, only for staff", "rows": 1, "data-key": ""}
-        bar["reject_form"].fields["words"].widget.attrs["placeholder"] = "Or words of your own"
+            for name, field in form.fields.items():
+                field.widget.attrs |= {"aria-label": IN_BAR[name], "placeholder": IN_BAR[name]}
+            form.fields["note"].widget.attrs |= {"rows": 1, "data-key": ""}
         return super().changelist_view(request, bar | (extra_context or {}))
 
     @admin.action(description="Complete selected refills", permissions=["settle"])

@@ -12,8 +12,9 @@ from django.utils import timezone
 from orders.models import Order
 from refills.models import Refill, Transition
 from refills.settlement import claim
+from refills.statuses import RefillStatus
 from tests import factories
-from tests.conftest import messages_of
+from tests.conftest import messages_of, settle
 
 LIST = reverse("admin:refills_refill_changelist")
 
@@ -273,9 +274,7 @@ def test_selected_refills_are_snoozed_with_a_note(admin, staff):
 def test_snoozing_for_a_time_that_is_none_asks_again_and_keeps_the_selection(admin, hours):
     refill = factories.Refill()
 
-    response = admin.post(
-        LIST, {"action": "snooze", "_selected_action": [refill.pk], "hours": hours, "note": "a note"}
-    )
+    response = admin.post(LIST, {"action": "snooze", "_selected_action": [refill.pk], "hours": hours, "note": "a note"})
 
     page = response.content.decode()
     assert "Choose until when to snooze the refill." in page
@@ -306,7 +305,7 @@ def test_the_whole_filtered_list_can_be_selected(admin):
 def test_what_a_colleague_has_settled_since_the_list_was_shown_is_refused_and_told(admin):
     refills = factories.Refill.create_batch(31)
     shown = shown_on(admin.get(LIST))
-    settle([refills[3].pk], "completed", factories.Account(username="ann"))
+    settle([refills[3].pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
     factories.Refill()  # as many as before
 
     [message] = act(admin, "approve", refills[:1], select_across="1", shown=shown)
@@ -406,8 +405,8 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
     admin.get(LIST)
 
     # session, user, second factor, what to filter by (categories, staff), the count, the rows, what their orders
-    # have used
-    with django_assert_num_queries(8):
+    # have used; the reasons in the bar of actions
+    with django_assert_num_queries(9):
         admin.get(LIST)
 
 
