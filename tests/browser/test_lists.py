@@ -1,7 +1,6 @@
 """Settling many refills at once in a real browser: the bar of actions, a pasted list, the export."""
 
 import itertools
-import os
 
 import pytest
 from playwright.sync_api import expect
@@ -9,7 +8,6 @@ from playwright.sync_api import expect
 from refills.models import Refill
 from tests import factories
 
-shots = os.environ.get("PASTE_SHOTS")
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
 
 
@@ -80,8 +78,6 @@ def test_nothing_is_cut_off(page, queue):
 
         def fits(where, width=width, scheme=scheme):
             wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            if shots:
-                page.screenshot(path=f"{shots}/{where}-{width}-{scheme}.png")
             assert wider <= 0, (where, width, scheme)
 
         page.goto("/admin/refills/refill/export/settled/")
