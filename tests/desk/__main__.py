@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,13 @@ def measure(rounds: int) -> Figures:
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     with ExitStack() as stack:
         stack.callback(connection.creation.destroy_test_db, "", verbosity=0)
+        stack.callback(connection.close_pool)
+        stack.callback(connection.close)
         data = load()
         server = Server(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         stack.callback(server.stop)
         playwright = stack.enter_context(sync_playwright())
+        stack.callback(connection.close)  # Playwright's event loop has a connection of its own
         browser = playwright.chromium.launch(executable_path=program, args=SWITCHES)
         stack.callback(browser.close)
         hands = [
@@ -113,7 +116,7 @@ def main() -> None:
     found = measure(options.rounds)
     if options.record:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        record = {"commit": commit, "measured": date.today().isoformat(), "figures": found}
+        record = {"commit": commit, "measured": f"{datetime.now(UTC):%Y-%m-%d}", "figures": found}
         options.record.write_text(json.dumps(record, indent=2) + "\n")
     sets = {"now": found}
     if BEFORE.exists() and options.record != BEFORE:

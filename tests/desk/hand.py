@@ -17,6 +17,13 @@ BUTTON = 0.1  # B: to press the mouse's button
 HOME = 0.4  # H: to move the hand between mouse and keyboard
 THINK = 1.35  # M: to prepare mentally for one thing: to decide, to find something on the page
 
+# Whether a thing's middle is in the window, and nothing lies over it.
+IN_VIEW = """thing => {
+    const box = thing.getBoundingClientRect();
+    const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return top !== null && (thing.contains(top) || top.contains(thing));
+}"""
+
 Wait = Callable[[], Any]
 
 
@@ -118,12 +125,8 @@ class Hand:
 
     def _scroll_to(self, thing: Locator) -> None:
         thing.wait_for()
-        box = thing.bounding_box()
-        view = self.page.viewport_size
-        assert box is not None
-        assert view is not None
-        if box["y"] < 0 or box["y"] + min(box["height"], view["height"]) > view["height"]:
-            thing.scroll_into_view_if_needed()
+        if not thing.evaluate(IN_VIEW):
+            thing.evaluate("thing => thing.scrollIntoView({block: 'center'})")
             self.count.hand += POINT
 
     def _waiting(self, act: Wait, loads: bool, until: Locator | None) -> None:

@@ -101,10 +101,11 @@ def find_by_link(hands: Sequence[Hand], data: Data) -> Count:
     hand.click(search)
     hand.paste(order.link.replace("https://", "https://www.") + "?igsh=MzRlODBiNWFlZA")
     hand.think()
+    hand.press("Control+Backspace")
     while "?" in search.input_value():
-        hand.press("Control+Backspace")
+        hand.press("Backspace")
     hand.press("Home")
-    hand.press("Control+ArrowRight")
+    hand.press("ArrowRight", times=len("https://"))
     while "www." in search.input_value():
         hand.press("Delete")
     assert search.input_value() == order.link
