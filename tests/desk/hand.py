@@ -24,6 +24,8 @@ IN_VIEW = """thing => {
     return top !== null && (thing.contains(top) || top.contains(thing));
 }"""
 
+UNDER_POINTER = "(thing, [x, y]) => thing.contains(document.elementFromPoint(x, y))"
+
 Wait = Callable[[], Any]
 
 
@@ -76,10 +78,9 @@ class Hand:
         """Click on something. Waits for the page that this loads, or until something is visible."""
         self._home(on_mouse=True)
         self._scroll_to(thing)
-        box = thing.bounding_box()
-        assert box is not None
-        x, y = self._pointer
-        if not (box["x"] <= x <= box["x"] + box["width"] and box["y"] <= y <= box["y"] + box["height"]):
+        if not thing.evaluate(UNDER_POINTER, list(self._pointer)):
+            box = thing.bounding_box()
+            assert box is not None
             self._pointer = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
             self.page.mouse.move(*self._pointer)
             self.count.hand += POINT
@@ -126,8 +127,9 @@ class Hand:
     def _scroll_to(self, thing: Locator) -> None:
         thing.wait_for()
         if not thing.evaluate(IN_VIEW):
-            thing.evaluate("thing => thing.scrollIntoView({block: 'center'})")
+            thing.evaluate("thing => thing.scrollIntoView({block: 'center', behavior: 'instant'})")
             self.count.hand += POINT
+        thing.element_handle().wait_for_element_state("stable")
 
     def _waiting(self, act: Wait, loads: bool, until: Locator | None) -> None:
         if loads:
