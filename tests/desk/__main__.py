@@ -119,7 +119,7 @@ def main() -> None:
         record = {"commit": commit, "measured": f"{datetime.now(UTC):%Y-%m-%d}", "figures": found}
         options.record.write_text(json.dumps(record, indent=2) + "\n")
     sets = {"now": found}
-    if BEFORE.exists() and options.record != BEFORE:
+    if BEFORE.exists() and (not options.record or options.record.resolve() != BEFORE):
         sets = {"before": json.loads(BEFORE.read_text())["figures"], **sets}
     sys.stdout.write(table(sets))
 
