@@ -5,6 +5,7 @@ it with 53,000 refills, starts the real server on it, does each task as an exper
 prints a table, and writes the figures to FILE as JSON if told to. It takes about three minutes.
 
 - ``ways.py`` has the fastest way for each task on the desk's pages as they are. Who changes the pages changes it too.
+  Today it still has the ways of the first edition, so it stops at the second task on later pages: it ran at 94eff14.
 - ``before.json`` has the figures of the desk's first edition, as ``--record`` wrote them at the commit that it names.
   Those pages are gone as soon as the desk changes, so it is not written again. The table shows it beside today's.
 - ``hand.py`` has the model of the hand, the keystroke-level model of Card, Moran and Newell (1980).

@@ -50,7 +50,6 @@ def measure(rounds: int) -> Figures:
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     with ExitStack() as stack:
         stack.callback(connection.creation.destroy_test_db, "", verbosity=0)
-        stack.callback(connection.close_pool)
         stack.callback(connection.close)
         data = load()
         server = Server(Path(stack.enter_context(tempfile.TemporaryDirectory())))
