@@ -111,7 +111,7 @@ def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)
 
-    # session, user, second factor; of the list, the choices of the filters (2), the count, a page, its orders; the
-    # rows of the file
-    with django_assert_num_queries(9):
+    # session, user, second factor; of the list, the choices of the filters (2), the count, a page, its orders,
+    # the tabs; the rows of the file
+    with django_assert_num_queries(10):
         b"".join(client.get(URL).streaming_content)
