@@ -92,8 +92,10 @@ class RefillList(ChangeList):
         """Read a page of the list, count the refills of its orders in one statement, and the tabs in another one."""
         super().get_results(request)
         self.tallies = tally_refills({refill.order_id for refill in self.result_list})
-        shown = [VIEWS[name].select(self.root_queryset, self.now, self.viewer) for name in TABS]
-        self.tab_counts = bounded_counts(shown)
+        self.tab_counts = bounded_counts(
+            VIEWS[name].select(self.root_queryset, self.now, self.viewer).order_by(*SORTS[VIEWS[name].sorts[0]][1])
+            for name in TABS
+        )
 
     # ---- The order. The address has a name of SORTS, or the number of a column from a click on its head.
 
