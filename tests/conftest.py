@@ -52,9 +52,23 @@ def post_json(body: Any) -> Any:
     )
 
 
-def settle(ids: Any, to: Any, by: Any, note: str = "", *, reason: Any = None, delivered: Any = None, **how: Any) -> Any:
-    """Give refills (ids) a status, as staff do."""
-    return change_status(ids, StatusChange(to, note, reason, delivered), by, **how)
+def settle(
+    ids: Any,
+    to: Any,
+    by: Any,
+    note: str = "",
+    *,
+    reason: Any = None,
+    delivered: Any = None,
+    words: str | None = None,
+    confirmed: bool = False,
+    **how: Any,
+) -> Any:
+    """Give refills (ids) a status, as staff do. A rejection has words for the customer unless others are given."""
+    if words is None:
+        words = "Nothing dropped." if to == "rejected" and reason is None else ""
+    change = StatusChange(to, note, reason, delivered, words, delivered_confirmed=confirmed)
+    return change_status(ids, change, by, **how)
 
 
 def new_customer(**fields: Any) -> Customer:

@@ -5,9 +5,11 @@ from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
 )
 
-from refills.models import RejectionReason
+from refills.models import LONGEST_NOTE, LONGEST_REASON, RejectionReason
 from refills.settlement import StatusChange
 from refills.statuses import RefillStatus
 
@@ -16,7 +18,7 @@ ENTER_UNITS = "Enter the delivered units as a whole number, or leave the field e
 
 
 class RejectForm(forms.Form):
-    """Why refills are rejected: a reason that the customer reads, a note that only staff read."""
+    """Why refills are rejected: a reason from the list or words of its own for the customer, and a note for staff."""
 
     reason = forms.ModelChoiceField(
         RejectionReason.objects.filter(active=True),
@@ -26,9 +28,17 @@ class RejectForm(forms.Form):
         help_text="The customer reads it.",
         error_messages={"invalid_choice": "Choose a reason from the list: the one that was sent is not active."},
     )
+    words = forms.CharField(
+        label="Or words of your own",
+        required=False,
+        max_length=LONGEST_REASON,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="The customer reads them instead of the reason.",
+        error_messages={"max_length": "Shorten the words to %(limit_value)s characters: they have %(show_value)s."},
+    )
     note = forms.CharField(
         required=False,
-        max_length=1000,
+        max_length=LONGEST_NOTE,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
         help_text="Only staff read it.",
         error_messages={"max_length": "Shorten the note to %(limit_value)s characters: it has %(show_value)s."},
@@ -37,7 +47,8 @@ class RejectForm(forms.Form):
     @property
     def change(self) -> StatusChange:
         """Return what the form asks for. It must be valid."""
-        return StatusChange(RefillStatus.REJECTED, self.cleaned_data["note"], self.cleaned_data["reason"])
+        sent = self.cleaned_data
+        return StatusChange(RefillStatus.REJECTED, sent["note"], sent["reason"], words=sent["words"])
 
 
 class SettleForm(RejectForm):
@@ -56,9 +67,19 @@ class SettleForm(RejectForm):
         help_text="Units, if they are known.",
         error_messages={"invalid": ENTER_UNITS, "min_value": ENTER_UNITS, "max_value": ENTER_UNITS},
     )
+    delivered_confirmed = forms.BooleanField(
+        label="It may be more than the quantity of the order", required=False, widget=UnfoldBooleanWidget
+    )
 
     @property
     def change(self) -> StatusChange:
         """Return what the form asks for. It must be valid."""
         sent = self.cleaned_data
-        return StatusChange(sent["to"], sent["note"], sent["reason"], sent["delivered"])
+        return StatusChange(
+            sent["to"],
+            sent["note"],
+            sent["reason"],
+            sent["delivered"],
+            sent["words"],
+            delivered_confirmed=sent["delivered_confirmed"],
+        )

@@ -112,7 +112,16 @@ class RefillPage(ModelAdmin):
 def _find(object_id: str) -> Refill | None:
     """Find a refill by its number, or by its id as the admin quotes it. Loads all rows that its page shows with it."""
     reference = parse("ref", object_id.replace("_5F", "_"))
-    related = ("order__service", "account", "api_key", "settled_by", "approved_by", "claimed_by", "reason")
+    related = (
+        "order__service",
+        "account",
+        "api_key",
+        "settled_by",
+        "approved_by",
+        "claimed_by",
+        "snoozed_by",
+        "requested_by",
+    )
     return Refill.objects.select_related(*related).named([reference]).first()
 
 

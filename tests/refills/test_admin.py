@@ -154,7 +154,7 @@ def test_the_search_takes_ids_numbers_links_and_user_names_and_finds_settled_ref
 def test_selected_refills_are_settled_and_the_agent_is_recorded(admin, staff, action, status, message):
     selected, left = factories.Refill.create_batch(2), factories.Refill()
 
-    assert act(admin, action, selected, note="why") == [message]
+    assert act(admin, action, selected, **({"words": "Why."} if action == "reject" else {})) == [message]
 
     assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
     left.refresh_from_db()
@@ -223,10 +223,12 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
     assert Refill.objects.filter(status="rejected", reason=reason, note="called them").count() == 2
 
 
-def test_a_rejection_without_a_reason_or_a_note_is_refused(admin):
+def test_a_rejection_without_words_for_the_customer_is_refused(admin):
     refill = factories.Refill()
 
-    assert act(admin, "reject", [refill]) == ["Choose a reason or write a note: a rejection needs one of them."]
+    assert act(admin, "reject", [refill], note="only for staff") == [
+        "Choose a reason, or write words of your own for the customer: a rejection needs one of them."
+    ]
 
     refill.refresh_from_db()
     assert refill.status == "pending"
@@ -250,12 +252,13 @@ def thousand_and_one(db):
 @pytest.mark.parametrize("how", [{}, {"select_across": "1"}])
 @pytest.mark.parametrize(("action", "status"), [("approve", "approved"), ("reject", "rejected")])
 def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, action, status):
-    assert act(admin, action, thousand_and_one, note="no", **how) == ["Select 1,000 refills at most."]
+    why = {"words": "Why."} if action == "reject" else {}
+    assert act(admin, action, thousand_and_one, **why, **how) == ["Select 1,000 refills at most."]
     assert not Refill.objects.exclude(status="pending").exists()
 
     thousand_and_one.pop().delete()
 
-    assert act(admin, action, thousand_and_one, note="no", **how)[1:] == [f"1000 refills were {status}."]
+    assert act(admin, action, thousand_and_one, **why, **how)[1:] == [f"1000 refills were {status}."]
     assert Refill.objects.filter(status=status).count() == 1000
 
 

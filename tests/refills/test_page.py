@@ -129,9 +129,9 @@ class TestView:
         refill = factories.Refill(order=order)
         page(admin, refill)
 
-        # session, user, second factor, the refill with its order, the order's others, its history, overlapping orders,
-        # reasons
-        with django_assert_num_queries(8):
+        # session, user, second factor, the refill with its order, the order's others, its steps and notes, overlapping
+        # orders, reasons
+        with django_assert_num_queries(9):
             page(admin, refill)
 
 
@@ -214,7 +214,9 @@ class TestSettling:
             ({"to": "nonsense"}, "Choose what to do with the refill"),
             ({}, "Choose what to do with the refill"),
             ({"to": "pending"}, "A refill cannot be made pending."),
-            ({"to": "rejected"}, "Choose a reason or write a note"),
+            ({"to": "rejected"}, "Choose a reason, or write words of your own"),
+            ({"to": "rejected", "note": "only for staff"}, "Choose a reason, or write words of your own"),
+            ({"to": "rejected", "words": "x" * 201}, "Shorten the words to 200 characters: they have 201."),
         ],
     )
     def test_an_invalid_form_says_what_to_do_and_changes_nothing(self, admin, fields, message):
@@ -231,7 +233,7 @@ class TestSettling:
         refill = factories.Refill(number=12)
         settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
-        response, [said] = send(admin, refill, to="rejected", note="no")
+        response, [said] = send(admin, refill, to="rejected", words="No.")
 
         assert "#12: completed by ann at" in said
         assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
