@@ -404,6 +404,7 @@ UNFOLD = {
             {"title": "Change password", "link": reverse_lazy("admin:password_change")},
         ],
     },
+    "SCRIPTS": [lambda request: static("notpanel/desk.js")],
     "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
 REST_FRAMEWORK = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -14,7 +14,7 @@ from orders.models import UNDER_WAY, Order
 from refills.models import Refill, Transition
 from refills.querysets import RefillQuerySet, due_soon_before, late_before
 from refills.refusals import SelectionGrew
-from refills.rules import RULES, Case, Tally
+from refills.rules import RULES, Case, Tally, cap_of
 from refills.settlement import claimed_by_another, release, update
 from refills.statuses import IN_FLIGHT, RefillStatus
 
@@ -52,7 +52,18 @@ class Look:
     history: list[Step]
     earlier: list[Refill]
     overlapping: list[Order]
+    same_link: list[Order]  # other orders on the link, by anybody
+    attempts: str
+    days_left: int | None  # until the refill period ends; None: it has no end
     taken_by_another: bool
+    snoozed: bool
+    may_undo: bool
+
+    @property
+    def expected_count(self) -> int | None:
+        """Return the count that the order should have reached; None: its start is not known."""
+        start = self.refill.order.start_count
+        return None if start is None else start + self.refill.order.quantity
 
     @property
     def link_is_web(self) -> bool:
@@ -68,7 +79,7 @@ def timeliness(refill: Refill, now: datetime) -> str:
 
 
 def look_at(refill: Refill, by: Account, now: datetime) -> Look:
-    """Return what ``by`` sees of a refill. Six statements, besides those that loaded it with its order."""
+    """Return what ``by`` sees of a refill. Seven statements, besides those that loaded it with its order."""
     others = list(
         Refill.objects.filter(order=refill.order_id)
         .exclude(pk=refill.pk)
@@ -79,13 +90,20 @@ def look_at(refill: Refill, by: Account, now: datetime) -> Look:
         in_flight=sum(other.status in IN_FLIGHT for other in others),
         used=sum(other.status != RefillStatus.REJECTED for other in others),
     )
+    order = refill.order
+    same_time = list(overlapping(order, now)[:LONGEST_LIST])
     return Look(
         refill=refill,
-        verdicts=verdicts(refill.order, tally, now),
+        verdicts=verdicts(order, tally, now),
         history=history(refill),
         earlier=[other for other in others if other.created_at <= refill.created_at][:LONGEST_LIST],
-        overlapping=list(overlapping(refill.order, now)[:LONGEST_LIST]),
+        overlapping=same_time,
+        same_link=[other for other in same_link(order)[:LONGEST_LIST] if other not in same_time],
+        attempts=f"{tally.used + (refill.status != RefillStatus.REJECTED)} of {cap_of(order.service)}",
+        days_left=days_left(order, now),
         taken_by_another=claimed_by_another(refill, by, now),
+        snoozed=refill.snoozed_until is not None and refill.snoozed_until > now,
+        may_undo=may_undo(refill, by, now),
     )
 
 
@@ -127,13 +145,38 @@ def overlapping(order: Order, now: datetime) -> QuerySet[Order]:
         Order.objects.filter(link=order.link, account=order.account_id, created_at__lte=until)
         .filter(Q(status__in=UNDER_WAY) | Q(completed_at__gte=order.created_at))
         .exclude(pk=order.pk)
-        .select_related("service")
+        .select_related("account", "service")
         .order_by("-created_at")
     )
 
 
-def next_in_queue(by: Account, now: datetime, after: Refill, among: RefillQuerySet | None = None) -> Refill | None:
-    """Return the refill that ``by`` should open after ``after``, or None; never ``after`` itself.
+def same_link(order: Order) -> QuerySet[Order]:
+    """Return all other orders on the order's link, the latest first."""
+    return (
+        Order.objects.filter(link=order.link)
+        .exclude(pk=order.pk)
+        .select_related("account", "service")
+        .order_by("-created_at")
+    )
+
+
+def days_left(order: Order, now: datetime) -> int | None:
+    """Return the whole days until the order's refill period ends, 0 if it has ended; None: it has no end."""
+    if order.service.refill_days is None or order.completed_at is None:
+        return None
+    return max(0, (order.completed_at + timedelta(days=order.service.refill_days) - now).days)
+
+
+def may_undo(refill: Refill, by: Account, now: datetime) -> bool:
+    """Return whether ``by`` made the last change of the refill's status, and may still undo it."""
+    changed_by = refill.settled_by_id or refill.approved_by_id
+    return changed_by == by.pk and refill.undoable_until is not None and now < refill.undoable_until
+
+
+def next_in_queue(
+    by: Account, now: datetime, after: Refill | None, among: RefillQuerySet | None = None
+) -> Refill | None:
+    """Return the refill that ``by`` should open after ``after`` (None: first), or None; never ``after`` itself.
 
     It is the next one of ``among``, in the order of that, that waits and that no colleague has claimed. At the end it
     begins again. ``among`` is the list that the agent works through, as it is filtered, ordered by names of
@@ -143,12 +186,13 @@ def next_in_queue(by: Account, now: datetime, after: Refill, among: RefillQueryS
     return _first(_turns(by, now, after, among))
 
 
-def claim_next(by: Account, after: Refill, among: RefillQuerySet | None = None) -> Refill | None:
+def claim_next(by: Account, after: Refill | None, among: RefillQuerySet | None = None) -> Refill | None:
     """Claim for ``by`` what ``next_in_queue`` returns, and end the claim of ``by`` on ``after``.
 
     Two agents never get the same refill: each skips what the other is just claiming.
     """
-    release([after.pk], by)
+    if after:
+        release([after.pk], by)
     with transaction.atomic():
         now = timezone.now()
         turns = _turns(by, now, after, among)
@@ -162,13 +206,16 @@ def _first(querysets: Iterable[RefillQuerySet]) -> Refill | None:
     return next((found for queryset in querysets if (found := queryset.first())), None)
 
 
-def _turns(by: Account, now: datetime, after: Refill, among: RefillQuerySet | None) -> list[RefillQuerySet]:
+def _turns(by: Account, now: datetime, after: Refill | None, among: RefillQuerySet | None) -> list[RefillQuerySet]:
     """Return the refills that ``by`` could open: first those that come after ``after``, then all."""
     among = Refill.objects.oldest_first() if among is None else among.select_related(None)
     names = [str(name) for name in among.query.order_by]
     if not {"pk", "-pk", "id", "-id"} & set(names):
         names.append("id")
-    free = among.waiting(now).free_for(by, now).exclude(pk=after.pk).order_by(*names)
+    free = among.waiting(now).free_for(by, now).order_by(*names)
+    if after is None:
+        return [free]
+    free = free.exclude(pk=after.pk)
     [place] = Refill.objects.filter(pk=after.pk).values_list(*(name.removeprefix("-") for name in names))
     return [free.filter(_follows(names, place)), free]
 

@@ -1,6 +1,7 @@
 """The figures of the admin's start page. A window of time includes its first moment and excludes ``now``.
 
-The figures are kept for all staff together, so their days are days of UTC, whatever time zone an agent has.
+``statistics()`` is kept for all staff together, so its days are days of UTC, whatever time zone an agent has.
+``today()`` is cheap, and counts the agent's own day.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.functions import TruncDate
+from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Service
 from refills.models import Refill
@@ -16,7 +18,7 @@ from refills.querysets import RefillQuerySet, is_late
 from refills.statuses import RefillStatus
 
 DAYS = 30
-WINDOW = timedelta(days=DAYS)
+WINDOW = timedelta(days=DAYS)  # for medians; days are counted from a midnight on
 WEEK = timedelta(days=7)
 LONGEST_SCORECARD = 20  # services
 WORST_CUSTOMERS = 10
@@ -42,7 +44,7 @@ class Percentile(Aggregate):
 
 @dataclass(frozen=True)
 class Rates:
-    """How the orders and refills of a service or a customer went in the last 30 days.
+    """How the orders and refills of a service or a customer went, today and on the 29 days before.
 
     A rate is a share from 0 to 1, or None if there are fewer than LEAST_SAMPLE rows to divide by.
     """
@@ -83,7 +85,7 @@ class CustomerScore:
 
 @dataclass(frozen=True)
 class AgentScore:
-    """What a member of the staff settled in the last seven days."""
+    """What a member of the staff settled today and on the six days before."""
 
     account_id: int
     username: str
@@ -123,14 +125,27 @@ class Statistics:
     hours_to_settle: dict[int, tuple[float | None, float | None]]  # median and p90, by days looked back: 7 and 30
     week: Week
     week_before: Week
-    days: list[Day]  # the last 30, the oldest first
+    days: list[Day]  # today and the 29 before, the oldest first
     agents: list[AgentScore]  # those who settled most come first
     scorecard: list[Score]  # the services whose orders drop most come first
     worst_customers: list[CustomerScore]  # those whose refills were rejected most come first
 
-    @property
-    def today(self) -> Day:
-        return self.days[-1]
+
+@dataclass(frozen=True)
+class Today:
+    date: date  # in the current time zone
+    requested: int
+    completed: int
+    rejected: int
+
+
+def today(now: datetime) -> Today:
+    """Return what came and went since midnight of the current time zone, in two statements."""
+    local = timezone.localtime(now)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    requested = Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=midnight, created_at__lt=now)
+    settled = _settled_since(midnight, now).aggregate(**_OUTCOMES)
+    return Today(local.date(), requested.count(), **settled)
 
 
 def statistics(now: datetime) -> Statistics:
@@ -178,19 +193,19 @@ def _hours(length: timedelta) -> float | None:
 
 
 def _settled_since(moment: datetime, now: datetime) -> RefillQuerySet:
-    return Refill.objects.filter(settled_at__gte=moment, settled_at__lt=now)
+    return Refill.objects.settled().filter(settled_at__gte=moment, settled_at__lt=now)
 
 
-def _first_midnight(now: datetime) -> datetime:
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=DAYS - 1)
+def _midnight(now: datetime, days: int) -> datetime:
+    """Return the midnight (UTC) at which the last ``days`` days began; today is one of them."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
 
 
 def _requested(now: datetime) -> tuple[dict[date, int], int, int]:
     """Return how many refills were requested: on each of the days, in the last week, and in the week before."""
     rows = (
         # All statuses are named, so that the index that begins with the status is used.
-        Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=_first_midnight(now), created_at__lt=now)
+        Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=_midnight(now, DAYS), created_at__lt=now)
         .annotate(day=TruncDate("created_at", tzinfo=UTC))
         .values_list("day")
         .annotate(
@@ -210,7 +225,7 @@ def _requested(now: datetime) -> tuple[dict[date, int], int, int]:
 
 def _days(now: datetime, requested: dict[date, int], in_flight: int) -> list[Day]:
     """Return the last 30 days. How many were in flight at the end of each follows from today's, back day by day."""
-    first = _first_midnight(now)
+    first = _midnight(now, DAYS)
     rows = (
         _settled_since(first, now)
         .annotate(day=TruncDate("settled_at", tzinfo=UTC))
@@ -231,7 +246,7 @@ def _days(now: datetime, requested: dict[date, int], in_flight: int) -> list[Day
 
 def _agents(now: datetime) -> list[AgentScore]:
     rows = (
-        _settled_since(now - WEEK, now)
+        _settled_since(_midnight(now, WEEK.days), now)
         .values_list("settled_by", "settled_by__username")
         .annotate(**_OUTCOMES, took=Percentile(_TOOK, 0.5))
         .order_by()
@@ -245,7 +260,7 @@ def _agents(now: datetime) -> list[AgentScore]:
 
 def _scorecard(now: datetime) -> list[Score]:
     """Return the services of which enough orders were completed, or enough refills settled, in the window."""
-    orders, settled = _orders_by("service", now), _outcomes(_settled_since(now - WINDOW, now), "service")
+    orders, settled = _orders_by("service", now), _outcomes(_settled_since(_midnight(now, DAYS), now), "service")
     rates = {
         service: Rates(*orders.get(service, (0, 0)), *settled.get(service, (0, 0)))
         for service in orders.keys() | settled.keys()
@@ -259,7 +274,7 @@ def _scorecard(now: datetime) -> list[Score]:
 def _worst_customers(now: datetime) -> list[CustomerScore]:
     """Return those of the customers with the most settled refills whose refills were rejected most."""
     rows = (
-        _settled_since(now - WINDOW, now)
+        _settled_since(_midnight(now, DAYS), now)
         .values_list("account", "account__username")
         .annotate(count=Count("id"), **_OUTCOMES)
         .filter(count__gte=LEAST_SAMPLE)
@@ -285,7 +300,9 @@ def _outcomes(settled: RefillQuerySet, field: str) -> dict[Any, tuple[int, int]]
 def _orders_by(field: str, now: datetime, **wanted: Any) -> dict[Any, tuple[int, int]]:
     """Return how many orders were completed in the window, and how many of them have a refill, by ``field``."""
     rows = (
-        Order.objects.filter(status__in=DELIVERED, completed_at__gte=now - WINDOW, completed_at__lt=now, **wanted)
+        Order.objects.filter(
+            status__in=DELIVERED, completed_at__gte=_midnight(now, DAYS), completed_at__lt=now, **wanted
+        )
         .annotate(refilled=Exists(Refill.objects.filter(order=OuterRef("pk"))))
         .values_list(field)
         .annotate(count=Count("id"), refilled_count=Count("id", filter=Q(refilled=True)))

@@ -1,10 +1,13 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib.messages import get_messages
 from django.core.cache import caches
 from django.test import Client
 
@@ -89,3 +92,10 @@ def customers(db) -> Callable[..., Customer]:
 @pytest.fixture
 def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)
+
+
+def messages_of(response: Any) -> list[str]:
+    """Return what the messages of a response say, without their buttons."""
+    sent = get_messages(response.wsgi_request)
+    texts = [re.sub(r"<button.*?</button>|<[^>]+>", "", str(message), flags=re.DOTALL) for message in sent]
+    return [" ".join(unescape(text).split()) for text in texts]

@@ -1,12 +1,15 @@
-"""The forms with which staff settle refills. ``status_changes.apply_change`` takes the ``change`` of a valid form."""
+"""The forms of the desk. ``status_changes.apply_change`` takes the ``change`` of a valid form that settles refills."""
+
+from datetime import datetime, timedelta
+from typing import Any
 
 from django import forms
+from django.utils import timezone
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
-    UnfoldBooleanWidget,
 )
 
 from refills.models import LONGEST_NOTE, LONGEST_REASON, RejectionReason
@@ -14,11 +17,27 @@ from refills.settlement import StatusChange
 from refills.statuses import RefillStatus
 
 CHOOSE_STATUS = "Choose what to do with the refill: approve, complete or reject it."
+CHOOSE_TIME = "Choose until when to snooze the refill."
 ENTER_UNITS = "Enter the delivered units as a whole number, or leave the field empty."
+SHORTEN = {"max_length": "Shorten the text to %(limit_value)s characters: it has %(show_value)s."}
+
+
+def _note_field(**options: Any) -> forms.CharField:
+    return forms.CharField(
+        max_length=LONGEST_NOTE,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "data-key": "n"}),
+        help_text="Only staff read it.",
+        error_messages=SHORTEN | {"required": "Write the note first."},
+        **options,
+    )
+
+
+class NoteForm(forms.Form):
+    note = _note_field()
 
 
 class RejectForm(forms.Form):
-    """Why refills are rejected: a reason from the list or words of its own for the customer, and a note for staff."""
+    """Why refills are rejected: a reason that the customer reads, a note that only staff read."""
 
     reason = forms.ModelChoiceField(
         RejectionReason.objects.filter(active=True),
@@ -34,15 +53,9 @@ class RejectForm(forms.Form):
         max_length=LONGEST_REASON,
         widget=UnfoldAdminTextInputWidget,
         help_text="The customer reads them instead of the reason.",
-        error_messages={"max_length": "Shorten the words to %(limit_value)s characters: they have %(show_value)s."},
+        error_messages=SHORTEN,
     )
-    note = forms.CharField(
-        required=False,
-        max_length=LONGEST_NOTE,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        help_text="Only staff read it.",
-        error_messages={"max_length": "Shorten the note to %(limit_value)s characters: it has %(show_value)s."},
-    )
+    note = _note_field(required=False)
 
     @property
     def change(self) -> StatusChange:
@@ -67,9 +80,7 @@ class SettleForm(RejectForm):
         help_text="Units, if they are known.",
         error_messages={"invalid": ENTER_UNITS, "min_value": ENTER_UNITS, "max_value": ENTER_UNITS},
     )
-    delivered_confirmed = forms.BooleanField(
-        label="It may be more than the quantity of the order", required=False, widget=UnfoldBooleanWidget
-    )
+    delivered_confirmed = forms.BooleanField(required=False)
 
     @property
     def change(self) -> StatusChange:
@@ -80,6 +91,27 @@ class SettleForm(RejectForm):
             sent["note"],
             sent["reason"],
             sent["delivered"],
-            sent["words"],
+            words=sent["words"],
             delivered_confirmed=sent["delivered_confirmed"],
         )
+
+
+class SnoozeForm(forms.Form):
+    """Until when a refill leaves the queue, and why."""
+
+    HOURS = {"1": "1 hour", "4": "4 hours", "24": "a day", "72": "3 days", "168": "a week"}
+
+    hours = forms.TypedChoiceField(
+        label="For",
+        choices=list(HOURS.items()),
+        coerce=int,
+        widget=UnfoldAdminSelectWidget,
+        initial="4",
+        error_messages={"required": CHOOSE_TIME, "invalid_choice": CHOOSE_TIME},
+    )
+    note = _note_field(required=False)
+
+    @property
+    def until(self) -> datetime:
+        """Return the moment at which the snoozing ends. The form must be valid."""
+        return timezone.now() + timedelta(hours=self.cleaned_data["hours"])

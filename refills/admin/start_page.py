@@ -1,14 +1,17 @@
 """The figures on the admin's start page."""
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.cache import cache
+from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.requests import SignedInRequest
 from refills.admin.chart import chart_of
-from refills.statistics import LEAST_SAMPLE, Statistics, statistics
+from refills.statistics import LEAST_SAMPLE, WEEK, Day, Statistics, statistics, today
 
 KEPT_FOR = 60  # seconds
 KEPT, RENEWING = "refills.statistics.2", "refills.statistics.renewing"  # keys of the cache
@@ -27,8 +30,11 @@ class Comparison:
 def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the figures to the start page of staff who may see refills. Unfold's DASHBOARD_CALLBACK calls this."""
     if request.user.has_perm("refills.view_refill"):
-        as_of, found = _kept_statistics()
+        now = timezone.now()
+        as_of, found = _kept_statistics(now)
         context |= {
+            "today": today(now),
+            "links": _links(timezone.localdate(now), found.days),
             "as_of": as_of,
             "statistics": found,
             "comparisons": _comparisons(found),
@@ -39,13 +45,28 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
     return context
 
 
-def _kept_statistics() -> tuple[Any, Statistics]:
+def _links(local_day: date, days: list[Day]) -> dict[str, str]:
+    """Return the addresses of the lists that show what is counted. Of some the page adds a filter at the end."""
+    url = reverse("admin:refills_refill_changelist")
+    of_today = {"settled_from": local_day, "settled_to": local_day}
+    queries = {
+        "in_flight": {"status": "in_flight"},
+        "late": {"age": "late"},
+        "approved": {"status": "approved"},
+        "completed_today": {"status": "completed", **of_today},
+        "rejected_today": {"status": "rejected", **of_today},
+        "settled_this_week": {"status": "settled", "settled_from": days[-WEEK.days].date},
+        "settled_this_month": {"status": "settled", "settled_from": days[0].date},
+    }
+    return {name: f"{url}?{urlencode(query)}" for name, query in queries.items()}
+
+
+def _kept_statistics(now: datetime) -> tuple[datetime, Statistics]:
     """Return the figures, a minute old at most, and the moment that they are of.
 
     Over a month of a large panel they take seconds. One request at a time renews them; the others get the old ones.
     """
-    now = timezone.now()
-    kept: tuple[Any, Statistics] | None = cache.get(KEPT)
+    kept: tuple[datetime, Statistics] | None = cache.get(KEPT)
     if kept and (now - kept[0]).total_seconds() < KEPT_FOR:
         return kept
     if kept and not cache.add(RENEWING, True, timeout=KEPT_FOR):
