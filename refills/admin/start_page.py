@@ -49,7 +49,7 @@ def _links(local_day: date, days: list[Day]) -> dict[str, str]:
     """Return the addresses of the lists that show what is counted. Of some the page adds a filter at the end."""
     url = reverse("admin:refills_refill_changelist")
     of_today = {"settled_from": local_day, "settled_to": local_day}
-    queries = {
+    queries: dict[str, dict[str, Any]] = {
         "in_flight": {"status": "in_flight"},
         "late": {"age": "late"},
         "approved": {"status": "approved"},
