@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("refills", "0006_what_the_desk_keeps"),
+        ("refills", "0007_lists_of_the_desk"),
     ]
 
     operations = [

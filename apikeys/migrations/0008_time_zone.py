@@ -7,7 +7,7 @@ import apikeys.time_zones
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0006_second_factor"),
+        ("apikeys", "0007_name_parts"),
     ]
 
     operations = [
