@@ -119,6 +119,7 @@ class Week:
 
 @dataclass(frozen=True)
 class Statistics:
+    waiting: int  # pending refills that are not snoozed
     in_flight: int
     approved: int
     late: int  # refills in flight that were requested longer than SLA_HOURS ago
@@ -149,7 +150,7 @@ def today(now: datetime) -> Today:
 
 
 def statistics(now: datetime) -> Statistics:
-    """Return the figures as of ``now``, in ten statements."""
+    """Return the figures as of ``now``, in eleven statements."""
     in_flight = Refill.objects.in_flight().aggregate(
         all=Count("id"),
         approved=Count("id", filter=Q(status=RefillStatus.APPROVED)),
@@ -171,6 +172,7 @@ def statistics(now: datetime) -> Statistics:
     )
     hours = {name: _hours(settled[name]) for name in ("median7", "p90_7", "median_before", "median30", "p90_30")}
     return Statistics(
+        waiting=Refill.objects.waiting(now).count(),
         in_flight=in_flight["all"],
         approved=in_flight["approved"],
         late=in_flight["late"],

@@ -7,7 +7,7 @@ from itertools import count
 from refills.statistics import Day
 
 # In units of the SVG's own grid. The one panel is above the other, and they share the days.
-WIDTH, LEFT, TOP = 760, 48, 16
+WIDTH, LEFT, RIGHT, TOP = 760, 40, 12, 16
 FLOW, STOCK = 160, 90  # the heights of the panels: what came and went each day, and what was in flight
 GAP, BOTTOM = 34, 22
 HEIGHT = TOP + FLOW + GAP + STOCK + BOTTOM
@@ -49,11 +49,12 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
+    right: int = WIDTH - RIGHT
 
 
 def chart_of(days: list[Day]) -> Chart:
     """Lay out the days, the oldest first: requested beside settled, and below them how many were in flight."""
-    slot = (WIDTH - LEFT) / len(days)
+    slot = (WIDTH - LEFT - RIGHT) / len(days)
     wide = round(slot * 0.36, 1)
     flow_top = max(max(day.requested, day.completed + day.rejected) for day in days)
     stock_top = max(day.in_flight for day in days)
@@ -78,7 +79,7 @@ def chart_of(days: list[Day]) -> Chart:
         )
         for place in range(len(days) - 1, -1, -LABELLED)
     ]
-    today = Bar("today", round(WIDTH - slot, 1), TOP, round(slot, 1), HEIGHT - TOP - BOTTOM)
+    today = Bar("today", round(WIDTH - RIGHT - slot, 1), TOP, round(slot, 1), HEIGHT - TOP - BOTTOM)
     return Chart(today, [bar for bar in bars if bar.height], " ".join(points), [flow, stock], dates, _summary(days))
 
 

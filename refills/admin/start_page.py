@@ -50,6 +50,7 @@ def _links(local_day: date, days: list[Day]) -> dict[str, str]:
     url = reverse("admin:refills_refill_changelist")
     of_today = {"settled_from": local_day, "settled_to": local_day}
     queries: dict[str, dict[str, Any]] = {
+        "waiting": {"status": "waiting"},
         "in_flight": {"status": "in_flight"},
         "late": {"age": "late"},
         "approved": {"status": "approved"},

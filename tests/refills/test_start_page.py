@@ -85,6 +85,7 @@ def test_figures_lead_to_the_list_of_just_those_refills(desk, settings):
     links = desk.get(START).context["links"]
 
     for name, refills in {
+        "waiting": {waiting, late},
         "in_flight": {waiting, approved, late},
         "late": {late},
         "approved": {approved},

@@ -36,7 +36,7 @@ def no_least_sample(monkeypatch):
 def test_without_refills_there_are_no_figures(db):
     found = statistics(NOW)
 
-    assert (found.in_flight, found.approved, found.late) == (0, 0, 0)
+    assert (found.waiting, found.in_flight, found.approved, found.late) == (0, 0, 0, 0)
     assert found.hours_to_settle == {7: (None, None), 30: (None, None)}
     assert found.week == found.week_before == Week(requested=0, settled=0, rejected=0, hours=None)
     assert len(found.days) == 30
@@ -48,12 +48,13 @@ def test_refills_in_flight_are_counted_with_the_late_and_the_approved_ones(db, s
     settings.SLA_HOURS = 24
     factories.Refill(created_at=NOW - hours(1))
     factories.Refill(created_at=NOW - hours(24), status="approved")  # just in time
-    factories.Refill(created_at=NOW - hours(25))
+    snoozed = {"snoozed_until": NOW + hours(1), "snoozed_by": factories.Account()}
+    factories.Refill(created_at=NOW - hours(25), **snoozed)
     settled(hours(1), hours(50))
 
     found = statistics(NOW)
 
-    assert (found.in_flight, found.approved, found.late) == (3, 1, 1)
+    assert (found.waiting, found.in_flight, found.approved, found.late) == (1, 3, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_the_statements_do_not_grow_with_the_rows(db, django_assert_num_queries,
     for _ in range(count):
         settled(days(1), hours(1), order=order(factories.Service(), days(2)))
 
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         found = statistics(NOW)
     assert len(found.scorecard) == min(count, 20)
     assert len(found.worst_customers) == min(count, 10)
