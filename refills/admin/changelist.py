@@ -205,11 +205,11 @@ class RefillList(ChangeList):
 
     @display(description="service", ordering="service")
     def service_name(self, refill: Refill) -> str:
-        return str(refill.service)
+        return format_html('<span title="{0}">{0}</span>', refill.service)
 
     @display(description="customer", ordering="customer")
     def customer(self, refill: Refill) -> str:
-        return f"{refill.account.username} ({refill.account.tier})"
+        return format_html('<span title="{0}">{0} ({1})</span>', refill.account.username, refill.account.tier)
 
     @display(description="attempts")
     def attempts(self, refill: Refill) -> str:
