@@ -12,6 +12,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apikeys import acting
+from apikeys.time_zones import check_time_zone
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
@@ -36,6 +37,13 @@ class Account(AbstractUser):
         choices=Tier,
         default=Tier.STANDARD,
         help_text="Sets how many requests a minute all API keys of the account may make together.",
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[check_time_zone],
+        help_text="In which staff see the times of the desk, such as Europe/Berlin.",
     )
 
     class Meta:

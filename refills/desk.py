@@ -13,7 +13,6 @@ from apikeys.models import Account
 from orders.models import UNDER_WAY, Order
 from refills.models import Refill, Transition
 from refills.querysets import RefillQuerySet, due_soon_before, late_before
-from refills.refusals import SelectionGrew
 from refills.rules import RULES, Case, Tally, cap_of
 from refills.settlement import claimed_by_another, release, update
 from refills.statuses import IN_FLIGHT, RefillStatus
@@ -119,7 +118,8 @@ def verdicts(order: Order, tally: Tally, now: datetime) -> list[Verdict]:
 def history(refill: Refill) -> list[Step]:
     """Return every step in the life of a refill and every note on it, oldest first; the first one is its request."""
     if refill.requested_by:
-        requested = Step(refill.created_at, f"Requested for {refill.account}", str(refill.requested_by), "admin")
+        agent = str(refill.requested_by)
+        requested = Step(refill.created_at, f"Requested by {agent} for {refill.account}", agent, "admin")
     else:
         by_way_of = f"API key {refill.api_key}" if refill.api_key else "dashboard"
         requested = Step(refill.created_at, "Requested", str(refill.account), by_way_of)
@@ -237,15 +237,3 @@ def _follows(names: list[str], place: Sequence[Any]) -> Q:
         follows |= same_so_far & later
         same_so_far &= is_null if value is None else Q(**{column: value})
     return follows
-
-
-def selection(refills: RefillQuerySet, shown_at: datetime, count: int) -> list[str]:
-    """Return the ids of a filtered list as it was shown at ``shown_at`` with ``count`` refills, or fewer.
-
-    Refills that came into the list since are left out; a colleague may have settled some of those shown. Raises
-    SelectionGrew if there are more than were shown: a request may commit a moment after the time that it records.
-    """
-    found = list(refills.as_shown(shown_at).values_list("pk", flat=True)[: count + 1])
-    if len(found) > count:
-        raise SelectionGrew
-    return found

@@ -116,7 +116,11 @@ class Refill(models.Model):
     objects = RefillQuerySet.as_manager()
 
     class Meta:
-        permissions = [("settle_refill", "Can settle refills"), ("reopen_refill", "Can reopen refills")]
+        permissions = [
+            ("settle_refill", "Can settle refills"),
+            ("reopen_refill", "Can reopen refills"),
+            ("view_agent_figures", "Can see figures of agents"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["order"], condition=Q(status__in=IN_FLIGHT), name=ONE_IN_FLIGHT),
             models.CheckConstraint(

@@ -25,7 +25,7 @@ from notpanel.templatetags.components import time_tag
 from refills import desk
 from refills.admin import filters
 from refills.admin.filters import SORTS, TABS, VIEWS
-from refills.admin.status_changes import may_settle
+from refills.admin.status_changes import LARGEST_SELECTION, may_settle
 from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
@@ -96,10 +96,20 @@ class RefillList(ChangeList):
         rows = self.root_queryset.filter(pk__in=page.select_related(None).values("pk"))
         self.result_list = rows.select_related(*self.list_select_related).order_by(*SORTS[self.sort][1])
         self.tallies = tally_refills({refill.order_id for refill in self.result_list})
+        self.shown = self._shown() if self.has_buttons else ""
         self.tab_counts = bounded_counts(
             VIEWS[name].select(self.root_queryset, self.now, self.viewer).order_by(*SORTS[VIEWS[name].sorts[0]][1])
             for name in TABS
         )
+
+    def _shown(self) -> str:
+        """Return the numbers of all refills of a list that has several pages, if they can be selected as a whole.
+
+        "Select all 76" means these: whatever comes into the list after it was shown is not selected.
+        """
+        if not len(self.result_list) < self.result_count <= LARGEST_SELECTION:
+            return ""
+        return " ".join(map(str, self.queryset.values_list("number", flat=True)[:LARGEST_SELECTION]))
 
     # ---- The order. The address has a name of SORTS, or the number of a column from a click on its head.
 
@@ -199,11 +209,11 @@ class RefillList(ChangeList):
 
     @display(description="service", ordering="service")
     def service_name(self, refill: Refill) -> str:
-        return str(refill.service)
+        return format_html('<span title="{0}">{0}</span>', refill.service)
 
     @display(description="customer", ordering="customer")
     def customer(self, refill: Refill) -> str:
-        return f"{refill.account.username} ({refill.account.tier})"
+        return format_html('<span title="{0}">{0} ({1})</span>', refill.account.username, refill.account.tier)
 
     @display(description="attempts")
     def attempts(self, refill: Refill) -> str:
