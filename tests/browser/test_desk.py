@@ -11,7 +11,7 @@ from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import settle
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser-desk")]
 
 
 def row(page, refill):

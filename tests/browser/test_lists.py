@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from refills.models import Refill
 from tests import factories
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser-lists")]
 
 
 def select(page, refills):

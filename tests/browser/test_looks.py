@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from refills.settlement import claim
 from tests import factories
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser-looks")]
 
 LIST = "/admin/refills/refill/"
 SCHEMES = ("light", "dark")
