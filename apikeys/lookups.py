@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from django.db.models import Case, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models import F, Q, Value
 from django.db.models.functions import Lower
 
 from apikeys.models import Account, name_parts
@@ -10,30 +10,25 @@ from apikeys.models import Account, name_parts
 SHORTEST_PART = 2  # characters of a name that are looked for anywhere in it
 
 
-def accounts_named(names: Sequence[str]) -> QuerySet[Account]:
+def find_accounts(names: Sequence[str], most: int) -> list[Account]:
     """Return the accounts whose user name or e-mail address has any of ``names`` in it, in either case.
 
-    Those whose whole name it is come first, then the others by their user names. A name of one character must be the
-    whole user name.
+    Those whose whole name it is come first. A name of one character must be the whole one. Two statements at most.
     """
-    found, whole = Q(), Q()
+    if not names:
+        return []
+    lowered = [Lower(Value(name)) for name in names]
+    accounts = Account.objects.alias(lower_username=Lower("username"), lower_email=Lower("email"))
+    whole = accounts.filter(Q(lower_username__in=lowered) | Q(lower_email__in=lowered)).order_by("username")
+    found: list[Account] = list(whole[:most])
+    part, pieces = Q(), Account.objects.alias(parts=name_parts(F("username"), F("email")))
     for name in names:
-        whole |= Q(lower_username=Lower(Value(name))) | Q(lower_email=Lower(Value(name)))
-        if len(name) < SHORTEST_PART:
-            found |= Q(username=name)
-        else:
+        if len(name) >= SHORTEST_PART:
             # The index finds the accounts that have all its pieces; only some have them in this order.
             has_pieces = Q(parts__contains=name_parts(Value(name), Value("")))
-            found |= has_pieces & (Q(username__icontains=name) | Q(email__icontains=name))
-    return (
-        Account.objects.alias(
-            parts=name_parts(F("username"), F("email")),
-            lower_username=Lower("username"),
-            lower_email=Lower("email"),
-            rank=Case(When(whole, then=0), default=1, output_field=IntegerField()),
-        )
-        .filter(found)
-        .order_by("rank", "username")
-        if names
-        else Account.objects.none()
-    )
+            part |= has_pieces & (Q(username__icontains=name) | Q(email__icontains=name))
+    if part and len(found) < most:
+        # Not in the order of their names: a common part would mean to sort a large share of all accounts.
+        others = pieces.filter(part).exclude(pk__in=[account.pk for account in found])
+        found += others[: most - len(found)]
+    return found

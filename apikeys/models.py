@@ -8,6 +8,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models, transaction
 from django.db.models import F, Func, Q, TextField, Value
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apikeys import acting
@@ -55,6 +56,9 @@ class Account(AbstractUser):
         indexes = [
             # A search for any part of a name.
             GinIndex(name_parts(F("username"), F("email")), name="account_by_name_parts"),
+            models.Index(Lower("username"), name="account_by_lower_username"),
+            models.Index(Lower("email"), name="account_by_lower_email"),
+            models.Index(fields=["tier"], name="account_by_tier"),
             # The choices of who settled: staff are few among the customers.
             models.Index(fields=["username"], condition=Q(is_staff=True), name="account_staff"),
         ]

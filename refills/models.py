@@ -180,7 +180,9 @@ class Refill(models.Model):
                 name="refill_by_claimer",
             ),
             models.Index(
-                fields=["snoozed_until", "id"], condition=Q(snoozed_until__isnull=False), name="refill_by_snooze"
+                fields=["snoozed_until", "id"],
+                condition=Q(status__in=IN_FLIGHT, snoozed_until__isnull=False),
+                name="refill_by_snooze",
             ),
             # The same: settled, and both.
             models.Index(fields=["status", "created_at", "id"], name="refill_by_status"),

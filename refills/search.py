@@ -7,7 +7,7 @@ from operator import or_
 
 from django.db.models import Exists, OuterRef, Q
 
-from apikeys.lookups import accounts_named
+from apikeys.lookups import find_accounts
 from apikeys.models import Account
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.kit.public_id import parse
@@ -91,7 +91,7 @@ def _accounts(names: list[str], ids: list[str]) -> list[Account]:
     e-mail address that has it.
     """
     if names:
-        return list(accounts_named(names)[: FOUND_ACCOUNTS + 1])
+        return find_accounts(names, FOUND_ACCOUNTS + 1)
     return list(Account.objects.filter(username__in=ids)[:FOUND_ACCOUNTS])
 
 

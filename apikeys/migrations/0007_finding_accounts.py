@@ -1,6 +1,7 @@
 import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
 from django.db import migrations, models
+from django.db.models.functions import Lower
 
 
 class Migration(migrations.Migration):
@@ -34,6 +35,11 @@ class Migration(migrations.Migration):
                 name="account_by_name_parts",
             ),
         ),
+        migrations.AddIndex(
+            model_name="account", index=models.Index(Lower("username"), name="account_by_lower_username")
+        ),
+        migrations.AddIndex(model_name="account", index=models.Index(Lower("email"), name="account_by_lower_email")),
+        migrations.AddIndex(model_name="account", index=models.Index(fields=["tier"], name="account_by_tier")),
         migrations.AddIndex(
             model_name="account",
             index=models.Index(condition=models.Q(("is_staff", True)), fields=["username"], name="account_staff"),

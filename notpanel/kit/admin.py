@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.core.paginator import Paginator
 from django.db import connections
@@ -88,6 +89,13 @@ class LargeTableAdmin(FilteredAdmin):
     paginator = BoundedPaginator
     list_per_page = 50
     list_max_show_all = 200
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        # Otherwise the theme puts the bounded count into the head of the page as if it were the whole one. The pager
+        # below the list says which it is.
+        changelist.full_result_count = getattr(changelist, "result_count", None)
+        return changelist
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         view = super().changelist_view

@@ -91,6 +91,10 @@ class RefillList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Read a page of the list, count the refills of its orders in one statement, and the tabs in another one."""
         super().get_results(request)
+        # What the rows show of other tables is read for the page alone, not for all rows that were sorted.
+        page = self.result_list.select_related(None).values("pk")  # type: ignore[has-type]
+        rows = self.root_queryset.filter(pk__in=page)
+        self.result_list = rows.select_related(*self.list_select_related).order_by(*SORTS[self.sort][1])
         self.tallies = tally_refills({refill.order_id for refill in self.result_list})
         self.shown = self._shown() if self.has_buttons else ""
         self.tab_counts = bounded_counts(

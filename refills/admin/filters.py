@@ -194,6 +194,9 @@ class AccountFilter(TextFilter):
         return self.value() or None
 
 
+FEW_ACCOUNTS = 5000
+
+
 class TierFilter(DropdownFilter):
     title = "tier"
     parameter_name = "tier"
@@ -202,9 +205,13 @@ class TierFilter(DropdownFilter):
         return [(value, str(label)) for value, label in Account.Tier.choices]
 
     def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
-        if self.value() in Account.Tier.values:
-            return queryset.filter(account__tier=self.value())
-        return queryset
+        if self.value() not in Account.Tier.values:
+            return queryset
+        accounts = list(Account.objects.filter(tier=self.value()).values_list("id", flat=True)[: FEW_ACCOUNTS + 1])
+        # Of a small tier the index by account finds the refills. Of a large one almost any refill is.
+        if len(accounts) <= FEW_ACCOUNTS:
+            return queryset.filter(account__in=accounts)
+        return queryset.filter(account__tier=self.value())
 
     def chip(self) -> str | None:
         return _choice(self)

@@ -58,10 +58,10 @@ REFILL_ROWS = f"""
         CASE WHEN snoozed THEN now() + n % 1000 * interval '1 h' END, CASE WHEN snoozed THEN agent END, ''
     FROM (
         SELECT n, {ULID.format("refill")} AS id, {ULID.format("order")} AS order_id, {ACCOUNT} AS account_id,
-            {SERVICE} AS service_id, {AT} AS at, (SELECT min(id) FROM apikeys_account) + n % %(agents)s AS agent,
+            {SERVICE} AS service_id, {AT} AS at, (SELECT min(id) FROM apikeys_account) + n / 7 % %(agents)s AS agent,
             CASE WHEN n <= %(refills)s - %(in_flight)s THEN CASE n % 10 WHEN 0 THEN 'rejected' ELSE 'completed' END
                 WHEN n % 4 = 0 THEN 'approved' ELSE 'pending' END AS status,
-            n > %(refills)s - %(in_flight)s AND n % 300 < 10 AS claimed,
+            n > %(refills)s - %(in_flight)s AND n % 30 = 7 AS claimed,
             n > %(refills)s - %(in_flight)s AND n % 20 = 1 AS snoozed
         FROM generate_series(1::bigint, %(refills)s) AS n
     ) AS made

@@ -177,6 +177,7 @@ class TestOrder:
         response = admin.get(LIST, {"status": "completed"})
 
         assert re.search(r"more than\s+2\s+refills", response.content.decode())
+        assert "2 results" not in response.content.decode()
         other_end = admin.get(LIST + response.context["cl"].other_end).context["cl"]
         assert [*other_end.result_list][:1] == refills[-1:]
 

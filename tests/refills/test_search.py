@@ -173,7 +173,7 @@ def test_the_statements_do_not_grow_with_what_is_found(admin, django_assert_max_
     admin.get(LIST)
 
     # As the list without a search, and: orders, those without a refill, accounts, the reasons in the bar.
-    with django_assert_max_num_queries(13):
+    with django_assert_max_num_queries(14):
         admin.get(LIST, {"q": text})
 
 
