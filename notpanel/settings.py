@@ -86,6 +86,12 @@ SLA_HOURS = env.whole_number(
 CLAIM_MINUTES = env.whole_number(
     "CLAIM_MINUTES", default=15, maximum=1_000_000, help="Minutes that a staff member's claim on a refill lasts."
 )
+UNDO_SECONDS = env.whole_number(
+    "UNDO_SECONDS",
+    default=30,
+    maximum=3600,
+    help="Seconds in which an agent may undo a change of a refill's status that the same agent made.",
+)
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
 RATE_LIMIT_KEY = env.whole_number(
@@ -390,6 +396,7 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
+    "SCRIPTS": [lambda request: static("notpanel/desk.js")],
     "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
 REST_FRAMEWORK = {

@@ -41,6 +41,26 @@ class RefillQuerySet(PublicIdQuerySet):
         expired = Q(claimed_at__lte=claims_expire_before(now))
         return self.filter(Q(claimed_at=None) | expired | Q(claimed_by=account))
 
+    def snoozed(self, now: datetime) -> Self:
+        """Return the refills in flight that staff put off to a time still to come."""
+        return self.in_flight().filter(snoozed_until__gt=now)
+
+    def awake(self, now: datetime) -> Self:
+        """Return the refills that are not snoozed, whatever their status."""
+        return self.filter(Q(snoozed_until=None) | Q(snoozed_until__lte=now))
+
+    def waiting(self, now: datetime) -> Self:
+        """Return the refills that wait for an agent: pending and not snoozed."""
+        return self.filter(status=RefillStatus.PENDING).awake(now)
+
+    def as_shown(self, moment: datetime) -> Self:
+        """Return the refills that a list shown at ``moment`` can have had: requested up to then, not changed since.
+
+        A selection of a whole list means these. Otherwise an action would also reach refills that came into the list
+        after it was shown: new ones, and those that a colleague settled, approved or reopened meanwhile.
+        """
+        return self.filter(created_at__lte=moment).exclude(transitions__at__gt=moment)
+
     def oldest_first(self) -> Self:
         """Order the refills as the queue does."""
         return self.order_by("created_at", "id")

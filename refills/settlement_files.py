@@ -9,9 +9,10 @@ from typing import BinaryIO, NamedTuple
 from django.db import transaction
 
 from apikeys.models import Account
-from notpanel.kit.public_id import parse
-from orders.csv_files import Column, FileErrors, read, text_up_to
-from refills.models import Refill, Transition
+from notpanel.kit.public_id import LARGEST_NUMBER, parse
+from notpanel.kit.refusals import Refusal
+from orders.csv_files import Column, FileErrors, integer, read, text_up_to
+from refills.models import LONGEST_NOTE, LONGEST_REASON, Refill, RejectionReason, Transition
 from refills.refusals import NoSuchRefill
 from refills.settlement import ALLOWED_FROM, StatusChange, change_status
 from refills.statuses import RefillStatus
@@ -35,7 +36,9 @@ def _status(text: str) -> RefillStatus:
 COLUMNS = (
     Column("refill", _reference),
     Column("status", _status),
-    Column("note", text_up_to(1000), optional=True, default=""),
+    Column("reason", text_up_to(LONGEST_REASON), optional=True, default=""),
+    Column("delivered", integer(0, LARGEST_NUMBER), optional=True),
+    Column("note", text_up_to(LONGEST_NOTE), optional=True, default=""),
 )
 
 
@@ -54,10 +57,16 @@ class Result:
 def read_rows(file: BinaryIO) -> list[Row]:
     """Return the rows of a file. Raises BadFile with all errors in it."""
     errors, rows = FileErrors(), []
+    reasons = {reason.text: reason for reason in RejectionReason.objects.all()}
     for line, row in read(file, COLUMNS, errors):
-        if row["status"] == RefillStatus.REJECTED and not row["note"]:
-            errors.add(line, "note: must be given, because the refill is rejected")
-        rows.append(Row(line, row["refill"], StatusChange(row["status"], row["note"])))
+        reason = reasons.get(row["reason"])
+        words = "" if reason else row["reason"]
+        change = StatusChange(row["status"], row["note"], reason, row["delivered"], words)
+        try:
+            change.check()
+        except Refusal as refusal:
+            errors.add(line, refusal.text)
+        rows.append(Row(line, row["refill"], change))
     errors.refuse_if_any()
     return rows
 

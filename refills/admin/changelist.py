@@ -1,9 +1,13 @@
 """The list of refills: its columns, its filters and its search."""
 
+from copy import copy
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import SuspiciousOperation
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -23,6 +27,7 @@ from refills.admin import filters
 from refills.admin.status_changes import may_settle
 from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.models import Refill
+from refills.querysets import RefillQuerySet
 from refills.requesting import tally_refills
 from refills.rules import Tally, cap_of
 from refills.settlement import claimed_by_another
@@ -58,7 +63,7 @@ class RefillList(ChangeList):
 
     @display(description="refill")
     def refill(self, refill: Refill) -> str:
-        url = reverse("admin:refills_refill_change", args=[refill.pk])
+        url = f"{reverse('admin:refills_refill_change', args=[refill.pk])}?{urlencode({'queue': self.back})}"
         html = '<a href="{}" class="text-link font-medium" title="{}">#{}</a>'
         return format_html(html, url, refill.pk, refill.number)
 
@@ -104,6 +109,13 @@ class RefillList(ChangeList):
         return render_to_string("admin/refills/refill/row_buttons.html", context)
 
 
+class UnreadList(RefillList):
+    """The list as it is filtered and ordered, without reading its rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        pass
+
+
 class RefillListAdmin(ModelAdmin):
     list_display = ()  # RefillList has the columns
     list_display_links = None
@@ -127,7 +139,18 @@ class RefillListAdmin(ModelAdmin):
     search_help_text = "A refill's or an order's id or number, a link, or the beginning of a user name"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return RefillList
+        return UnreadList if getattr(request, "reads_no_rows", False) else RefillList
+
+    def filtered(self, request: SignedInRequest, query: str) -> RefillQuerySet:
+        """Return the refills of the list whose address has ``query``, in its order; if it is wrong, of the whole."""
+        for tried in (query, ""):
+            unread = copy(request)
+            unread.GET, unread.reads_no_rows = QueryDict(tried), True  # type: ignore[attr-defined]
+            try:
+                return self.get_changelist_instance(unread).queryset
+            except (IncorrectLookupParameters, SuspiciousOperation):
+                continue
+        raise AssertionError("the list without a filter is right")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refill], search_term: str

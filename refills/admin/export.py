@@ -29,7 +29,7 @@ EXPORTED = {
     "settled (UTC)": "settled_at",
     "settled_by": "settled_by__username",
     "delivered": "delivered",
-    "reason": "reason__text",
+    "reason": "reason_text",
     "note": "note",
 }
 

@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
@@ -14,6 +13,7 @@ from orders.models import Order
 from refills.models import Refill, Transition
 from refills.settlement import claim
 from tests import factories
+from tests.conftest import messages_of
 
 LIST = reverse("admin:refills_refill_changelist")
 
@@ -24,14 +24,19 @@ def admin(client, staff):
     return client
 
 
-def messages_of(response):
-    return [str(message) for message in get_messages(response.wsgi_request)]
-
-
 def act(client, action, refills, path=LIST, **fields):
     """Run an action on a selection; a rejection is confirmed at once."""
     body = {"action": action, "_selected_action": [refill.pk for refill in refills], "confirmed": "yes"}
     return messages_of(client.post(path, body | fields))
+
+
+def named(refills):
+    """Return how a message names the refills that it is about."""
+    numbers = (
+        Refill.objects.filter(pk__in=[refill.pk for refill in refills]).order_by("id").values_list("number", flat=True)
+    )
+    names = ", ".join(f"#{number}" for number in numbers[:5])
+    return names if len(numbers) <= 5 else f"{names} and {len(numbers) - 5} more"
 
 
 def listed(client, query=""):
@@ -146,15 +151,17 @@ def test_the_search_takes_ids_numbers_links_and_user_names_and_finds_settled_ref
 @pytest.mark.parametrize(
     ("action", "status", "message"),
     [
-        ("approve", "approved", "2 refills were approved."),
-        ("complete", "completed", "2 refills were completed."),
-        ("reject", "rejected", "2 refills were rejected."),
+        ("approve", "approved", "were approved."),
+        ("complete", "completed", "were completed."),
+        ("reject", "rejected", "were rejected."),
     ],
 )
 def test_selected_refills_are_settled_and_the_agent_is_recorded(admin, staff, action, status, message):
     selected, left = factories.Refill.create_batch(2), factories.Refill()
 
-    assert act(admin, action, selected, note="why") == [message]
+    assert act(admin, action, selected, **({"words": "Why."} if action == "reject" else {})) == [
+        f"2 refills ({named(selected)}) {message}"
+    ]
 
     assert [refill.status for refill in Refill.objects.filter(pk__in=[r.pk for r in selected])] == [status] * 2
     left.refresh_from_db()
@@ -169,8 +176,9 @@ def test_one_message_says_how_many_refills_were_settled_and_which_were_refused_a
     [message] = act(admin, "complete", [fine, settled])
 
     assert re.fullmatch(
-        r"1 refill was completed\. 1 refill was refused\. #12: rejected by colleague at [-0-9: ]{16} UTC\.", message
+        r"Refill #\d+ was completed\. 1 refill was refused\. #12: rejected by colleague at [-0-9: ]{16} UTC\.", message
     )
+    assert named([fine]) in message
 
 
 def test_refusals_for_the_same_cause_are_grouped_and_five_refills_are_named_for_each(admin, time_machine):
@@ -223,20 +231,22 @@ def test_a_selection_is_rejected_with_a_reason_that_the_customer_reads(admin, cu
     assert Refill.objects.filter(status="rejected", reason=reason, note="called them").count() == 2
 
 
-def test_a_rejection_without_a_reason_or_a_note_is_refused(admin):
+def test_a_rejection_without_words_for_the_customer_is_refused(admin):
     refill = factories.Refill()
 
-    assert act(admin, "reject", [refill]) == ["Choose a reason or write a note: a rejection needs one of them."]
+    assert act(admin, "reject", [refill], note="only for staff") == [
+        "Choose a reason, or write words of your own for the customer: a rejection needs one of them."
+    ]
 
     refill.refresh_from_db()
     assert refill.status == "pending"
 
 
 def test_the_whole_filtered_list_can_be_selected(admin):
-    factories.Refill.create_batch(3)
+    refills = factories.Refill.create_batch(3)
     response = admin.post(LIST, {"action": "approve", "select_across": "1", "_selected_action": ["x"]})
 
-    assert messages_of(response) == ["3 refills were approved."]
+    assert messages_of(response) == [f"3 refills ({named(refills)}) were approved."]
 
 
 @pytest.fixture
@@ -250,12 +260,15 @@ def thousand_and_one(db):
 @pytest.mark.parametrize("how", [{}, {"select_across": "1"}])
 @pytest.mark.parametrize(("action", "status"), [("approve", "approved"), ("reject", "rejected")])
 def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, action, status):
-    assert act(admin, action, thousand_and_one, note="no", **how) == ["Select 1,000 refills at most."]
+    why = {"words": "Why."} if action == "reject" else {}
+    assert act(admin, action, thousand_and_one, **why, **how) == ["Select 1,000 refills at most."]
     assert not Refill.objects.exclude(status="pending").exists()
 
     thousand_and_one.pop().delete()
 
-    assert act(admin, action, thousand_and_one, note="no", **how)[1:] == [f"1000 refills were {status}."]
+    assert act(admin, action, thousand_and_one, **why, **how)[1:] == [
+        f"1000 refills ({named(thousand_and_one)}) were {status}."
+    ]
     assert Refill.objects.filter(status=status).count() == 1000
 
 

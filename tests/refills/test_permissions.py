@@ -134,7 +134,7 @@ def test_head_answers_as_get_does(log_in, role, action):
 )
 def test_settling_a_selection(log_in, role, action, status):
     refill = factories.Refill()
-    body = {"action": action, "_selected_action": [refill.pk], "confirmed": "yes", "note": "why"}
+    body = {"action": action, "_selected_action": [refill.pk], "confirmed": "yes", "words": "Why."}
 
     log_in(role).post(reverse("admin:refills_refill_changelist"), body)
 

@@ -16,7 +16,7 @@ from tests.races import Waiting
 def run(tmp_path, staff, capsys):
     """Run the command on rows. Returns its standard output, its standard error, and the error that it ended with."""
 
-    def call(*rows, header=("refill", "status", "note"), arguments=("--by", "agent")):
+    def call(*rows, header=("refill", "status", "reason"), arguments=("--by", "agent")):
         path = tmp_path / "file.csv"
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
@@ -37,12 +37,12 @@ def test_refills_are_settled_in_the_name_of_one_of_the_staff(run, staff):
     one, two, three = factories.Refill.create_batch(3)
     two.refresh_from_db()
 
-    out, _, error = run([one.pk, "completed", "fine"], [two.number, "rejected", "private"], [three.pk, "approved", ""])
+    out, _, error = run([one.pk, "completed", ""], [two.number, "rejected", "Private."], [three.pk, "approved", ""])
 
     assert error is None
     assert out == "Settled: 3. Refused: 0.\n"
     assert statuses() == ["completed", "rejected", "approved"]
-    assert Refill.objects.get(pk=one.pk).note == "fine"
+    assert Refill.objects.get(pk=two.pk).reason_text == "Private."
     assert set(Transition.objects.values_list("by", "via")) == {(staff.pk, "command")}
 
 
@@ -83,7 +83,10 @@ def test_a_dry_run_settles_nothing(run):
     [
         (["nonsense", "completed", ""], "refill: “nonsense” is neither the id nor the number of a refill"),
         (["1", "pending", ""], "status: “pending” must be one of approved, completed, rejected"),
-        (["1", "rejected", ""], "note: must be given, because the refill is rejected"),
+        (["1", "rejected", ""], "Choose a reason, or write words of your own for the customer"),
+        (["1", "rejected", "a\nb"], "Write the words for the customer on one line"),
+        (["1", "rejected", "x" * 201], "reason: must be text of 1 to 200 characters"),
+        (["1", "completed", "why"], "Give the customer a reason for a rejection only"),
         (["1"], "1 cells, where the header has 3"),
     ],
 )

@@ -17,7 +17,8 @@ class Command(BaseCommand):
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = (
             "The file is CSV in UTF-8 with the columns refill (id or number), status (approved, completed or\n"
-            "rejected) and note, which a rejection must have.\n\n"
+            "rejected), and if you like reason (the words for the customer, which a rejection must have),\n"
+            "delivered (the units of a completion) and note (for staff).\n\n"
             "Every row is checked first. If a row is wrong, the errors are listed and nothing is settled. A refill\n"
             "that cannot be settled (it is settled already, or a colleague has claimed it) is reported; the others\n"
             "are settled.\n\n"
