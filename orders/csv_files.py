@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from typing import Any, BinaryIO
 
 from orders.refusals import BadFile
@@ -115,11 +116,15 @@ def read(
     """Yield each good row of a file with the number of its first line, and add the errors of the others to ``errors``.
 
     What the file does not say has the column's default in the row, or, with ``only_given``, is not in the row. A file
-    with a wrong header yields no row.
+    with a wrong header yields no row. Cells are separated by commas, or by semicolons, as spreadsheets write them where
+    the comma is the decimal sign.
     """
-    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
+    lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     line = 1
     try:
+        first = lines.readline()
+        separator = ";" if ";" in first and "," not in first else ","
+        reader = csv.reader(chain([first], lines), strict=True, delimiter=separator)
         header = [name.strip() for name in next(reader, [])]
         if error := _header_error(header, columns):
             errors.add(1, error)

@@ -119,7 +119,8 @@ def verdicts(order: Order, tally: Tally, now: datetime) -> list[Verdict]:
 def history(refill: Refill) -> list[Step]:
     """Return every step in the life of a refill and every note on it, oldest first; the first one is its request."""
     if refill.requested_by:
-        requested = Step(refill.created_at, f"Requested for {refill.account}", str(refill.requested_by), "admin")
+        agent = str(refill.requested_by)
+        requested = Step(refill.created_at, f"Requested by {agent} for {refill.account}", agent, "admin")
     else:
         by_way_of = f"API key {refill.api_key}" if refill.api_key else "dashboard"
         requested = Step(refill.created_at, "Requested", str(refill.account), by_way_of)

@@ -6,7 +6,13 @@ import pytest
 from django.core.management import call_command
 from django.urls import reverse
 
+from refills.admin.export import EXPORTED, _safe_cell
+from refills.models import Refill
+from refills.reopening import reopen
+from refills.settlement_files import COLUMNS, unquoted
+from refills.statuses import RefillStatus
 from tests import factories
+from tests.conftest import settle
 
 URL = reverse("admin:refills_refill_export")
 
@@ -80,20 +86,53 @@ def test_times_are_as_excel_takes_them(export):
     assert export()[0]["requested (UTC)"] == "2026-05-31 10:00:00"
 
 
-def test_columns_of_the_file_settle_what_it_lists(export, client, staff, tmp_path):
-    """With the byte order mark, the quotes and the line ends that it has."""
-    refill = factories.Refill(order__link="x;=1+1")
-    lines = b"".join(client.get(URL).streaming_content).decode().splitlines()
-    cells = [line.split(",") for line in lines]
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_the_export_is_read_back_export_edit_the_status_settle(export, client, staff, tmp_path, capsys, delimiter):
+    """As a spreadsheet writes it again: with the byte order mark, its quotes, its line ends and its separator."""
+    to_complete, to_reject, left = factories.Refill.create_batch(3, order__link="x;=1+1")
+    untouched = [
+        factories.Refill(status="completed", delivered=5, note="=1+1; -2"),
+        factories.Refill(status="rejected", reason_text="-50% is normal.", note="two\nlines"),
+        factories.Refill(status="rejected", note="no words for the customer"),
+        factories.Refill(status="approved", note="+1"),
+    ]
+    reopened, settled_meanwhile = factories.Refill(status="completed"), factories.Refill()
+    rows = [row for query in ("", "?status=completed", "?status=rejected") for row in export(query)]
+    assert len(rows) == 9
+    edits = {
+        to_complete.pk: {"status": "completed", "delivered": "7", "note": "'=2"},
+        to_reject.pk: {"status": "rejected", "reason": "Nothing dropped."},
+    }
     file = tmp_path / "refills.csv"
-    kept = [[row[0], row[2].replace("pending", "completed"), row[-1] or "done"] for row in cells]
-    file.write_text("".join(",".join(row) + "\r\n" for row in kept))
-    assert file.read_text().startswith("\ufeffrefill,status,note")
+    with file.open("w", encoding="utf-8-sig", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(row | edits.get(row["refill"], {}) for row in rows)
+    reopen([reopened.pk], staff, "a mistake")
+    settle([settled_meanwhile.pk], RefillStatus.COMPLETED, staff)
+    before = [Refill.objects.filter(pk=refill.pk).values().get() for refill in [*untouched, left]]
 
     call_command("settlerefills", str(file), "--by", staff.username)
 
-    refill.refresh_from_db()
-    assert refill.status == "completed"
+    assert capsys.readouterr().out == "Settled: 2; approved: 0; unchanged: 7; refused: 0.\n"
+    for refill in (to_complete, to_reject, reopened):
+        refill.refresh_from_db()
+    assert (to_complete.status, to_complete.delivered, to_complete.note) == ("completed", 7, "=2")
+    assert (to_reject.status, to_reject.reason_text) == ("rejected", "Nothing dropped.")
+    assert reopened.status == "pending"
+    assert [Refill.objects.filter(pk=refill.pk).values().get() for refill in [*untouched, left]] == before
+
+
+def test_settlerefills_knows_every_column_of_the_export():
+    assert set(EXPORTED) <= {column.name for column in COLUMNS}
+
+
+@pytest.mark.parametrize("start", ["", *"=+-@＝＋－＠"])
+@pytest.mark.parametrize("before", ["", "x", "x;", "x|", "\n", "x\n \u200b", "\xa0", "\t"])
+def test_what_the_export_quotes_is_unquoted(before, start):
+    text = f"{before}{start}y"
+
+    assert unquoted(_safe_cell(text)) == text
 
 
 def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):

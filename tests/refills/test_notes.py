@@ -5,10 +5,8 @@ from django.db import ProgrammingError, transaction
 from django.utils import timezone
 
 from notpanel.kit.refusals import Refusal
-from refills.desk import history
 from refills.models import Note
 from refills.notes import add_note
-from refills.reopening import reopen, undo
 from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import settle
@@ -73,25 +71,3 @@ def test_customers_never_see_a_note(staff, customer, client):
 
     assert all(answer.status_code == 200 for answer in answers)
     assert not any("secret" in answer.content.decode() for answer in answers)
-
-
-def test_the_history_has_steps_and_notes_in_the_order_of_time(staff):
-    refill = factories.Refill()
-    add_note([refill.pk], staff, "first")
-    settle([refill.pk], RefillStatus.COMPLETED, staff, delivered=3)
-    add_note([refill.pk], staff, "second")
-    undo([refill.pk], staff)
-    settle([refill.pk], RefillStatus.REJECTED, staff, words="Private.")
-    reopen([refill.pk], staff, "works again")
-
-    steps = [(step.what, step.note, step.reason, step.delivered) for step in history(refill)]
-
-    assert steps == [
-        ("Requested", "", "", None),
-        ("Note", "first", "", None),
-        ("Pending → Completed", "", "", 3),
-        ("Note", "second", "", None),
-        ("Undone: Completed → Pending", "", "", 3),
-        ("Pending → Rejected", "", "Private.", None),
-        ("Reopened: Rejected → Pending", "works again", "Private.", None),
-    ]
