@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 from notpanel.environment import BadSetting, Environment, database_config, load
 
@@ -327,6 +328,7 @@ MIDDLEWARE = [
     "apikeys.middleware.remember_who_acts",
     "apikeys.middleware.end_sessions_of_staff",
     "apikeys.middleware.require_second_factor",
+    "apikeys.middleware.show_times_of_staff",
     "django.contrib.messages.middleware.MessageMiddleware",
     "notpanel.middleware.refuse_impossible_text",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -396,6 +398,12 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "My time zone", "link": reverse_lazy("time-zone")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ],
+    },
     "SCRIPTS": [lambda request: static("notpanel/desk.js")],
     "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
@@ -409,6 +417,7 @@ REST_FRAMEWORK = {
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "notpanel.formats"
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"

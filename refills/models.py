@@ -116,7 +116,11 @@ class Refill(models.Model):
     objects = RefillQuerySet.as_manager()
 
     class Meta:
-        permissions = [("settle_refill", "Can settle refills"), ("reopen_refill", "Can reopen refills")]
+        permissions = [
+            ("settle_refill", "Can settle refills"),
+            ("reopen_refill", "Can reopen refills"),
+            ("view_agent_figures", "Can see figures of agents"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["order"], condition=Q(status__in=IN_FLIGHT), name=ONE_IN_FLIGHT),
             models.CheckConstraint(
@@ -164,12 +168,36 @@ class Refill(models.Model):
             ),
             # The history of an order.
             models.Index(fields=["order", "created_at"], name="refill_history"),
-            # The desk's list, by each of its filters.
+            # The desk's list: in flight, by each of its filters and orders.
+            models.Index(
+                fields=["service", "created_at", "id"],
+                condition=Q(status__in=IN_FLIGHT),
+                name="refill_in_flight_of_service",
+            ),
+            models.Index(
+                fields=["claimed_by", "created_at", "id"],
+                condition=Q(claimed_by__isnull=False),
+                name="refill_by_claimer",
+            ),
+            models.Index(
+                fields=["snoozed_until", "id"], condition=Q(snoozed_until__isnull=False), name="refill_by_snooze"
+            ),
+            # The same: settled, and both.
             models.Index(fields=["status", "created_at", "id"], name="refill_by_status"),
-            models.Index(fields=["service", "created_at", "id"], name="refill_by_service"),
+            models.Index(
+                fields=["status", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_by_status"
+            ),
+            models.Index(
+                fields=["service", "settled_at", "id"],
+                condition=Q(status__in=SETTLED),
+                name="refill_settled_of_service",
+            ),
             models.Index(fields=["account", "created_at", "id"], name="refill_by_account"),
-            models.Index(fields=["settled_by", "created_at", "id"], name="refill_by_settler"),
-            models.Index(fields=["settled_at"], name="refill_by_settlement"),
+            models.Index(
+                fields=["settled_by", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_by_settler"
+            ),
+            # Backward, what is in flight comes first.
+            models.Index(fields=["settled_at", "id"], name="refill_by_settlement"),
         ]
 
     def __str__(self) -> str:

@@ -14,9 +14,10 @@ from refills.admin.actions import BulkActions
 from refills.admin.changelist import RefillListAdmin
 from refills.admin.export import Export
 from refills.admin.page import RefillPage
-from refills.admin.sections import latest_refills
+from refills.admin.sections import latest_refills, rules_now
 from refills.models import Refill, RejectionReason
 
+add_section(Order, "Would a refill be accepted now?", rules_now)
 add_section(Order, "Refills", latest_refills)
 add_section(Account, "Refills", latest_refills)
 
