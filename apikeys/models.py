@@ -55,6 +55,8 @@ class Account(AbstractUser):
         indexes = [
             # A search for any part of a name.
             GinIndex(name_parts(F("username"), F("email")), name="account_by_name_parts"),
+            # The choices of who settled: staff are few among the customers.
+            models.Index(fields=["username"], condition=Q(is_staff=True), name="account_staff"),
         ]
 
     _stored: Mapping[str, Any] = {}

@@ -12,7 +12,9 @@ _NEXT_LINK = re.compile(r"[,;|](?=https?://|www\.)", re.IGNORECASE)  # between l
 _AROUND_LINK = QUOTES + "<>()[]{},;|"
 
 # Parameters that applications add when somebody shares a link. They say nothing of what it leads to.
-_TRACKING = re.compile(r"(utm_\w+|igshid?|fbclid|gclid|si|feature|_[rt]|is_from_webapp|sender_device|mibextid|ref)=")
+_TRACKING = re.compile(
+    r"(utm_\w+|igsh(?:id)?|fbclid|gclid|si|feature|_[rt]|is_from_webapp|sender_device|mibextid|ref)="
+)
 _JUDGED_PARAMETERS = 10  # of a link; longer queries are not looked at further
 
 

@@ -13,7 +13,6 @@ from apikeys.models import Account
 from orders.models import UNDER_WAY, Order
 from refills.models import Refill, Transition
 from refills.querysets import RefillQuerySet, due_soon_before, late_before
-from refills.refusals import SelectionGrew
 from refills.rules import RULES, Case, Tally, cap_of
 from refills.settlement import claimed_by_another, release, update
 from refills.statuses import IN_FLIGHT, RefillStatus
@@ -238,15 +237,3 @@ def _follows(names: list[str], place: Sequence[Any]) -> Q:
         follows |= same_so_far & later
         same_so_far &= is_null if value is None else Q(**{column: value})
     return follows
-
-
-def selection(refills: RefillQuerySet, shown_at: datetime, count: int) -> list[str]:
-    """Return the ids of a filtered list as it was shown at ``shown_at`` with ``count`` refills, or fewer.
-
-    Refills that came into the list since are left out; a colleague may have settled some of those shown. Raises
-    SelectionGrew if there are more than were shown: a request may commit a moment after the time that it records.
-    """
-    found = list(refills.as_shown(shown_at).values_list("pk", flat=True)[: count + 1])
-    if len(found) > count:
-        raise SelectionGrew
-    return found

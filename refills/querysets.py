@@ -72,14 +72,6 @@ class RefillQuerySet(PublicIdQuerySet):
         """Return the refills that wait for an agent: pending and not snoozed."""
         return self.filter(status=RefillStatus.PENDING).awake(now)
 
-    def as_shown(self, moment: datetime) -> Self:
-        """Return the refills that a list shown at ``moment`` can have had: requested up to then, not changed since.
-
-        A selection of a whole list means these. Otherwise an action would also reach refills that came into the list
-        after it was shown: new ones, and those that a colleague settled, approved or reopened meanwhile.
-        """
-        return self.filter(created_at__lte=moment).exclude(transitions__at__gt=moment)
-
     def oldest_first(self) -> Self:
         """Order the refills as the queue does."""
         return self.order_by("created_at", "id")

@@ -25,7 +25,7 @@ from notpanel.templatetags.components import time_tag
 from refills import desk
 from refills.admin import filters
 from refills.admin.filters import SORTS, TABS, VIEWS
-from refills.admin.status_changes import may_settle
+from refills.admin.status_changes import LARGEST_SELECTION, may_settle
 from refills.colours import STATUS_COLOURS, TIMELINESS_COLOURS
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
@@ -92,8 +92,18 @@ class RefillList(ChangeList):
         """Read a page of the list, count the refills of its orders in one statement, and the tabs in another one."""
         super().get_results(request)
         self.tallies = tally_refills({refill.order_id for refill in self.result_list})
+        self.shown = self._shown() if self.has_buttons else ""
         shown = [VIEWS[name].select(self.root_queryset, self.now, self.viewer) for name in TABS]
         self.tab_counts = bounded_counts(shown)
+
+    def _shown(self) -> str:
+        """Return the numbers of all refills of a list that has several pages, if they can be selected as a whole.
+
+        "Select all 76" means these: whatever comes into the list after it was shown is not selected.
+        """
+        if not len(self.result_list) < self.result_count <= LARGEST_SELECTION:
+            return ""
+        return " ".join(map(str, self.queryset.values_list("number", flat=True)[:LARGEST_SELECTION]))
 
     # ---- The order. The address has a name of SORTS, or the number of a column from a click on its head.
 

@@ -12,6 +12,7 @@ from notpanel.kit.refusals import Refusal
 from refills.models import Refill
 from refills.settlement import Outcome, StatusChange, change_status
 
+LARGEST_SELECTION = 1000  # refills that an action takes at once
 NAMED = 5  # refills that a message names, of those done and for each cause of those refused
 
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0007_name_parts"),
+        ("apikeys", "0007_finding_accounts"),
         ("orders", "0006_link_keys"),
         ("refills", "0006_what_the_desk_keeps"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),

@@ -44,7 +44,7 @@ def test_filter(page, queue):
     page.goto("/admin/refills/refill/")
     expect(row(page, queue[0])).to_be_visible()
 
-    page.locator("a", has_text="Filters").click()
+    page.get_by_role("button", name="Filters").click()
     page.locator("select[name=status]").select_option("approved")
     page.get_by_role("button", name="Apply").click()
 
@@ -60,6 +60,7 @@ def test_take_approve_and_complete_with_a_delivered_figure(page, queue, agent):
     expect(row(page, oldest).get_by_role("button", name="Release")).to_be_visible()
     row(page, oldest).get_by_role("button", name="Approve").click()
     expect(page.get_by_text("was approved.")).to_be_visible()
+    page.get_by_role("link", name="With supplier 1").click()
     row(page, oldest).get_by_title(oldest.pk).click()
     page.get_by_label("Delivered").fill("120")
     page.get_by_role("button", name="Complete").click()
@@ -138,3 +139,39 @@ def test_nothing_is_cut_off_wide_or_narrow_light_or_dark(page, queue):
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
         assert wider <= 0, (address, width, scheme)
+
+
+def test_tabs_chips_and_filters_with_the_keyboard_alone(page, queue):
+    factories.Refill(order__account__username="shop", status="approved")
+    page.goto("/admin/refills/refill/")
+    page.get_by_role("link", name="With supplier 1").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="With supplier 1")).to_have_attribute("aria-current", "page")
+
+    # The tab order leads to the button, and the button to the first filter.
+    page.locator("#searchbar").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Filters")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("select[name=status]")).to_be_focused()
+    page.get_by_label("customer").fill("shop")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Remove the filter customer: shop")).to_be_visible()
+
+    page.get_by_role("link", name="Remove the filter customer: shop").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("link", name="Remove the filter customer: shop")).to_have_count(0)
+    expect(page.get_by_role("link", name="With supplier 1")).to_have_attribute("aria-current", "page")
+
+
+def test_a_pasted_number_of_an_order_without_refills_shows_why(page, queue):
+    order = factories.Order(number=52796, service__refill=False)
+    page.goto("/admin/refills/refill/")
+
+    page.locator("#searchbar").fill(f" #{order.number}\n")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("Service does not support refills").first).to_be_visible()
+    page.get_by_role("link", name="#52796").click()
+    expect(page.get_by_text("Service refills: refill=false")).to_be_visible()

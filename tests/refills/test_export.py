@@ -1,11 +1,14 @@
 import csv
 import io
-from datetime import datetime, timedelta, timezone
+import zoneinfo
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
+from django.utils.timezone import override
 
+from orders.models import Order
 from refills.admin.export import EXPORTED, _safe_cell
 from refills.models import Refill
 from refills.reopening import reopen
@@ -150,7 +153,109 @@ def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
 def test_the_statements_do_not_grow_with_the_list(export, client, django_assert_num_queries, count):
     factories.Refill.create_batch(count)
 
-    # session, user, second factor; of the list, the choices of the filters (2), the count, a page, its orders; the
-    # rows of the file
-    with django_assert_num_queries(9):
+    # session, user, second factor; the choices of the list's filters (2); the rows of the file
+    with django_assert_num_queries(6):
         b"".join(client.get(URL).streaming_content)
+
+
+class TestBySettlementDate:
+    """The page that asks for days and columns, and its file."""
+
+    FORM = reverse("admin:refills_refill_export_form")
+    DAYS = {"since": "2026-05-01", "until": "2026-05-31"}
+
+    @pytest.fixture
+    def settled(self, client, staff):
+        """Sign in, and return a function that exports what was settled in May."""
+        client.force_login(staff)
+
+        def rows(**query):
+            columns = query.pop("columns", list(EXPORTED))
+            response = client.get(self.FORM, self.DAYS | {"columns": columns} | query)
+            assert response["Content-Type"] == "text/csv; charset=utf-8", response.context["form"].errors
+            text = b"".join(response.streaming_content).decode("utf-8-sig")
+            return list(csv.DictReader(io.StringIO(text)))
+
+        return rows
+
+    def test_refills_of_all_settled_statuses_from_the_first_to_the_last_moment(self, settled):
+        moments = {
+            "before": datetime(2026, 4, 30, 23, 59, 59, tzinfo=UTC),
+            "first": datetime(2026, 5, 1, tzinfo=UTC),
+            "last": datetime(2026, 5, 31, 23, 59, 59, 999999, tzinfo=UTC),
+            "after": datetime(2026, 6, 1, tzinfo=UTC),
+        }
+        refills = {
+            name: factories.Refill(status="rejected" if name == "last" else "completed", settled_at=at)
+            for name, at in moments.items()
+        }
+        factories.Refill(created_at=moments["first"])
+
+        assert [row["refill"] for row in settled()] == [refills["first"].pk, refills["last"].pk]
+
+    def test_days_are_those_of_the_agents_zone(self, settled):
+        refill = factories.Refill(status="completed", settled_at=datetime(2026, 4, 30, 22, 30, tzinfo=UTC))
+
+        with override(zoneinfo.ZoneInfo("Europe/Berlin")):
+            assert [row["refill"] for row in settled()] == [refill.pk]
+        assert settled() == []
+
+    def test_only_the_columns_that_were_chosen_and_they_are_remembered(self, settled, client):
+        factories.Refill(status="completed", settled_at=datetime(2026, 5, 5, tzinfo=UTC))
+
+        [row] = settled(columns=["number", "status"])
+
+        assert list(row) == ["number", "status"]
+        assert client.get(self.FORM).context["form"]["columns"].value() == ["number", "status"]
+
+    def test_a_supplier_sees_no_names_and_no_notes(self, settled):
+        factories.Refill(
+            status="completed",
+            settled_at=datetime(2026, 5, 5, tzinfo=UTC),
+            note="secret-note",
+            staff=factories.Account(username="secret-agent"),
+            order__account__username="secret-shop",
+        )
+
+        [row] = settled(for_supplier="on")
+
+        assert not {"account", "settled_by", "note"} & set(row)
+        assert "secret" not in "".join(row.values())
+        assert row["link"]
+
+    @pytest.mark.parametrize(
+        ("query", "told"),
+        [
+            ({"since": ""}, "Enter a date such as 2026-05-31."),
+            ({"since": "31.5.2026"}, "Enter a date such as 2026-05-31."),
+            ({"until": "2026-02-30"}, "Enter a date such as 2026-05-31."),
+            ({"since": "0001-01-01"}, "Choose a year from 1971 to 9000."),
+            ({"until": "9999-12-31"}, "Choose a year from 1971 to 9000."),
+            ({"until": "2026-04-30"}, "Choose a last day that is not before the first."),
+            ({"columns": []}, "Choose at least one column."),
+            ({"columns": ["password"]}, "Choose at least one column."),
+            ({"columns": ["note"], "for_supplier": "on"}, "Choose a column that a supplier may see."),
+        ],
+    )
+    def test_what_is_wrong_gets_a_sentence(self, client, staff, query, told):
+        client.force_login(staff)
+
+        response = client.get(self.FORM, self.DAYS | {"columns": ["number"]} | query)
+
+        assert response.status_code == 200
+        assert told in response.content.decode()
+
+    @pytest.mark.parametrize("count", [10, 1000])
+    def test_the_statements_do_not_grow(self, settled, django_assert_num_queries, count):
+        account, service = factories.Account(), factories.Service()
+        orders = Order.objects.bulk_create(factories.Order.build_batch(count, account=account, service=service))
+        at = datetime(2026, 5, 5, tzinfo=UTC)
+        Refill.objects.bulk_create(
+            Refill(order=o, account=account, service=service, status="completed", settled_at=at, settled_by=account)
+            for o in orders
+        )
+        settled()
+
+        # session, user, second factor; the session with the columns (3); the rows of the file
+        with django_assert_num_queries(7):
+            assert len(settled()) == count

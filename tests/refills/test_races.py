@@ -6,6 +6,7 @@ import time
 
 import pytest
 from django.db import connection, transaction
+from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.keys import revoke_api_key
@@ -506,3 +507,31 @@ def test_going_on_does_not_wait_for_a_refill_that_is_being_settled():
         [opened] = race([lambda: claim_next(bob, seen)])
 
     assert opened == free
+
+
+def test_five_refills_that_come_in_after_a_list_was_shown_are_not_selected_with_it(client):
+    """Their requests began before the list was shown, and waited for locks: they are older than what was shown."""
+    client.force_login(factories.Account(is_staff=True, is_superuser=True))
+    url = reverse("admin:refills_refill_changelist")
+    customer = new_customer()
+    orders = [order.pk for order in factories.Order.create_batch(5, account=customer.account)]
+    shown = factories.Refill.create_batch(31)
+    client.get(url)
+    with transaction.atomic():
+        lock_orders(customer.account.pk, orders)
+        late = Waiting(lambda: request_refills(customer.account.pk, orders))
+        page = client.get(url)
+    late.result()
+    numbers = page.context["cl"].shown
+
+    def act():
+        return client.post(
+            url, {"action": "complete", "select_across": "1", "_selected_action": [shown[0].pk], "shown": numbers}
+        )
+
+    more = factories.Order.create_batch(5, account=customer.account)
+    race([act, *[lambda order=order: request_refills(customer.account.pk, [order.pk]) for order in more]])
+
+    assert len(numbers.split()) == 31
+    assert set(Refill.objects.filter(status="completed")) == set(shown)
+    assert Refill.objects.filter(status="pending").count() == 10

@@ -34,4 +34,8 @@ class Migration(migrations.Migration):
                 name="account_by_name_parts",
             ),
         ),
+        migrations.AddIndex(
+            model_name="account",
+            index=models.Index(condition=models.Q(("is_staff", True)), fields=["username"], name="account_staff"),
+        ),
     ]
