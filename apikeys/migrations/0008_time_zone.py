@@ -7,7 +7,7 @@ import apikeys.time_zones
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0007_name_parts"),
+        ("apikeys", "0007_finding_accounts"),
     ]
 
     operations = [
