@@ -187,6 +187,7 @@ class Refill(models.Model):
             models.Index(
                 fields=["status", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_by_status"
             ),
+            models.Index(fields=["created_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_by_age"),
             models.Index(
                 fields=["service", "settled_at", "id"],
                 condition=Q(status__in=SETTLED),

@@ -93,8 +93,10 @@ class RefillList(ChangeList):
         super().get_results(request)
         self.tallies = tally_refills({refill.order_id for refill in self.result_list})
         self.shown = self._shown() if self.has_buttons else ""
-        shown = [VIEWS[name].select(self.root_queryset, self.now, self.viewer) for name in TABS]
-        self.tab_counts = bounded_counts(shown)
+        self.tab_counts = bounded_counts(
+            VIEWS[name].select(self.root_queryset, self.now, self.viewer).order_by(*SORTS[VIEWS[name].sorts[0]][1])
+            for name in TABS
+        )
 
     def _shown(self) -> str:
         """Return the numbers of all refills of a list that has several pages, if they can be selected as a whole.

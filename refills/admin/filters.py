@@ -45,6 +45,8 @@ def why_not_sorted(sort: str) -> str:
         return "Choose the list of snoozed refills to sort by when they wake."
     if sort == "flight":
         return "Choose the list of refills in flight and settled to see those in flight first."
+    if "age" in sort:
+        return "Choose a list of refills in flight or of settled ones to sort by age."
     return "Filter by a customer or a service instead: only refills in flight are sorted by them."
 
 
@@ -80,7 +82,7 @@ VIEWS = {
     "rejected": View(
         "Rejected", lambda refills, now, by: refills.settled().filter(status=RefillStatus.REJECTED), SORTS_SETTLED
     ),
-    "all": View("In flight and settled", lambda refills, now, by: refills, ("flight", "settlement", "-age", "age")),
+    "all": View("In flight and settled", lambda refills, now, by: refills, ("flight", "settlement")),
 }
 TABS = ("waiting", "late", "mine", "approved", "snoozed", "today")
 

@@ -172,8 +172,8 @@ def test_the_statements_do_not_grow_with_what_is_found(admin, django_assert_max_
         factories.Order(link="https://example.com/x")
     admin.get(LIST)
 
-    # As the list without a search, and: orders, those without a refill, accounts.
-    with django_assert_max_num_queries(12):
+    # As the list without a search, and: orders, those without a refill, accounts, the reasons in the bar.
+    with django_assert_max_num_queries(13):
         admin.get(LIST, {"q": text})
 
 
