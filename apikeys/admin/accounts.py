@@ -132,7 +132,7 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
         state = "active" if active else "suspended"
         return (f"{account} is {state} now." if changed else f"{account} was {state} before."), changed
 
-    @on_an_account(lambda request: request.user.has_perm("apikeys.view_account"))
+    @on_an_account(is_superuser)
     def reset_second_factor_view(self, request: SignedInRequest, account: Account) -> tuple[str, bool]:
         """Take away the second factor of somebody who has lost it."""
         done = second_factor.reset(account, request.user)

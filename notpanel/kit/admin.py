@@ -168,7 +168,7 @@ class UserNameFilter(TextFilter):
     parameter_name = "account"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if not self.value() or "\x00" in self.value():
+        if not self.value():
             return queryset
         # The account first: joined to it, the list could not use its indexes.
         accounts = list(get_user_model().objects.filter(username=self.value()).values_list("pk", flat=True))

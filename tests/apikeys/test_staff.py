@@ -128,10 +128,8 @@ class TestNewAgents:
             broken.setattr("apikeys.staff.send_mail", fail)
             answer = client.post(ADD, NEW)
 
-        assert messages_of(answer) == [
-            "The invitation to anna@example.com could not be sent, and the account is kept. Check the address and the "
-            "mail server, then send the invitation again."
-        ]
+        [message] = messages_of(answer)
+        assert message.startswith("The invitation to anna@example.com could not be sent, and the account is kept.")
         assert not AuditEvent.objects.filter(kind="invited").exists()
         agent = Account.objects.get(username="anna")
         client.post(reverse("admin:apikeys_account_invite", args=[agent.pk]))
