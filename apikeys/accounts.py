@@ -1,4 +1,4 @@
-"""Suspend and restore accounts, and decide who may do what to the accounts of staff."""
+"""Suspend and restore accounts, set their time zones, and decide who may do what to the accounts of staff."""
 
 from django.db import transaction
 from django.db.models import Q
@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from apikeys.models import Account, SuspensionEvent
 from apikeys.refusals import CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
+from apikeys.time_zones import check_time_zone
 
 
 def may_manage(by: Account, account: Account) -> bool:
@@ -42,6 +43,12 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
             reason=reason,
         )
     return True
+
+
+def set_time_zone(account: Account, name: str) -> None:
+    """Set the time zone in which an account sees the times of the desk. Raises ValidationError for an unknown name."""
+    check_time_zone(name)
+    Account.objects.filter(pk=account.pk).update(time_zone=name)
 
 
 def lock_with_superusers(account: Account) -> tuple[Account, list[Account]]:

@@ -9,10 +9,12 @@ from django.contrib.auth import BACKEND_SESSION_KEY, logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 from django_otp import DEVICE_ID_SESSION_KEY
 
 from apikeys import acting, second_factor
 from apikeys.second_factor_views import ask_for_code
+from apikeys.time_zones import zone_named
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -64,6 +66,19 @@ def require_second_factor(get_response: GetResponse) -> GetResponse:
             then = request.get_full_path() if request.method == "GET" else reverse("admin:index")
             return ask_for_code(request, user, request.session[BACKEND_SESSION_KEY], then)
         return get_response(request)
+
+    return respond
+
+
+def show_times_of_staff(get_response: GetResponse) -> GetResponse:
+    """Show the times of the admin's pages, and read those typed there, in the time zone of who has signed in."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        user: Any = request.user
+        if not (request.path_info.startswith(reverse("admin:index")) and user.is_authenticated):
+            return get_response(request)
+        with timezone.override(zone_named(user.time_zone)):
+            return get_response(request)
 
     return respond
 

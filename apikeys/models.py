@@ -5,15 +5,22 @@ from typing import Any, Self
 from django.contrib.auth.hashers import check_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Func, Q, TextField, Value
 from django.utils import timezone
 
 from apikeys import acting
+from apikeys.time_zones import check_time_zone
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
 IDENTITY = ("username", "email", "tier")
+
+
+def name_parts(username: F | Value, email: F | Value) -> Func:
+    """Return the pieces of two and three characters of the two names, in lower case (migration 0007)."""
+    return Func(username, email, function="apikeys_name_parts", output_field=ArrayField(TextField()))
 
 
 class Account(AbstractUser):
@@ -30,6 +37,13 @@ class Account(AbstractUser):
         default=Tier.STANDARD,
         help_text="Sets how many requests a minute all API keys of the account may make together.",
     )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        db_default="UTC",
+        validators=[check_time_zone],
+        help_text="In which staff see the times of the desk, such as Europe/Berlin.",
+    )
 
     class Meta:
         permissions = [("suspend_account", "Can suspend and restore accounts")]
@@ -37,6 +51,12 @@ class Account(AbstractUser):
             models.CheckConstraint(
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"
             ),
+        ]
+        indexes = [
+            # A search for any part of a name.
+            GinIndex(name_parts(F("username"), F("email")), name="account_by_name_parts"),
+            # The choices of who settled: staff are few among the customers.
+            models.Index(fields=["username"], condition=Q(is_staff=True), name="account_staff"),
         ]
 
     _stored: Mapping[str, Any] = {}

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 from notpanel.environment import BadSetting, Environment, database_config, load
 
@@ -85,6 +86,12 @@ SLA_HOURS = env.whole_number(
 )
 CLAIM_MINUTES = env.whole_number(
     "CLAIM_MINUTES", default=15, maximum=1_000_000, help="Minutes that a staff member's claim on a refill lasts."
+)
+UNDO_SECONDS = env.whole_number(
+    "UNDO_SECONDS",
+    default=30,
+    maximum=3600,
+    help="Seconds in which an agent may undo a change of a refill's status that the same agent made.",
 )
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
@@ -321,6 +328,7 @@ MIDDLEWARE = [
     "apikeys.middleware.remember_who_acts",
     "apikeys.middleware.end_sessions_of_staff",
     "apikeys.middleware.require_second_factor",
+    "apikeys.middleware.show_times_of_staff",
     "django.contrib.messages.middleware.MessageMiddleware",
     "notpanel.middleware.refuse_impossible_text",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -390,6 +398,13 @@ UNFOLD = {
     "SITE_URL": None,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("notpanel/favicon.svg")}],
     "STYLES": [lambda request: static("notpanel/admin.css")],
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "My time zone", "link": reverse_lazy("time-zone")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ],
+    },
+    "SCRIPTS": [lambda request: static("notpanel/desk.js")],
     "DASHBOARD_CALLBACK": "refills.admin.start_page.add_statistics",
 }
 REST_FRAMEWORK = {
@@ -402,6 +417,7 @@ REST_FRAMEWORK = {
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = "notpanel.formats"
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"

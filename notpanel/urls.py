@@ -10,6 +10,7 @@ import orders.api
 import refills.api
 import refills.urls
 from apikeys.keys import authenticate
+from apikeys.time_zone_views import time_zone
 from apikeys.views import sign_in_at_the_desk
 from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
@@ -30,6 +31,7 @@ urlpatterns = [
     path("admin/login/", sign_in_at_the_desk),
     # The admin's own form does not limit guesses of the old password; the dashboard's does.
     path("admin/password_change/", RedirectView.as_view(pattern_name="dashboard:change-password")),
+    path("admin/time-zone/", admin.site.admin_view(time_zone), name="time-zone"),
     path("admin/autocomplete/", notpanel.views.of_a_relation(admin.site.admin_view(admin.site.autocomplete_view))),
     # “View on site”: nothing in the admin has a page there, and Django's view fails on ids that are no numbers.
     path("admin/r/<path:rest>", notpanel.views.not_found),

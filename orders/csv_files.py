@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from typing import Any, BinaryIO
 
 from orders.refusals import BadFile
@@ -112,11 +113,15 @@ Row = dict[str, Any]  # the values of a row, by the names of all columns in thei
 def read(file: BinaryIO, columns: Sequence[Column], errors: FileErrors) -> Iterator[tuple[int, Row]]:
     """Yield each good row of a file with the number of its first line, and add the errors of the others to ``errors``.
 
-    A file with a wrong header yields no row.
+    A file with a wrong header yields no row. Cells are separated by commas, or by semicolons, as spreadsheets write
+    them where the comma is the decimal sign.
     """
-    reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
+    lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     line = 1
     try:
+        first = lines.readline()
+        separator = ";" if ";" in first and "," not in first else ","
+        reader = csv.reader(chain([first], lines), strict=True, delimiter=separator)
         header = [name.strip() for name in next(reader, [])]
         if error := _header_error(header, columns):
             errors.add(1, error)

@@ -1,12 +1,12 @@
 from decimal import Decimal
 
 from django.conf import settings
-from django.contrib.postgres.indexes import HashIndex
+from django.contrib.postgres.indexes import HashIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
 
 from notpanel.kit.public_id import PublicIdField
-from orders.querysets import OrderQuerySet
+from orders.querysets import OrderQuerySet, link_key
 
 
 class Service(models.Model):
@@ -99,6 +99,8 @@ class Order(models.Model):
         indexes = [
             # A hash, because a link may be longer than a B-tree index takes. It finds whole links only.
             HashIndex(fields=["link"], name="order_by_link"),
+            # However it is written. The operator class serves what begins with a link as well.
+            models.Index(OpClass(link_key(F("link")), name="text_pattern_ops"), name="order_by_link_key"),
             models.Index(fields=["completed_at"], name="order_by_completion"),
             # The customer's list.
             models.Index(fields=["account", "created_at", "id"], name="order_by_account"),

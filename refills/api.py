@@ -118,7 +118,7 @@ ACTIONS = (
         title="Refill status",
         summary=(
             "Tells where a refill is: pending, approved, completed or rejected. "
-            "A rejected one may have a reason, in the words of the staff."
+            "A rejected one has a reason, in the words of the staff."
         ),
         ids=REFILL_IDS,
         refusals=(RefillNotFound,),

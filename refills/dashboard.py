@@ -42,7 +42,7 @@ class Overview:
 
 def overview(account_id: int, now: datetime) -> Overview:
     """Return the active keys, the oldest refills in flight and those settled last; three statements."""
-    refills = Refill.objects.filter(account=account_id).select_related("order", "service", "reason")
+    refills = Refill.objects.filter(account=account_id).select_related("order", "service")
     return Overview(
         keys=list(ApiKey.objects.active(now).filter(account=account_id).order_by("-created_at")),
         in_flight=list(refills.in_flight().oldest_first()[:SHOWN]),
@@ -80,7 +80,7 @@ def _order_row(order: Order, tally: Tally, now: datetime) -> OrderRow:
 
 def refills_of(account_id: int, *, status: str = "", search: str = "") -> RefillQuerySet:
     """Return the account's refills of a status; ``search`` is the id or the number of a refill or of its order."""
-    refills = Refill.objects.filter(account=account_id).select_related("order", "service", "reason")
+    refills = Refill.objects.filter(account=account_id).select_related("order", "service")
     if status:
         refills = refills.filter(status=status)
     if search:

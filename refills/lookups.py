@@ -13,7 +13,7 @@ class FoundRefill(NamedTuple):
     id: str
     number: int
     status: str
-    reason: str | None  # why it was rejected, in the words for the customer
+    reason: str  # why it was rejected, in the words for the customer; empty: it was not
 
 
 def find_refills(account_id: int, ids: Sequence[str]) -> list[FoundRefill | None]:
@@ -24,7 +24,7 @@ def find_refills(account_id: int, ids: Sequence[str]) -> list[FoundRefill | None
     references = [parse("ref", text) for text in ids]
     found: dict[str | int | None, FoundRefill] = {}
     rows = Refill.objects.filter(account=account_id).named(references)
-    for row in rows.values_list("id", "number", "status", "reason__text"):
+    for row in rows.values_list("id", "number", "status", "reason_text"):
         refill = FoundRefill(*row)
         found[refill.id] = found[refill.number] = refill
     return [found.get(reference) for reference in references]

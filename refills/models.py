@@ -1,3 +1,5 @@
+from datetime import datetime, timedelta
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -11,12 +13,14 @@ from refills.querysets import RefillQuerySet
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
+LONGEST_REASON = 200  # characters of the words for the customer
+LONGEST_NOTE = 1000  # characters
 
 
 class RejectionReason(models.Model):
     """Why staff reject refills, in the words that the customer reads."""
 
-    text = models.CharField(max_length=200, unique=True, help_text="The customer reads this.")
+    text = models.CharField(max_length=LONGEST_REASON, unique=True, help_text="The customer reads this.")
     active = models.BooleanField(default=True, help_text="Offered to staff.")
 
     class Meta:
@@ -56,7 +60,16 @@ class Refill(models.Model):
         null=True,
         db_index=False,
         editable=False,
-        help_text="The API key of the request; empty: it came from the dashboard.",
+        help_text="The API key of the request; empty: it came from the dashboard, or staff requested it.",
+    )
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        db_index=False,
+        related_name="+",
+        editable=False,
+        help_text="The agent who requested it for the customer; empty: the customer did.",
     )
     status = models.CharField(max_length=20, choices=RefillStatus, default=RefillStatus.PENDING)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -69,7 +82,21 @@ class Refill(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
     )
     reason = models.ForeignKey(
-        RejectionReason, models.PROTECT, null=True, db_index=False, editable=False, help_text="Why it was rejected."
+        RejectionReason,
+        models.PROTECT,
+        null=True,
+        db_index=False,
+        editable=False,
+        help_text="The reason that staff chose from the list.",
+    )
+    # Kept apart from the list, which staff may edit: what a customer was told stays.
+    reason_text = models.CharField(
+        max_length=LONGEST_REASON,
+        blank=True,
+        db_default="",
+        default="",
+        editable=False,
+        help_text="Why it was rejected, in the words that the customer reads.",
     )
     delivered = models.PositiveBigIntegerField(null=True, editable=False, help_text="Units that were delivered again.")
     note = models.TextField(
@@ -79,11 +106,21 @@ class Refill(models.Model):
     claimed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
     )
+    snoozed_until = models.DateTimeField(
+        null=True, editable=False, help_text="Until then it is not in the queue of what waits."
+    )
+    snoozed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
+    )
 
     objects = RefillQuerySet.as_manager()
 
     class Meta:
-        permissions = [("settle_refill", "Can settle refills")]
+        permissions = [
+            ("settle_refill", "Can settle refills"),
+            ("reopen_refill", "Can reopen refills"),
+            ("view_agent_figures", "Can see figures of agents"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["order"], condition=Q(status__in=IN_FLIGHT), name=ONE_IN_FLIGHT),
             models.CheckConstraint(
@@ -101,6 +138,10 @@ class Refill(models.Model):
                 name="refill_reason_is_of_a_rejection",
             ),
             models.CheckConstraint(
+                condition=Q(reason_text="") | Q(status=RefillStatus.REJECTED),
+                name="refill_reason_text_is_of_a_rejection",
+            ),
+            models.CheckConstraint(
                 condition=Q(delivered__isnull=True) | Q(status=RefillStatus.COMPLETED),
                 name="refill_delivered_is_completed",
             ),
@@ -108,6 +149,11 @@ class Refill(models.Model):
                 condition=Q(claimed_at__isnull=True, claimed_by__isnull=True)
                 | Q(claimed_at__isnull=False, claimed_by__isnull=False, status__in=IN_FLIGHT),
                 name="refill_claimed_has_who_and_when",
+            ),
+            models.CheckConstraint(
+                condition=Q(snoozed_until__isnull=True, snoozed_by__isnull=True)
+                | Q(snoozed_until__isnull=False, snoozed_by__isnull=False, status__in=IN_FLIGHT),
+                name="refill_snoozed_has_who_and_until",
             ),
         ]
         indexes = [
@@ -122,16 +168,47 @@ class Refill(models.Model):
             ),
             # The history of an order.
             models.Index(fields=["order", "created_at"], name="refill_history"),
-            # The desk's list, by each of its filters.
+            # The desk's list: in flight, by each of its filters and orders.
+            models.Index(
+                fields=["service", "created_at", "id"],
+                condition=Q(status__in=IN_FLIGHT),
+                name="refill_in_flight_of_service",
+            ),
+            models.Index(
+                fields=["claimed_by", "created_at", "id"],
+                condition=Q(claimed_by__isnull=False),
+                name="refill_by_claimer",
+            ),
+            models.Index(
+                fields=["snoozed_until", "id"], condition=Q(snoozed_until__isnull=False), name="refill_by_snooze"
+            ),
+            # The same: settled, and both.
             models.Index(fields=["status", "created_at", "id"], name="refill_by_status"),
-            models.Index(fields=["service", "created_at", "id"], name="refill_by_service"),
+            models.Index(
+                fields=["status", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_by_status"
+            ),
+            models.Index(fields=["created_at", "id"], condition=Q(status__in=SETTLED), name="refill_settled_by_age"),
+            models.Index(
+                fields=["service", "settled_at", "id"],
+                condition=Q(status__in=SETTLED),
+                name="refill_settled_of_service",
+            ),
             models.Index(fields=["account", "created_at", "id"], name="refill_by_account"),
-            models.Index(fields=["settled_by", "created_at", "id"], name="refill_by_settler"),
-            models.Index(fields=["settled_at"], name="refill_by_settlement"),
+            models.Index(
+                fields=["settled_by", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_by_settler"
+            ),
+            # Backward, what is in flight comes first.
+            models.Index(fields=["settled_at", "id"], name="refill_by_settlement"),
         ]
 
     def __str__(self) -> str:
         return self.id
+
+    @property
+    def undoable_until(self) -> datetime | None:
+        """Return the moment up to which the agent who changed the status may undo that; None: it is as requested."""
+        changed_at = self.settled_at or self.approved_at
+        return changed_at and changed_at + timedelta(seconds=settings.UNDO_SECONDS)
 
 
 class Transition(models.Model):
@@ -141,16 +218,41 @@ class Transition(models.Model):
         ADMIN = "admin"
         COMMAND = "command"
 
+    class Kind(models.TextChoices):
+        CHANGE = "change"
+        UNDO = "undo"
+        REOPEN = "reopen"
+
     refill = models.ForeignKey(Refill, models.PROTECT, related_name="transitions", editable=False)
     at = models.DateTimeField(editable=False)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, db_index=False, related_name="+", editable=False)
     via = models.CharField(max_length=10, choices=Via, editable=False)
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHANGE, db_default=Kind.CHANGE, editable=False)
     from_status = models.CharField(max_length=20, choices=RefillStatus, editable=False)
     to_status = models.CharField(max_length=20, choices=RefillStatus, editable=False)
     note = models.TextField(blank=True, editable=False)
+    # Of the settlement that the step makes, or takes back.
+    reason_text = models.CharField(max_length=LONGEST_REASON, blank=True, default="", db_default="", editable=False)
+    delivered = models.PositiveBigIntegerField(null=True, editable=False)
 
     class Meta:
         ordering = ["at", "id"]
 
     def __str__(self) -> str:
         return f"{self.from_status} → {self.to_status}"
+
+
+class Note(models.Model):
+    """What an agent noted on a refill. Only staff read it. The database refuses to change or delete one."""
+
+    refill = models.ForeignKey(Refill, models.PROTECT, related_name="notes", editable=False)
+    at = models.DateTimeField(editable=False)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, db_index=False, related_name="+", editable=False)
+    text = models.TextField(max_length=LONGEST_NOTE, editable=False)
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [models.CheckConstraint(condition=~Q(text=""), name="refill_note_has_text")]
+
+    def __str__(self) -> str:
+        return self.text

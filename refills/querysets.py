@@ -1,10 +1,11 @@
 """The conditions on refills, each defined once. Tests compare the raw SQL that repeats a condition with it."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
 from django.conf import settings
 from django.db.models import Q
+from django.utils import timezone
 
 from notpanel.kit.public_id import PublicIdQuerySet
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
@@ -22,24 +23,54 @@ class RefillQuerySet(PublicIdQuerySet):
 
     def settled(self) -> Self:
         """Return the refills that are completed or rejected."""
-        return self.filter(status__in=SETTLED)
+        # The database holds that both say the same. Indexes begin with the one or the other.
+        return self.filter(status__in=SETTLED, settled_at__isnull=False)
+
+    def settled_on_days(self, first: date | None, last: date | None) -> Self:
+        """Return the refills that were settled on these days, both included, of the current time zone.
+
+        None: without a beginning, or without an end.
+        """
+        found = self.settled()
+        if first:
+            found = found.filter(settled_at__gte=_midnight(first))
+        if last:
+            # The year 9999 has no end.
+            found = found.filter(settled_at__lt=_midnight(last + timedelta(days=1))) if last < date.max else found
+        return found
 
     def used_of_cap(self) -> Self:
         """Return the refills that the cap of their order counts: all but the rejected ones."""
         return self.exclude(status=RefillStatus.REJECTED)
 
     def late(self, now: datetime) -> Self:
-        """Return the refills that were requested longer than SLA_HOURS ago, whatever their status."""
-        return self.filter(is_late(now))
+        """Return the refills in flight that were requested longer than SLA_HOURS ago."""
+        return self.in_flight().filter(is_late(now))
 
     def due_soon_or_late(self, now: datetime) -> Self:
-        """Return the refills for which three quarters of SLA_HOURS have passed, whatever their status."""
-        return self.filter(created_at__lt=due_soon_before(now))
+        """Return the refills in flight for which three quarters of SLA_HOURS have passed."""
+        return self.in_flight().filter(created_at__lt=due_soon_before(now))
 
     def free_for(self, account: "Account", now: datetime) -> Self:
         """Return the refills that no colleague of ``account`` has a claim on."""
         expired = Q(claimed_at__lte=claims_expire_before(now))
         return self.filter(Q(claimed_at=None) | expired | Q(claimed_by=account))
+
+    def taken_by(self, account: "Account", now: datetime) -> Self:
+        """Return the refills in flight on which ``account`` has a claim."""
+        return self.in_flight().filter(claimed_by=account, claimed_at__gt=claims_expire_before(now))
+
+    def snoozed(self, now: datetime) -> Self:
+        """Return the refills in flight that staff put off to a time still to come."""
+        return self.in_flight().filter(snoozed_until__gt=now)
+
+    def awake(self, now: datetime) -> Self:
+        """Return the refills that are not snoozed, whatever their status."""
+        return self.filter(Q(snoozed_until=None) | Q(snoozed_until__lte=now))
+
+    def waiting(self, now: datetime) -> Self:
+        """Return the refills that wait for an agent: pending and not snoozed."""
+        return self.filter(status=RefillStatus.PENDING).awake(now)
 
     def oldest_first(self) -> Self:
         """Order the refills as the queue does."""
@@ -47,7 +78,7 @@ class RefillQuerySet(PublicIdQuerySet):
 
 
 def is_late(now: datetime) -> Q:
-    """Return the condition of ``RefillQuerySet.late``, for counting."""
+    """Return the condition of ``RefillQuerySet.late``, for counting refills in flight."""
     return Q(created_at__lt=late_before(now))
 
 
@@ -64,3 +95,7 @@ def due_soon_before(now: datetime) -> datetime:
 def claims_expire_before(now: datetime) -> datetime:
     """Return the moment up to which claims have expired now."""
     return now - timedelta(minutes=settings.CLAIM_MINUTES)
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time()))

@@ -47,15 +47,38 @@ class NotAChange(Refusal):
 
 
 class RejectionUnexplained(Refusal):
-    message = "Choose a reason or write a note: a rejection needs one of them."
+    message = "Choose a reason, or write words of your own for the customer: a rejection needs one of them."
 
 
 class ReasonWithoutRejection(Refusal):
-    message = "Choose a reason for a rejection only."
+    message = "Give the customer a reason for a rejection only."
+
+
+class ReasonNotOneLine(Refusal):
+    message = "Write the words for the customer on one line of at most {longest} characters."
 
 
 class DeliveredWithoutCompletion(Refusal):
     message = "Enter delivered units for a completed refill only, as a whole number of 0 or more."
+
+
+# ---- Other work of staff that is invalid as a whole.
+
+
+class NotANote(Refusal):
+    message = "Write a note of 1 to {longest} characters."
+
+
+class ReopeningUnexplained(Refusal):
+    message = "Write a note that says why the refill is reopened."
+
+
+class SnoozeOutOfRange(Refusal):
+    message = "Choose a time from now on that is at most {days} days ahead."
+
+
+class SelectionGrew(Refusal):
+    message = "The list has changed since it was shown. Load it again, and select again."
 
 
 # ---- Settlement: why a refill keeps its status. Messages show these texts after the refill's number.
@@ -75,3 +98,23 @@ class RefillHasStatus(Refusal):
 
 class RefillTaken(Refusal):
     message = "taken by {by} at {at:%H:%M} UTC"
+
+
+class DeliveredAboveQuantity(Refusal):
+    message = "{delivered} units are more than the {quantity} of the order, so they must be confirmed"
+
+
+class ChangedByColleague(Refusal):
+    message = "{status} by {by}, and nobody else may undo that"
+
+
+class TooLateToUndo(Refusal):
+    message = "{status} more than {seconds} seconds ago, so it can only be reopened"
+
+
+class AnotherInFlight(Refusal):
+    message = "refill #{number} of the same order is in flight"
+
+
+class NoRefillLeft(Refusal):
+    message = "the order has used its cap of {cap} meanwhile"

@@ -37,8 +37,10 @@ TALLY_REFILLS = """
     GROUP BY order_id
 """
 INSERT_REFILLS = """
-    INSERT INTO refills_refill (id, order_id, service_id, account_id, api_key_id, status, created_at, note)
-    SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, 'pending', %(now)s, ''
+    INSERT INTO refills_refill
+        (id, order_id, service_id, account_id, api_key_id, requested_by_id, status, created_at, note)
+    SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, %(requested_by)s::bigint,
+        'pending', %(now)s, ''
     FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
 """
 
@@ -62,8 +64,12 @@ class LockedOrder(NamedTuple):
     service: LockedTerms
 
 
-def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | None = None) -> list[str | Refusal]:
+def request_refills(
+    account_id: int, ids: Sequence[str], *, api_key_id: int | None = None, requested_by_id: int | None = None
+) -> list[str | Refusal]:
     """Request a refill of each order in ``ids`` (ids or numbers, as a client sent them).
+
+    ``requested_by_id`` is the agent who requests them for the customer; by the same rules.
 
     Returns, for each in the order given, the id of the new refill or its refusal: OrderNotFound or the first that
     ``rules.judge`` finds (docs/contract.md, "action=refill"). Raises ServiceUnavailable if other code, which inserts
@@ -72,7 +78,7 @@ def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | No
     references = [parse("ord", text) for text in ids]
     for _ in range(ATTEMPTS):
         try:
-            return _judge_and_insert(account_id, references, api_key_id, timezone.now())
+            return _judge_and_insert(account_id, references, api_key_id, requested_by_id, timezone.now())
         except IntegrityError as error:
             # Other code inserted a refill without locking its order. Its refill is visible now: judge again.
             if (
@@ -84,7 +90,11 @@ def request_refills(account_id: int, ids: Sequence[str], *, api_key_id: int | No
 
 
 def _judge_and_insert(
-    account_id: int, references: Sequence[str | int | None], api_key_id: int | None, now: datetime
+    account_id: int,
+    references: Sequence[str | int | None],
+    api_key_id: int | None,
+    requested_by_id: int | None,
+    now: datetime,
 ) -> list[str | Refusal]:
     with transaction.atomic():
         orders = lock_orders(account_id, references)
@@ -111,7 +121,8 @@ def _judge_and_insert(
                 "orders": [to_uuid(order.id) for order in made.values()],
                 "services": [order.service_id for order in made.values()],
             }
-            execute(INSERT_REFILLS, insert | {"account": account_id, "api_key": api_key_id, "now": now})
+            by = {"account": account_id, "api_key": api_key_id, "requested_by": requested_by_id}
+            execute(INSERT_REFILLS, insert | by | {"now": now})
     return outcomes
 
 

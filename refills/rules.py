@@ -126,7 +126,7 @@ class NoneIsInFlight(Rule):
         return case.tally.in_flight > 0
 
     def shown(self, case: Case) -> str:
-        return f"{case.tally.in_flight} in flight besides this one"
+        return f"{case.tally.in_flight} in flight"
 
 
 class CapIsNotReached(Rule):
@@ -140,7 +140,7 @@ class CapIsNotReached(Rule):
         return {"limit": cap_of(case.order.service)}
 
     def shown(self, case: Case) -> str:
-        return f"{case.tally.used} of {cap_of(case.order.service)} used besides this one"
+        return f"{case.tally.used} of {cap_of(case.order.service)} used"
 
 
 RULES = (OrderIsDelivered(), ServiceRefills(), PeriodIsOpen(), NoneIsInFlight(), CapIsNotReached())

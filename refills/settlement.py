@@ -1,4 +1,4 @@
-"""How staff settle refills. Nothing but ``change_status`` changes the status of a refill."""
+"""How staff settle refills. Nothing else changes the status of a refill; only ``refills.reopening`` takes that back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -11,12 +11,15 @@ from django.utils import timezone
 
 from apikeys.models import Account
 from notpanel.kit.refusals import Refusal
-from refills.models import Refill, RejectionReason, Transition
+from orders.models import Order
+from refills.models import LONGEST_REASON, Refill, RejectionReason, Transition
 from refills.querysets import claims_expire_before
 from refills.refusals import (
+    DeliveredAboveQuantity,
     DeliveredWithoutCompletion,
     NoSuchRefill,
     NotAChange,
+    ReasonNotOneLine,
     ReasonWithoutRejection,
     RefillHasStatus,
     RefillSettled,
@@ -31,45 +34,67 @@ ALLOWED_FROM: dict[RefillStatus, tuple[RefillStatus, ...]] = {
     RefillStatus.COMPLETED: IN_FLIGHT,
     RefillStatus.REJECTED: IN_FLIGHT,
 }
+NOT_CLAIMED: dict[str, None] = {"claimed_at": None, "claimed_by": None}
+NOT_SNOOZED: dict[str, None] = {"snoozed_until": None, "snoozed_by": None}
 
 
 @dataclass(frozen=True)
 class StatusChange:
     """A change of status that staff ask for.
 
-    ``reason`` goes with a rejection, and the customer reads it. ``delivered`` (units) goes with a completion. A note is
-    for staff, and replaces an earlier one.
+    A rejection has words that the customer reads: those of ``reason``, or ``words`` of its own, which replace them.
+    ``delivered`` (units) goes with a completion; more than the quantity of the order must be confirmed. A note is for
+    staff, and replaces an earlier one.
     """
 
     to: RefillStatus
     note: str = ""
     reason: RejectionReason | None = None
     delivered: int | None = None
+    words: str = ""
+    delivered_confirmed: bool = False
+
+    @property
+    def reason_text(self) -> str:
+        """Return what the customer is told."""
+        return self.words or (self.reason.text if self.reason else "")
+
+    def stripped(self) -> "StatusChange":
+        """Return the same change without blanks around its texts."""
+        return replace(self, note=self.note.strip(), words=self.words.strip())
 
     def check(self) -> None:
-        """Raise NotAChange, RejectionUnexplained, ReasonWithoutRejection or DeliveredWithoutCompletion."""
+        """Raise the Refusal of a change that no refill can be given: a status, a reason or units that do not fit."""
         if self.to not in ALLOWED_FROM:
             raise NotAChange(status=self.to)
-        if self.to == RefillStatus.REJECTED and not (self.note or self.reason):
-            raise RejectionUnexplained
-        if self.reason and self.to != RefillStatus.REJECTED:
+        if self.to == RefillStatus.REJECTED:
+            if not any(character.isprintable() and not character.isspace() for character in self.reason_text):
+                raise RejectionUnexplained
+            if len(self.words) > LONGEST_REASON or len(self.words.splitlines()) > 1 or "\x00" in self.words:
+                raise ReasonNotOneLine(longest=LONGEST_REASON)
+        elif self.reason or self.words:
             raise ReasonWithoutRejection
         if self.delivered is not None and (self.to != RefillStatus.COMPLETED or self.delivered < 0):
             raise DeliveredWithoutCompletion
 
     def fields(self, by: Account, now: datetime) -> dict[str, Any]:
         """Return the fields of the refills that it changes."""
-        fields: dict[str, Any] = {"status": self.to, "reason": self.reason, "delivered": self.delivered}
+        fields: dict[str, Any] = {
+            "status": self.to,
+            "reason": self.reason,
+            "reason_text": self.reason_text,
+            "delivered": self.delivered,
+        }
         if self.note:
             fields["note"] = self.note
         if self.to == RefillStatus.APPROVED:
             return fields | {"approved_at": now, "approved_by": by}
-        return fields | {"settled_at": now, "settled_by": by, "claimed_at": None, "claimed_by": None}
+        return fields | {"settled_at": now, "settled_by": by} | NOT_CLAIMED | NOT_SNOOZED
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the refills that ``change_status`` or ``claim`` was given."""
+    """What became of the refills on which staff worked. Those done have their new values, ``undoable_until`` too."""
 
     done: list[Refill]
     refused: dict[str, Refusal]  # by the refill's id
@@ -88,20 +113,22 @@ def change_status(
     A refill on which a colleague has a claim is refused unless ``take_over`` is true. Raises what
     ``StatusChange.check`` raises; then nothing was changed.
     """
-    change = replace(change, note=change.note.strip())
+    change = change.stripped()
     change.check()
     with transaction.atomic():
         now = timezone.now()
-        found, refused = _lock(refills, by, now, take_over=take_over)
+        found, refused = lock_in_flight(refills, by, now, take_over=take_over)
+        smaller = _smaller_orders(found, change)
         changed = []
         for refill in found:
-            if refill.status in ALLOWED_FROM[change.to]:
-                changed.append(refill)
-            else:
+            if refill.status not in ALLOWED_FROM[change.to]:
                 refused[refill.pk] = RefillHasStatus(status=refill.status)
-        fields = change.fields(by, now)
-        Refill.objects.filter(pk__in=[refill.pk for refill in changed]).update(**fields)
-        Transition.objects.bulk_create(
+            elif refill.order_id in smaller:
+                quantity = smaller[refill.order_id]
+                refused[refill.pk] = DeliveredAboveQuantity(delivered=change.delivered, quantity=quantity)
+            else:
+                changed.append(refill)
+        steps = [
             Transition(
                 refill=refill,
                 at=now,
@@ -110,12 +137,13 @@ def change_status(
                 from_status=refill.status,
                 to_status=change.to,
                 note=change.note,
+                reason_text=change.reason_text,
+                delivered=change.delivered,
             )
             for refill in changed
-        )
-    for refill in changed:
-        for name, value in fields.items():
-            setattr(refill, name, value)
+        ]
+        update(changed, **change.fields(by, now))
+        Transition.objects.bulk_create(steps)
     return Outcome(changed, refused)
 
 
@@ -126,16 +154,14 @@ def claim(refills: Iterable[str], by: Account, *, take_over: bool = False) -> Ou
     """
     with transaction.atomic():
         now = timezone.now()
-        claimed, refused = _lock(refills, by, now, take_over=take_over)
-        Refill.objects.filter(pk__in=[refill.pk for refill in claimed]).update(claimed_at=now, claimed_by=by)
-    for refill in claimed:
-        refill.claimed_at, refill.claimed_by = now, by
+        claimed, refused = lock_in_flight(refills, by, now, take_over=take_over)
+        update(claimed, claimed_at=now, claimed_by=by)
     return Outcome(claimed, refused)
 
 
 def release(refills: Iterable[str], by: Account) -> None:
     """End the claims that ``by`` has on any of ``refills`` (ids)."""
-    Refill.objects.filter(pk__in=list(refills), claimed_by=by).update(claimed_at=None, claimed_by=None)
+    Refill.objects.filter(pk__in=list(refills), claimed_by=by).update(**NOT_CLAIMED)
 
 
 def claimed_by_another(refill: Refill, by: Account, now: datetime) -> bool:
@@ -145,24 +171,45 @@ def claimed_by_another(refill: Refill, by: Account, now: datetime) -> bool:
     return refill.claimed_at > claims_expire_before(now)
 
 
-def _lock(
-    refills: Iterable[str], by: Account, now: datetime, *, take_over: bool
-) -> tuple[list[Refill], dict[str, Refusal]]:
-    """Lock ``refills`` (ids) in the order of their ids. Returns those that ``by`` may work on, and refusals by id.
+def lock(refills: Iterable[str]) -> tuple[list[Refill], dict[str, Refusal]]:
+    """Lock ``refills`` (ids) in the order of their ids. Returns those that exist, and the refusals of the others by id.
 
     Two agents who work on the same refills wait for each other here; the second sees what the first has done. Nothing
     is joined: after a wait for a lock, PostgreSQL reads the locked rows again, but not the rows joined to them.
     """
     ids = list(dict.fromkeys(refills))
     found = Refill.objects.filter(pk__in=ids).select_for_update().order_by("id").in_bulk()
-    refused: dict[str, Refusal] = {refill_id: NoSuchRefill() for refill_id in ids if refill_id not in found}
-    settled = [refill for refill in found.values() if refill.status in SETTLED]
+    return list(found.values()), {refill_id: NoSuchRefill() for refill_id in ids if refill_id not in found}
+
+
+def lock_in_flight(
+    refills: Iterable[str], by: Account, now: datetime, *, take_over: bool = False
+) -> tuple[list[Refill], dict[str, Refusal]]:
+    """Lock ``refills`` (ids). Returns those in flight that ``by`` may work on, and the refusals of the others by id."""
+    found, refused = lock(refills)
+    settled = [refill for refill in found if refill.status in SETTLED]
     # A settled refill has no claim: the database refuses one.
-    taken = [refill for refill in found.values() if not take_over and claimed_by_another(refill, by, now)]
+    taken = [refill for refill in found if not take_over and claimed_by_another(refill, by, now)]
     prefetch_related_objects(settled, "settled_by")
     prefetch_related_objects(taken, "claimed_by")
     for refill in settled:
         refused[refill.pk] = RefillSettled(status=refill.status, by=refill.settled_by, at=refill.settled_at)
     for refill in taken:
         refused[refill.pk] = RefillTaken(by=refill.claimed_by, at=refill.claimed_at)
-    return [refill for refill in found.values() if refill.pk not in refused], refused
+    return [refill for refill in found if refill.pk not in refused], refused
+
+
+def update(refills: list[Refill], **fields: Any) -> None:
+    """Write ``fields`` to locked refills, in one statement, and to the objects."""
+    Refill.objects.filter(pk__in=[refill.pk for refill in refills]).update(**fields)
+    for refill in refills:
+        for name, value in fields.items():
+            setattr(refill, name, value)
+
+
+def _smaller_orders(refills: list[Refill], change: StatusChange) -> dict[str, int]:
+    """Return the quantity of each order that is less than the units to be recorded, by the order's id."""
+    if change.delivered is None or change.delivered_confirmed:
+        return {}
+    orders = Order.objects.filter(pk__in={refill.order_id for refill in refills}, quantity__lt=change.delivered)
+    return dict(orders.values_list("pk", "quantity"))

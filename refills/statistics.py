@@ -1,20 +1,35 @@
-"""The figures of the admin's start page. A window of time includes its first moment and excludes ``now``."""
+"""The figures of the admin's start page. A window of time includes its first moment and excludes ``now``.
 
-from collections import Counter
+``statistics()`` is kept for all staff together, so its days are days of UTC, whatever time zone an agent has.
+``today()`` is cheap, and counts the agent's own day.
+"""
+
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.functions import TruncDate
+from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Service
 from refills.models import Refill
-from refills.querysets import is_late
+from refills.querysets import RefillQuerySet, is_late
 from refills.statuses import RefillStatus
 
-WINDOW = timedelta(days=30)
+DAYS = 30
+WINDOW = timedelta(days=DAYS)  # for medians; days are counted from a midnight on
+WEEK = timedelta(days=7)
 LONGEST_SCORECARD = 20  # services
+WORST_CUSTOMERS = 10
+CANDIDATES = 200  # customers with the most settled refills, among whom the worst are looked for
+LEAST_SAMPLE = 10  # orders, or settled refills: of fewer no rate is told
+
+_OUTCOMES = {
+    "completed": Count("id", filter=Q(status=RefillStatus.COMPLETED)),
+    "rejected": Count("id", filter=Q(status=RefillStatus.REJECTED)),
+}
+_TOOK = ExpressionWrapper(F("settled_at") - F("created_at"), output_field=DurationField())
 
 
 class Percentile(Aggregate):
@@ -28,101 +43,272 @@ class Percentile(Aggregate):
 
 
 @dataclass(frozen=True)
-class Score:
-    """How a service did in the last 30 days. A rate is a share from 0 to 1, or None without any rows to divide by."""
+class Rates:
+    """How the orders and refills of a service or a customer went, today and on the 29 days before.
 
-    service: Service
-    orders: int  # completed in the window
-    refilled_orders: int  # orders completed in the window that have a refill, whatever its status
-    completed: int  # refills settled in the window
-    rejected: int
+    A rate is a share from 0 to 1, or None if there are fewer than LEAST_SAMPLE rows to divide by.
+    """
+
+    orders: int = 0  # completed in the window
+    refilled_orders: int = 0  # orders completed in the window that have a refill, whatever its status
+    completed: int = 0  # refills settled in the window
+    rejected: int = 0
+
+    @property
+    def settled(self) -> int:
+        return self.completed + self.rejected
 
     @property
     def refill_rate(self) -> float | None:
-        return self.refilled_orders / self.orders if self.orders else None
+        return _share(self.refilled_orders, self.orders)
 
     @property
     def honour_rate(self) -> float | None:
-        settled = self.completed + self.rejected
-        return self.completed / settled if settled else None
+        return _share(self.completed, self.settled)
+
+    @property
+    def rejected_share(self) -> float | None:
+        return _share(self.rejected, self.settled)
+
+
+@dataclass(frozen=True)
+class Score:
+    service: Service
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class CustomerScore:
+    username: str
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class AgentScore:
+    """What a member of the staff settled today and on the six days before."""
+
+    account_id: int
+    username: str
+    completed: int
+    rejected: int
+    hours: float  # from request to settlement, the median
+
+
+@dataclass(frozen=True)
+class Day:
+    date: date  # in UTC
+    requested: int
+    completed: int
+    rejected: int
+    in_flight: int  # at the end of the day; today: now
+
+
+@dataclass(frozen=True)
+class Week:
+    """Seven days that end at a moment."""
+
+    requested: int
+    settled: int
+    rejected: int
+    hours: float | None  # from request to settlement, the median
+
+    @property
+    def rejected_share(self) -> float | None:
+        return self.rejected / self.settled if self.settled else None
 
 
 @dataclass(frozen=True)
 class Statistics:
-    waiting: int  # refills in flight
+    waiting: int  # pending refills that are not snoozed
+    in_flight: int
+    approved: int
     late: int  # refills in flight that were requested longer than SLA_HOURS ago
-    settled_today: int  # since midnight UTC
     hours_to_settle: dict[int, tuple[float | None, float | None]]  # median and p90, by days looked back: 7 and 30
-    requests_per_day: list[tuple[str, int]]  # ISO date (UTC) and requests, of 30 days, the oldest first
+    week: Week
+    week_before: Week
+    days: list[Day]  # today and the 29 before, the oldest first
+    agents: list[AgentScore]  # those who settled most come first
     scorecard: list[Score]  # the services whose orders drop most come first
+    worst_customers: list[CustomerScore]  # those whose refills were rejected most come first
+
+
+@dataclass(frozen=True)
+class Today:
+    date: date  # in the current time zone
+    requested: int
+    completed: int
+    rejected: int
+
+
+def today(now: datetime) -> Today:
+    """Return what came and went since midnight of the current time zone, in two statements."""
+    local = timezone.localtime(now)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    requested = Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=midnight, created_at__lt=now)
+    settled = _settled_since(midnight, now).aggregate(**_OUTCOMES)
+    return Today(local.date(), requested.count(), **settled)
 
 
 def statistics(now: datetime) -> Statistics:
-    """Return the figures as of ``now``, in six statements."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    waiting = Refill.objects.in_flight().aggregate(all=Count("id"), late=Count("id", filter=is_late(now)))
-    took = ExpressionWrapper(F("settled_at") - F("created_at"), output_field=DurationField())
-    last_week = Q(settled_at__gte=now - timedelta(days=7))
-    settled = Refill.objects.filter(settled_at__gte=now - WINDOW, settled_at__lt=now).aggregate(
-        today=Count("id", filter=Q(settled_at__gte=midnight)),
-        median7=Percentile(took, 0.5, filter=last_week),
-        p90_7=Percentile(took, 0.9, filter=last_week),
-        median30=Percentile(took, 0.5),
-        p90_30=Percentile(took, 0.9),
+    """Return the figures as of ``now``, in eleven statements."""
+    in_flight = Refill.objects.in_flight().aggregate(
+        all=Count("id"),
+        approved=Count("id", filter=Q(status=RefillStatus.APPROVED)),
+        late=Count("id", filter=is_late(now)),
     )
+    requested, requested_this_week, requested_before = _requested(now)
+    this_week, before = Q(settled_at__gte=now - WEEK), Q(settled_at__gte=now - 2 * WEEK, settled_at__lt=now - WEEK)
+    rejected = Q(status=RefillStatus.REJECTED)
+    settled = _settled_since(now - WINDOW, now).aggregate(
+        week=Count("id", filter=this_week),
+        rejected=Count("id", filter=this_week & rejected),
+        before=Count("id", filter=before),
+        rejected_before=Count("id", filter=before & rejected),
+        median7=Percentile(_TOOK, 0.5, filter=this_week),
+        p90_7=Percentile(_TOOK, 0.9, filter=this_week),
+        median_before=Percentile(_TOOK, 0.5, filter=before),
+        median30=Percentile(_TOOK, 0.5),
+        p90_30=Percentile(_TOOK, 0.9),
+    )
+    hours = {name: _hours(settled[name]) for name in ("median7", "p90_7", "median_before", "median30", "p90_30")}
     return Statistics(
-        waiting=waiting["all"],
-        late=waiting["late"],
-        settled_today=settled["today"],
-        hours_to_settle={
-            7: (_hours(settled["median7"]), _hours(settled["p90_7"])),
-            30: (_hours(settled["median30"]), _hours(settled["p90_30"])),
-        },
-        requests_per_day=_requests_per_day(now, midnight),
+        waiting=Refill.objects.waiting(now).count(),
+        in_flight=in_flight["all"],
+        approved=in_flight["approved"],
+        late=in_flight["late"],
+        hours_to_settle={7: (hours["median7"], hours["p90_7"]), 30: (hours["median30"], hours["p90_30"])},
+        week=Week(requested_this_week, settled["week"], settled["rejected"], hours["median7"]),
+        week_before=Week(requested_before, settled["before"], settled["rejected_before"], hours["median_before"]),
+        days=_days(now, requested, in_flight["all"]),
+        agents=_agents(now),
         scorecard=_scorecard(now),
+        worst_customers=_worst_customers(now),
     )
 
 
-def _hours(length: timedelta | None) -> float | None:
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole >= LEAST_SAMPLE else None
+
+
+def _hours(length: timedelta) -> float | None:
     return None if length is None else length.total_seconds() / 3600
 
 
-def _requests_per_day(now: datetime, midnight: datetime) -> list[tuple[str, int]]:
-    first = midnight - timedelta(days=29)
-    counts = dict(
-        Refill.objects.filter(created_at__gte=first, created_at__lt=now)
-        .annotate(day=TruncDate("created_at"))
+def _settled_since(moment: datetime, now: datetime) -> RefillQuerySet:
+    return Refill.objects.settled().filter(settled_at__gte=moment, settled_at__lt=now)
+
+
+def _midnight(now: datetime, days: int) -> datetime:
+    """Return the midnight (UTC) at which the last ``days`` days began; today is one of them."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+
+
+def _requested(now: datetime) -> tuple[dict[date, int], int, int]:
+    """Return how many refills were requested: on each of the days, in the last week, and in the week before."""
+    rows = (
+        # All statuses are named, so that the index that begins with the status is used.
+        Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=_midnight(now, DAYS), created_at__lt=now)
+        .annotate(day=TruncDate("created_at", tzinfo=UTC))
         .values_list("day")
-        .annotate(Count("id"))
+        .annotate(
+            count=Count("id"),
+            week=Count("id", filter=Q(created_at__gte=now - WEEK)),
+            before=Count("id", filter=Q(created_at__gte=now - 2 * WEEK, created_at__lt=now - WEEK)),
+        )
         .order_by()
     )
-    days = [(first + timedelta(days=ahead)).date() for ahead in range(30)]
-    return [(day.isoformat(), counts.get(day, 0)) for day in days]
+    by_day: dict[date, int] = {}
+    this_week = before = 0
+    for day, count, in_week, in_week_before in rows:
+        by_day[day] = count
+        this_week, before = this_week + in_week, before + in_week_before
+    return by_day, this_week, before
+
+
+def _days(now: datetime, requested: dict[date, int], in_flight: int) -> list[Day]:
+    """Return the last 30 days. How many were in flight at the end of each follows from today's, back day by day."""
+    first = _midnight(now, DAYS)
+    rows = (
+        _settled_since(first, now)
+        .annotate(day=TruncDate("settled_at", tzinfo=UTC))
+        .values_list("day", "status")
+        .annotate(count=Count("id"))
+        .order_by()
+    )
+    settled = {(day, status): count for day, status, count in rows}
+    days: list[Day] = []
+    for back in range(DAYS):
+        day = first.date() + timedelta(days=DAYS - 1 - back)
+        completed = settled.get((day, RefillStatus.COMPLETED), 0)
+        rejected = settled.get((day, RefillStatus.REJECTED), 0)
+        days.append(Day(day, requested.get(day, 0), completed, rejected, in_flight))
+        in_flight = max(in_flight - days[-1].requested + completed + rejected, 0)
+    return days[::-1]
+
+
+def _agents(now: datetime) -> list[AgentScore]:
+    rows = (
+        _settled_since(_midnight(now, WEEK.days), now)
+        .values_list("settled_by", "settled_by__username")
+        .annotate(**_OUTCOMES, took=Percentile(_TOOK, 0.5))
+        .order_by()
+    )
+    agents = [
+        AgentScore(account, username, completed, rejected, took.total_seconds() / 3600)
+        for account, username, completed, rejected, took in rows
+    ]
+    return sorted(agents, key=lambda agent: (-(agent.completed + agent.rejected), agent.username))
 
 
 def _scorecard(now: datetime) -> list[Score]:
-    """Return the services of which a refill was settled, or an order with a refill was completed, in the window."""
-    window = {"gte": now - WINDOW, "lt": now}
-    delivered = Order.objects.filter(
-        status__in=DELIVERED, completed_at__gte=window["gte"], completed_at__lt=window["lt"]
-    ).annotate(refilled=Exists(Refill.objects.filter(order=OuterRef("pk"))))
-    orders = {
-        service: (count, refilled)
-        for service, count, refilled in delivered.values_list("service")
-        .annotate(count=Count("id"), refilled_count=Count("id", filter=Q(refilled=True)))
-        .values_list("service", "count", "refilled_count")
-        .order_by()
+    """Return the services of which enough orders were completed, or enough refills settled, in the window."""
+    orders, settled = _orders_by("service", now), _outcomes(_settled_since(_midnight(now, DAYS), now), "service")
+    rates = {
+        service: Rates(*orders.get(service, (0, 0)), *settled.get(service, (0, 0)))
+        for service in orders.keys() | settled.keys()
     }
-    honoured: Counter[int] = Counter()
-    refused: Counter[int] = Counter()
-    settled = Refill.objects.filter(settled_at__gte=window["gte"], settled_at__lt=window["lt"])
-    rows = settled.values_list("service", "status").annotate(count=Count("id")).order_by()
-    for service, status, count in rows:
-        (honoured if status == RefillStatus.COMPLETED else refused)[service] += count
-    wanted = {service for service, (_, refilled) in orders.items() if refilled} | honoured.keys() | refused.keys()
-    scores = [
-        Score(service, *orders.get(service.id, (0, 0)), honoured[service.id], refused[service.id])
-        for service in Service.objects.filter(id__in=wanted)
-    ]
-    scores.sort(key=lambda score: (-(score.refill_rate or 0), -(score.completed + score.rejected), score.service.id))
+    wanted = [service for service, known in rates.items() if known.refill_rate or known.honour_rate is not None]
+    scores = [Score(service, rates[service.id]) for service in Service.objects.filter(id__in=wanted)]
+    scores.sort(key=lambda score: (-(score.rates.refill_rate or 0), -score.rates.settled, score.service.id))
     return scores[:LONGEST_SCORECARD]
+
+
+def _worst_customers(now: datetime) -> list[CustomerScore]:
+    """Return those of the customers with the most settled refills whose refills were rejected most."""
+    rows = (
+        _settled_since(_midnight(now, DAYS), now)
+        .values_list("account", "account__username")
+        .annotate(count=Count("id"), **_OUTCOMES)
+        .filter(count__gte=LEAST_SAMPLE)
+        .order_by("-count", "account")
+        .values_list("account", "account__username", "completed", "rejected")[:CANDIDATES]
+    )
+    found = [(account, username, Rates(0, 0, *outcomes)) for account, username, *outcomes in rows]
+    found.sort(key=lambda row: (-(row[2].rejected_share or 0), -row[2].settled, row[1]))
+    worst = found[:WORST_CUSTOMERS]
+    orders = _orders_by("account", now, account__in=[account for account, _, _ in worst])
+    return [
+        CustomerScore(username, Rates(*orders.get(account, (0, 0)), rates.completed, rates.rejected))
+        for account, username, rates in worst
+    ]
+
+
+def _outcomes(settled: RefillQuerySet, field: str) -> dict[Any, tuple[int, int]]:
+    """Return how many of the refills were completed and rejected, by the value of ``field``."""
+    rows = settled.values_list(field).annotate(**_OUTCOMES).order_by()
+    return {value: (completed, rejected) for value, completed, rejected in rows}
+
+
+def _orders_by(field: str, now: datetime, **wanted: Any) -> dict[Any, tuple[int, int]]:
+    """Return how many orders were completed in the window, and how many of them have a refill, by ``field``."""
+    rows = (
+        Order.objects.filter(
+            status__in=DELIVERED, completed_at__gte=_midnight(now, DAYS), completed_at__lt=now, **wanted
+        )
+        .annotate(refilled=Exists(Refill.objects.filter(order=OuterRef("pk"))))
+        .values_list(field)
+        .annotate(count=Count("id"), refilled_count=Count("id", filter=Q(refilled=True)))
+        .values_list(field, "count", "refilled_count")
+        .order_by()
+    )
+    return {value: (count, refilled) for value, count, refilled in rows}

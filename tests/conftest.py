@@ -1,10 +1,13 @@
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib.messages import get_messages
 from django.core.cache import caches
 from django.test import Client
 
@@ -52,9 +55,23 @@ def post_json(body: Any) -> Any:
     )
 
 
-def settle(ids: Any, to: Any, by: Any, note: str = "", *, reason: Any = None, delivered: Any = None, **how: Any) -> Any:
-    """Give refills (ids) a status, as staff do."""
-    return change_status(ids, StatusChange(to, note, reason, delivered), by, **how)
+def settle(
+    ids: Any,
+    to: Any,
+    by: Any,
+    note: str = "",
+    *,
+    reason: Any = None,
+    delivered: Any = None,
+    words: str | None = None,
+    confirmed: bool = False,
+    **how: Any,
+) -> Any:
+    """Give refills (ids) a status, as staff do. A rejection has words for the customer unless others are given."""
+    if words is None:
+        words = "Nothing dropped." if to == "rejected" and reason is None else ""
+    change = StatusChange(to, note, reason, delivered, words, delivered_confirmed=confirmed)
+    return change_status(ids, change, by, **how)
 
 
 def new_customer(**fields: Any) -> Customer:
@@ -75,3 +92,10 @@ def customers(db) -> Callable[..., Customer]:
 @pytest.fixture
 def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)
+
+
+def messages_of(response: Any) -> list[str]:
+    """Return what the messages of a response say, without their buttons."""
+    sent = get_messages(response.wsgi_request)
+    texts = [re.sub(r"<button.*?</button>|<[^>]+>", "", str(message), flags=re.DOTALL) for message in sent]
+    return [" ".join(unescape(text).split()) for text in texts]

@@ -77,3 +77,5 @@ class Refill(DjangoModelFactory):
     approved_by = factory.LazyAttribute(lambda o: o.staff if o.status == RefillStatus.APPROVED else None)
     settled_at = factory.LazyAttribute(lambda o: o.created_at if o.status in SETTLED else None)
     settled_by = factory.LazyAttribute(lambda o: o.staff if o.status in SETTLED else None)
+    reason = None
+    reason_text = factory.LazyAttribute(lambda o: o.reason.text if o.reason else "")

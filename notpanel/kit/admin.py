@@ -1,12 +1,13 @@
 """What the apps' admins have in common."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.core.paginator import Paginator
+from django.db import connections
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
@@ -18,13 +19,38 @@ COUNTED = 2_000
 
 
 class BoundedPaginator(Paginator):
-    """Counts rows up to a bound only. In a list of millions, staff find the rows past it by filter and search."""
+    """Counts rows up to a bound only. In a list of millions, staff find the rows past it by filter, search and sort."""
+
+    template_name = "admin/bounded_pages.html"
 
     @cached_property
     def count(self) -> int:
+        """Return the number of rows, COUNTED at most; ``has_more`` says whether there are more."""
+        return min(self._counted, COUNTED)
+
+    @property
+    def has_more(self) -> bool:
+        return self._counted > COUNTED
+
+    @cached_property
+    def _counted(self) -> int:
         if isinstance(self.object_list, QuerySet):
-            return self.object_list.order_by()[:COUNTED].count()
+            # In its order: the index of the order finds the first rows, where without it the whole table may be read.
+            return self.object_list[: COUNTED + 1].count()
         return len(self.object_list)
+
+
+def bounded_counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
+    """Count the rows of each queryset, COUNTED + 1 at most, in one statement.
+
+    An order is kept: its index finds the first rows.
+    """
+    querysets = list(querysets)
+    parts = [queryset.values("pk")[: COUNTED + 1].query.sql_with_params() for queryset in querysets]
+    counts = ", ".join(f"(SELECT count(*) FROM ({sql}) AS counted)" for sql, _ in parts)  # noqa: S608
+    with connections[querysets[0].db].cursor() as cursor:
+        cursor.execute(f"SELECT {counts}", [value for _, values in parts for value in values])
+        return list(cursor.fetchone())
 
 
 class FilteredAdmin(ModelAdmin):
@@ -49,7 +75,7 @@ class FilteredAdmin(ModelAdmin):
 def _parameters(entry: Any) -> set[str]:
     """Return the parameters that an entry of ``list_filter`` reads."""
     if isinstance(entry, type):
-        return {entry.parameter_name}  # type: ignore[attr-defined]
+        return set(getattr(entry, "parameter_names", [entry.parameter_name]))  # type: ignore[attr-defined]
     field = entry if isinstance(entry, str) else entry[0]
     return {f"{field}__{lookup}" for lookup in ("exact", "id__exact", "isnull", "isempty")}
 

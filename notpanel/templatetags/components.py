@@ -46,5 +46,17 @@ def scrolling_table(content: str, caption: str, *columns: str) -> str:
 
 @register.filter(expects_localtime=True)
 def time_tag(at: datetime | None) -> str:
-    """Render a time to the minute, or nothing for None: ``{{ key.expires_at|time_tag|default:"never" }}``."""
-    return format_html('<time datetime="{}">{}</time>', at.isoformat(), f"{at:%Y-%m-%d %H:%M}") if at else ""
+    """Render a time to the minute, or nothing for None: ``{{ key.expires_at|time_tag|default:"never" }}``.
+
+    The time zone is said after it. The pages for customers hide that: they say once that all times are in UTC.
+    """
+    if not at:
+        return ""
+    html = '<time datetime="{}" title="{}">{} <span class="time-zone">{}</span></time>'
+    return format_html(html, at.isoformat(), at.tzinfo, f"{at:%Y-%m-%d %H:%M}", _zone_of(at))
+
+
+def _zone_of(at: datetime) -> str:
+    """Return the abbreviation of the time zone: CET, or UTC+03 where there is none."""
+    name = at.strftime("%Z")
+    return f"UTC{name}" if name.startswith(("+", "-")) else name

@@ -1,6 +1,7 @@
 """The staff desk: refills, and the reasons for which they are rejected, in the admin.
 
-``changelist`` is the list, ``page`` a refill's page, ``actions`` are for a selection, ``export`` is the list as CSV.
+``changelist`` is the list, ``page`` a refill's page, ``actions`` are for a selection, ``export`` writes refills as CSV,
+``list_page`` settles a pasted list.
 Every button, form and action that changes a status calls ``status_changes.apply_change``.
 """
 
@@ -13,16 +14,18 @@ from orders.models import Order
 from refills.admin.actions import BulkActions
 from refills.admin.changelist import RefillListAdmin
 from refills.admin.export import Export
+from refills.admin.list_page import ListPage
 from refills.admin.page import RefillPage
-from refills.admin.sections import latest_refills
+from refills.admin.sections import latest_refills, rules_now
 from refills.models import Refill, RejectionReason
 
+add_section(Order, "Would a refill be accepted now?", rules_now)
 add_section(Order, "Refills", latest_refills)
 add_section(Account, "Refills", latest_refills)
 
 
 @admin.register(Refill)
-class RefillAdmin(RefillListAdmin, RefillPage, BulkActions, Export, LargeTableAdmin, ReadOnlyAdmin):
+class RefillAdmin(RefillListAdmin, RefillPage, BulkActions, Export, ListPage, LargeTableAdmin, ReadOnlyAdmin):
     pass
 
 

@@ -1,18 +1,25 @@
-"""The list of refills as a CSV file."""
+"""Refills as a CSV file: the list as it is filtered, or those that were settled in a period."""
 
 import csv
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
+from typing import Any
 
+from django import forms
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db.models import QuerySet
 from django.http import HttpResponseBase, StreamingHttpResponse
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from apikeys.requests import SignedInRequest
+from refills.models import Refill
 
 # The columns of the file, and the fields that they show.
 EXPORTED = {
@@ -29,34 +36,118 @@ EXPORTED = {
     "settled (UTC)": "settled_at",
     "settled_by": "settled_by__username",
     "delivered": "delivered",
-    "reason": "reason__text",
+    "reason": "reason_text",
     "note": "note",
 }
+
+NOT_FOR_SUPPLIERS = ("account", "settled_by", "note")  # names of customers and staff, and what staff wrote for staff
+REMEMBERED = "desk.export"  # in the session: the columns that were chosen last
+WRONG_DATE = "Enter a date such as 2026-05-31."
+CHOOSE_COLUMNS = "Choose at least one column."
+
+
+def _day_field(label: str) -> forms.DateField:
+    return forms.DateField(
+        label=label,
+        input_formats=["%Y-%m-%d"],
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
+        error_messages={"required": WRONG_DATE, "invalid": WRONG_DATE},
+    )
+
+
+class ExportForm(forms.Form):
+    """Which settled refills to export: by the day of their settlement, with the columns that are wanted."""
+
+    since = _day_field("Settled from")
+    until = _day_field("Settled up to and including")
+    columns = forms.MultipleChoiceField(
+        choices=[(column, column) for column in EXPORTED],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": CHOOSE_COLUMNS, "invalid_choice": CHOOSE_COLUMNS},
+    )
+    for_supplier = forms.BooleanField(
+        required=False,
+        widget=UnfoldBooleanWidget,
+        help_text="Leaves out names of customers and staff, and notes.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        sent = super().clean() or self.cleaned_data
+        since, until = sent.get("since"), sent.get("until")
+        if since and until and until < since:
+            self.add_error("until", "Choose a last day that is not before the first.")
+        for name, day in (("since", since), ("until", until)):
+            if day and not 1971 <= day.year <= 9000:
+                self.add_error(name, "Choose a year from 1971 to 9000.")
+        if sent.get("for_supplier") and sent.get("columns"):
+            sent["columns"] = [column for column in sent["columns"] if column not in NOT_FOR_SUPPLIERS]
+            if not sent["columns"]:
+                self.add_error("columns", "Choose a column that a supplier may see.")
+        return sent
 
 
 class Export(ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
-        export = self.admin_site.admin_view(self.export_view)
-        return [path("export/", export, name="refills_refill_export"), *super().get_urls()]
+        wrap = self.admin_site.admin_view
+        return [
+            path("export/", wrap(self.export_view), name="refills_refill_export"),
+            path("export/settled/", wrap(self.export_form_view), name="refills_refill_export_form"),
+            *super().get_urls(),
+        ]
 
     def export_view(self, request: SignedInRequest) -> HttpResponseBase:
         """Stream the list as it is filtered, all of its pages, as CSV."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        request.reads_no_rows = True  # type: ignore[attr-defined]
         try:
             found = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters as error:  # of a value that a filter cannot have
             raise SuspiciousOperation("The list cannot be filtered by that.") from error
-        refills = found.values_list(*EXPORTED.values())
-        rows = (map(_safe_cell, row) for row in refills.iterator(chunk_size=1000))
-        writer = csv.writer(_Echo())
-        name = f"refills-{timezone.now():%Y-%m-%d}.csv"
-        return StreamingHttpResponse(
-            # Excel takes the file for UTF-8 only if it begins with a byte order mark.
-            chain(["\ufeff"], (writer.writerow(row) for row in chain([EXPORTED], rows))),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        return _csv(found, EXPORTED, f"refills-{timezone.now():%Y-%m-%d}")
+
+    def export_form_view(self, request: SignedInRequest) -> HttpResponseBase:
+        """Ask for the days of the settlement, and stream the refills as CSV once they are given."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        remembered = request.session.get(REMEMBERED, list(EXPORTED))
+        form = ExportForm(request.GET if "since" in request.GET else None, initial={"columns": remembered})
+        if form.is_valid():
+            sent = form.cleaned_data
+            request.session[REMEMBERED] = request.GET.getlist("columns")
+            settled = Refill.objects.settled().filter(
+                settled_at__gte=_midnight(sent["since"]), settled_at__lt=_midnight(sent["until"] + timedelta(days=1))
+            )
+            name = f"refills-settled-{sent['since']}-{sent['until']}"
+            return _csv(settled.order_by("settled_at", "id"), sent["columns"], name)
+        context = {
+            "opts": self.opts,
+            "title": "Export by settlement date",
+            "form": form,
+            "zone": timezone.get_current_timezone_name(),
+        }
+        return TemplateResponse(
+            request, "admin/refills/refill/export.html", self.admin_site.each_context(request) | context
         )
+
+
+def _midnight(day: date) -> datetime:
+    """Return when the day begins in the agent's time zone."""
+    return timezone.make_aware(datetime.combine(day, time()))
+
+
+def _csv(refills: QuerySet[Refill], columns: Iterable[str], name: str) -> HttpResponseBase:
+    """Stream refills as CSV. The database keeps the rows until they are read."""
+    columns = list(columns)
+    found = refills.values_list(*(EXPORTED[column] for column in columns))
+    rows = (map(_safe_cell, row) for row in found.iterator(chunk_size=1000))
+    writer = csv.writer(_Echo())
+    return StreamingHttpResponse(
+        # Excel takes the file for UTF-8 only if it begins with a byte order mark.
+        chain(["\ufeff"], (writer.writerow(row) for row in chain([columns], rows))),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
+    )
 
 
 class _Echo:

@@ -1,12 +1,14 @@
-"""A refill's page: everything about the refill at a glance, and the buttons that settle and claim it."""
+"""A refill's page, and the addresses to which its buttons and those of a row in the list post."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 
+from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -18,19 +20,30 @@ from unfold.admin import ModelAdmin
 from apikeys.requests import SignedInRequest
 from notpanel.kit.public_id import parse
 from refills import desk
-from refills.admin.forms import SettleForm
-from refills.admin.status_changes import apply_change, may_settle
-from refills.models import Refill
-from refills.settlement import ALLOWED_FROM, claim, release
+from refills.admin import presence
+from refills.admin.forms import NoteForm, SettleForm, SnoozeForm
+from refills.admin.status_changes import apply_change, may_reopen, may_settle, report
+from refills.models import Refill, RejectionReason
+from refills.notes import add_note
+from refills.refusals import DeliveredAboveQuantity
+from refills.reopening import reopen, undo
+from refills.settlement import ALLOWED_FROM, Outcome, claim, release
+from refills.snoozing import snooze, unsnooze
 from refills.statuses import IN_FLIGHT, RefillStatus
 
+NOTHING_CHANGED = "Nothing was changed. Press the button again."
+REASONS_BY_KEY = 9  # reasons with a button and a key of their own
+LARGEST_UNDO = 1000  # refills
 
-def for_settling(
+
+def on_a_refill(
     view: Callable[[Any, SignedInRequest, Refill], HttpResponseBase],
 ) -> Callable[[Any, SignedInRequest, str], HttpResponseBase]:
-    """Pass the view the refill whose id is in the address. Refuse all but POSTs by staff who may settle."""
+    """Pass the view the refill whose id is in the address. Refuse staff who may not settle.
 
-    @method_decorator(require_POST)
+    A GET comes from who signed in again after pressing a button, or loaded its answer again. It leads to the refill.
+    """
+
     @wraps(view)
     def wrapped(self: Any, request: SignedInRequest, object_id: str) -> HttpResponseBase:
         if not may_settle(request.user):
@@ -38,6 +51,9 @@ def for_settling(
         refill = _find(object_id)
         if refill is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if request.method != "POST":
+            messages.warning(request, NOTHING_CHANGED)
+            return _to_page(request, refill)
         return view(self, request, refill)
 
     return wrapped
@@ -46,9 +62,22 @@ def for_settling(
 class RefillPage(ModelAdmin):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
+        views = {
+            "settle": self.settle_view,
+            "claim": self.claim_view,
+            "note": self.note_view,
+            "snooze": self.snooze_view,
+            "reopen": self.reopen_view,
+            "next": self.next_view,
+            "presence": self.presence_view,
+        }
         return [
-            path("<str:object_id>/settle/", wrap(self.settle_view), name="refills_refill_settle"),
-            path("<str:object_id>/claim/", wrap(self.claim_view), name="refills_refill_claim"),
+            path("queue/", wrap(self.queue_view), name="refills_refill_queue"),
+            path("undo/", wrap(self.undo_view), name="refills_refill_undo"),
+            *(
+                path(f"<str:object_id>/{name}/", wrap(view), name=f"refills_refill_{name}")
+                for name, view in views.items()
+            ),
             *super().get_urls(),
         ]
 
@@ -60,19 +89,7 @@ class RefillPage(ModelAdmin):
         refill = _find(object_id)
         if refill is None or not self.has_view_permission(request, refill):
             return super().change_view(request, object_id, form_url, extra_context)
-        context = {
-            "opts": self.opts,
-            "original": refill,
-            "title": f"Refill #{refill.number}",
-            "look": desk.look_at(refill, request.user, timezone.now()),
-            "may_settle": may_settle(request.user) and refill.status in IN_FLIGHT,
-            "may_approve": refill.status in ALLOWED_FROM[RefillStatus.APPROVED],
-            "form": SettleForm(auto_id="%s"),
-            "media": self.media,
-        }
-        return TemplateResponse(
-            request, "admin/refills/refill/page.html", self.admin_site.each_context(request) | context
-        )
+        return self._page(request, refill)
 
     def history_view(self, request: SignedInRequest, object_id: str, extra_context: Any = None) -> HttpResponseBase:
         """Redirect to the refill's page, which shows its history: the admin's log has no entries of refills."""
@@ -80,23 +97,26 @@ class RefillPage(ModelAdmin):
             raise PermissionDenied
         return redirect("admin:refills_refill_change", object_id)
 
-    @for_settling
+    @on_a_refill
     def settle_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
         """Settle a refill, from its page or, with ``?back=``, from its row in the list."""
-        form, done = SettleForm(request.POST), []
-        if form.is_valid():
-            done = apply_change(request, [refill.pk], form.change)
-        for errors in form.errors.values():
-            messages.error(request, " ".join(map(str, errors)))
-        if "back" in request.GET or not done:
-            return _back(request, refill)
-        following = desk.next_in_queue(request.user, timezone.now(), refill)
-        if following is None:
-            messages.success(request, "The queue is empty.")
-            return redirect("admin:refills_refill_changelist")
-        return redirect("admin:refills_refill_change", following.pk)
+        sent = request.POST.copy()
+        if "reject_with" in sent:  # a button that rejects with one reason of the list
+            sent["to"], sent["reason"] = RefillStatus.REJECTED, request.POST["reject_with"]
+        form = SettleForm(sent)
+        if not form.is_valid():
+            messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
+            return self._page(request, refill, settle_form=form)
+        outcome = apply_change(request, [refill.pk], form.change)
+        if "back" in request.GET:
+            return _to_list(request.GET["back"])
+        if outcome.done:
+            return self._go_on(request, refill)
+        above = isinstance(outcome.refused.get(refill.pk), DeliveredAboveQuantity)
+        current = _find(refill.pk) or refill
+        return self._page(request, current, settle_form=form, ask_to_confirm=above)
 
-    @for_settling
+    @on_a_refill
     def claim_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
         """Take a refill, take it over from a colleague, or release it."""
         wish = request.POST.get("claim")
@@ -108,16 +128,156 @@ class RefillPage(ModelAdmin):
                 messages.warning(request, f"Refill #{refill.number} was not taken: {refusal.text}.")
         return _back(request, refill)
 
+    @on_a_refill
+    def note_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        """Add a note to a refill, whatever its status."""
+        form = NoteForm(request.POST)
+        if not form.is_valid():
+            return self._page(request, refill, note_form=form)
+        add_note([refill.pk], request.user, form.cleaned_data["note"])
+        report(request, Outcome([refill], {}), "given your note")
+        return _to_page(request, refill)
+
+    @on_a_refill
+    def snooze_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        """Put a refill off and go on to the next, or, with ``wake``, put it back into the queue."""
+        if "wake" in request.POST:
+            unsnooze([refill.pk], request.user)
+            return _to_page(request, refill)
+        form = SnoozeForm(request.POST)
+        if not form.is_valid():
+            return self._page(request, refill, snooze_form=form)
+        outcome = snooze([refill.pk], request.user, form.until, form.cleaned_data["note"])
+        report(request, outcome, f"snoozed until {form.until:%Y-%m-%d %H:%M} UTC")
+        return self._go_on(request, refill) if outcome.done else _to_page(request, refill)
+
+    @on_a_refill
+    def reopen_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        if not may_reopen(request.user):
+            raise PermissionDenied
+        form = NoteForm(request.POST, prefix="reopen")
+        if not form.is_valid():
+            return self._page(request, refill, reopen_form=form)
+        outcome = reopen([refill.pk], request.user, form.cleaned_data["note"])
+        report(request, outcome, "reopened")
+        return _to_page(request, refill) if outcome.done else self._page(request, refill, reopen_form=form)
+
+    @on_a_refill
+    def next_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        """Skip a refill: release it, and go on to the next of the queue."""
+        release([refill.pk], request.user)
+        return self._go_on(request, refill)
+
+    @on_a_refill
+    def presence_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        """Note that the agent still looks at the refill. Answers who else does."""
+        return JsonResponse({"text": presence.others(refill, request.user)})
+
+    @method_decorator(require_POST)
+    def undo_view(self, request: SignedInRequest) -> HttpResponseBase:
+        """Undo what the agent has just done to refills (ids in ``refills``)."""
+        if not may_settle(request.user):
+            raise PermissionDenied
+        ids = request.POST.get("refills", "").split()[:LARGEST_UNDO]
+        outcome = undo(ids, request.user)
+        report(request, outcome, "set back to pending")
+        if len(ids) == 1 and (refill := _find(ids[0])):
+            return _to_page(request, refill)
+        return redirect("admin:refills_refill_changelist")
+
+    def queue_view(self, request: SignedInRequest) -> HttpResponseBase:
+        """Open the first refill of the queue. Shown when there is none, or before the first."""
+        if not may_settle(request.user):
+            raise PermissionDenied
+        query = request.GET.get("queue", "")
+        if request.method == "POST":
+            return self._go_on(request, None)
+        waiting = self.filtered(request, query).waiting(timezone.now())
+        context = {
+            "opts": self.opts,
+            "title": "The queue",
+            "queue": query,
+            "carried": urlencode({"queue": query}),
+            "waiting": waiting.count(),
+            "free": waiting.free_for(request.user, timezone.now()).count(),
+        }
+        return TemplateResponse(request, "admin/refills/refill/queue.html", self._context(request) | context)
+
+    def _go_on(self, request: SignedInRequest, refill: Refill | None) -> HttpResponse:
+        """Lease the next refill of the queue in which the agent works, and redirect to its page."""
+        query = request.GET.get("queue", "")
+        following = desk.claim_next(request.user, refill, self.filtered(request, query))
+        if following is None:
+            return redirect(f"{reverse('admin:refills_refill_queue')}?{urlencode({'queue': query})}")
+        return _to_page(request, following)
+
+    def _page(
+        self,
+        request: SignedInRequest,
+        refill: Refill,
+        *,
+        settle_form: SettleForm | None = None,
+        ask_to_confirm: bool = False,
+        **bound_forms: forms.Form,
+    ) -> HttpResponse:
+        """Answer with the refill's page. The forms given keep what was typed into them, and say what is wrong."""
+        now, query = timezone.now(), request.GET.get("queue", "")
+        settles = may_settle(request.user) and refill.status in IN_FLIGHT
+        following = desk.next_in_queue(request.user, now, refill, self.filtered(request, query)) if settles else None
+        typed = settle_form.data.get("note", "") if settle_form and not settles else ""
+        context = {
+            "opts": self.opts,
+            "original": refill,
+            "title": f"Refill #{refill.number}",
+            "look": desk.look_at(refill, request.user, now),
+            "others": "" if "peek" in request.GET else presence.others(refill, request.user),
+            "carried": urlencode({"queue": query}),
+            "following": following,
+            "may_settle": settles,
+            "may_approve": refill.status in ALLOWED_FROM[RefillStatus.APPROVED],
+            "may_note": may_settle(request.user),
+            "may_reopen": may_reopen(request.user) and refill.status not in IN_FLIGHT,
+            "ask_to_confirm": ask_to_confirm,
+            "reasons": RejectionReason.objects.filter(active=True)[:REASONS_BY_KEY] if settles else [],
+            "form": settle_form or SettleForm(auto_id="%s"),
+            "note_form": NoteForm(initial={"note": typed}, auto_id="add-%s"),
+            "snooze_form": SnoozeForm(auto_id="snooze-%s"),
+            "reopen_form": NoteForm(prefix="reopen"),
+            "media": self.media,
+            **bound_forms,
+        }
+        return TemplateResponse(request, "admin/refills/refill/page.html", self._context(request) | context)
+
+    def _context(self, request: SignedInRequest) -> dict[str, Any]:
+        return self.admin_site.each_context(request)
+
 
 def _find(object_id: str) -> Refill | None:
     """Find a refill by its number, or by its id as the admin quotes it. Loads all rows that its page shows with it."""
     reference = parse("ref", object_id.replace("_5F", "_"))
-    related = ("order__service", "account", "api_key", "settled_by", "approved_by", "claimed_by", "reason")
+    related = (
+        "order__service",
+        "account",
+        "api_key",
+        "requested_by",
+        "settled_by",
+        "approved_by",
+        "claimed_by",
+        "snoozed_by",
+    )
     return Refill.objects.select_related(*related).named([reference]).first()
 
 
 def _back(request: SignedInRequest, refill: Refill) -> HttpResponse:
     """Redirect to the page with the button: the list, filtered as it was, or the refill's page."""
-    if "back" not in request.GET:
-        return redirect("admin:refills_refill_change", refill.pk)
-    return redirect(f"{reverse('admin:refills_refill_changelist')}?{request.GET['back']}")
+    return _to_list(request.GET["back"]) if "back" in request.GET else _to_page(request, refill)
+
+
+def _to_list(query: str) -> HttpResponse:
+    return redirect(f"{reverse('admin:refills_refill_changelist')}?{query}")
+
+
+def _to_page(request: SignedInRequest, refill: Refill) -> HttpResponse:
+    """Redirect to the refill's page, in the queue in which the agent works."""
+    url = reverse("admin:refills_refill_change", args=[refill.pk])
+    return redirect(f"{url}?{urlencode({'queue': request.GET['queue']})}" if "queue" in request.GET else url)

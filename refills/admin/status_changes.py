@@ -1,16 +1,19 @@
 """How staff change a status at the desk: a refill's page, a row's buttons and bulk actions call ``apply_change``."""
 
 from collections import defaultdict
+from datetime import datetime
 
 from django.contrib import messages
+from django.template.loader import render_to_string
 
 from apikeys.models import Account
 from apikeys.requests import SignedInRequest
 from notpanel.kit.refusals import Refusal
 from refills.models import Refill
-from refills.settlement import StatusChange, change_status
+from refills.settlement import Outcome, StatusChange, change_status
 
-NAMED = 5  # refused refills that a message names for each cause
+LARGEST_SELECTION = 1000  # refills that an action takes at once
+NAMED = 5  # refills that a message names, of those done and for each cause of those refused
 
 
 def may_settle(account: Account) -> bool:
@@ -18,27 +21,48 @@ def may_settle(account: Account) -> bool:
     return account.has_perm("refills.settle_refill")
 
 
-def apply_change(request: SignedInRequest, refills: list[str], change: StatusChange) -> list[Refill]:
-    """Make the change to refills (ids), and tell the agent what was done and what was refused.
+def may_reopen(account: Account) -> bool:
+    """Return whether the account may reopen refills that were settled earlier."""
+    return account.has_perm("refills.reopen_refill")
 
-    Returns the refills that were changed.
-    """
+
+def apply_change(request: SignedInRequest, refills: list[str], change: StatusChange) -> Outcome:
+    """Make the change to refills (ids), and tell the agent what was done and what was refused."""
     try:
         outcome = change_status(refills, change, request.user)
     except Refusal as refusal:
         messages.error(request, refusal.text)
-        return []
-    done = f"{_refills_were(len(outcome.done))} {change.to.label.lower()}."
-    if outcome.refused:
-        refused = f"{_refills_were(len(outcome.refused))} refused. {_causes(outcome.refused)}"
-        messages.warning(request, f"{done} {refused}")
-    else:
-        messages.success(request, done)
-    return outcome.done
+        return Outcome([], {})
+    report(request, outcome, change.to.label.lower(), undoable=True)
+    return outcome
 
 
-def _refills_were(count: int) -> str:
-    return "1 refill was" if count == 1 else f"{count or 'No'} refills were"
+def report(request: SignedInRequest, outcome: Outcome, participle: str, *, undoable: bool = False) -> None:
+    """Tell the agent which refills were done, with a button to undo that, and which were refused, by cause."""
+    undo_until: datetime | None = outcome.done[0].undoable_until if undoable and outcome.done else None
+    context = {
+        "done": f"{_refills_were(outcome.done)} {participle}.",
+        "refused": f"{_count_were(len(outcome.refused))} refused. {_causes(outcome.refused)}"
+        if outcome.refused
+        else "",
+        "refills": " ".join(refill.pk for refill in outcome.done),
+        "undo_until": undo_until and undo_until.timestamp(),
+    }
+    level = messages.WARNING if outcome.refused else messages.SUCCESS
+    messages.add_message(request, level, render_to_string("admin/refills/refill/report.html", context))
+
+
+def _refills_were(done: list[Refill]) -> str:
+    """Return "Refill #7 was", "12 refills (#1, #2, … and 7 more) were" or "No refills were"."""
+    if len(done) == 1:
+        return f"Refill #{done[0].number} was"
+    if not done:
+        return "No refills were"
+    return f"{len(done)} refills ({_named([f'#{refill.number}' for refill in done])}) were"
+
+
+def _count_were(count: int) -> str:
+    return "1 refill was" if count == 1 else f"{count} refills were"
 
 
 def _causes(refused: dict[str, Refusal]) -> str:

@@ -354,8 +354,8 @@ def test_the_list_shows_the_details_of_each_key(client, account):
 
     page = " ".join(re.sub(r"<[^>]*>", " ", client.get("/dashboard/api/").content.decode()).split())
 
-    assert re.search(r"shop np_\S{8}… \d{4}-\S+ \S+ never 7 anywhere never", page)
-    assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ never 100 anywhere never", page)
+    assert re.search(r"shop np_\S{8}… \d{4}-\S+ \S+ UTC never 7 anywhere never", page)
+    assert re.search(r"test np_\S{8}… \d{4}-\S+ \S+ UTC never 100 anywhere never", page)
 
 
 def test_no_page_shows_a_digest(client, account):

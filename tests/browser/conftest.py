@@ -3,6 +3,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.test import Client
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from refills.models import Refill
 from tests import factories
 from tests.server import Server
 
@@ -56,6 +59,15 @@ def page(browser, agent, tmp_path) -> Iterator[Page]:
     with browsing(browser, server.url, agent) as page:
         yield page
     server.stop()
+
+
+@pytest.fixture
+def queue(agent) -> list[Refill]:
+    """Return twelve refills in flight, the oldest first."""
+    now, service = timezone.now(), factories.Service(name="Likes")
+    for age in range(12, 0, -1):
+        factories.Refill(order__service=service, created_at=now - timedelta(hours=age))
+    return list(Refill.objects.order_by("created_at"))
 
 
 @contextlib.contextmanager

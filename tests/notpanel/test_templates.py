@@ -1,11 +1,13 @@
 """The components that pages share, and the form of the templates."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.conf import settings
 from django.template import Context, Template, engines
 from django.test import RequestFactory
+from django.utils import timezone
 
 
 def render(source, path="/", **context):
@@ -44,14 +46,25 @@ def test_a_navigation_link_marks_the_current_page(path, own_page, section):
     assert ('aria-current="page"' in render(source, path, below=True)) == section
 
 
-def test_a_time_is_shown_to_the_minute_and_none_as_the_default():
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", '2026-05-01 12:34 <span class="time-zone">UTC</span>'),
+        ("Europe/Berlin", '2026-05-01 14:34 <span class="time-zone">CEST</span>'),
+        ("Asia/Dubai", '2026-05-01 16:34 <span class="time-zone">UTC+04</span>'),
+    ],
+)
+def test_a_time_is_shown_to_the_minute_with_its_time_zone(zone, shown):
     at = datetime(2026, 5, 1, 12, 34, 56, tzinfo=UTC)
 
+    with timezone.override(zone):
+        tag = render('{{ at|time_tag|default:"never" }}', at=at)
+
+    assert tag == f'<time datetime="{at.astimezone(ZoneInfo(zone)).isoformat()}" title="{zone}">{shown}</time>'
+
+
+def test_no_time_is_shown_as_the_default():
     assert render('{{ at|time_tag|default:"never" }}', at=None) == "never"
-    assert (
-        render('{{ at|time_tag|default:"never" }}', at=at)
-        == '<time datetime="2026-05-01T12:34:56+00:00">2026-05-01 12:34</time>'
-    )
 
 
 def test_a_table_that_scrolls_has_a_name_and_escapes_it():

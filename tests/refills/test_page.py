@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.messages import get_messages
 from django.urls import reverse
 from django.utils import timezone
 
@@ -13,7 +12,7 @@ from refills.models import Refill
 from refills.settlement import claim
 from refills.statuses import RefillStatus
 from tests import factories
-from tests.conftest import settle
+from tests.conftest import messages_of, settle
 
 
 @pytest.fixture
@@ -22,13 +21,20 @@ def admin(client, staff):
     return client
 
 
+EMPTY_QUEUE = "/admin/refills/refill/queue/?queue="
+
+
+def page_in_queue(refill, query=""):
+    return reverse("admin:refills_refill_change", args=[refill.pk]) + (f"?queue={query}" if query else "")
+
+
 def page(client, refill):
     return client.get(reverse("admin:refills_refill_change", args=[refill.pk]))
 
 
 def send(client, refill, what="settle", query="", **fields):
     response = client.post(reverse(f"admin:refills_refill_{what}", args=[refill.pk]) + query, fields)
-    return response, [str(message) for message in get_messages(response.wsgi_request)]
+    return response, messages_of(response)
 
 
 class TestView:
@@ -51,8 +57,8 @@ class TestView:
             ("the order is completed", None),
             ("refill=true", None),
             ("completed 10 d 0 h ago, the period is 5 days", "Refill period has expired (5 days)"),
-            ("0 in flight besides this one", None),
-            ("1 of 2 used besides this one", None),
+            ("0 in flight", None),
+            ("1 of 2 used", None),
         ]
 
     def test_the_page_shows_every_earlier_refill_of_the_order(self, admin):
@@ -129,9 +135,9 @@ class TestView:
         refill = factories.Refill(order=order)
         page(admin, refill)
 
-        # session, user, second factor, the refill with its order, the order's others, its history, overlapping orders,
-        # reasons
-        with django_assert_num_queries(8):
+        # session, user, second factor, permissions (2), the refill with its order, the next in the queue (3), the
+        # order's others, its history, its notes, orders on the link (2), reasons (2)
+        with django_assert_num_queries(16):
             page(admin, refill)
 
 
@@ -147,8 +153,10 @@ class TestSettling:
 
         refill.refresh_from_db()
         assert (refill.status, refill.delivered, refill.note, refill.settled_by) == ("completed", 120, "done", staff)
-        assert said == ["1 refill was completed."]
-        assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+        assert said == [f"Refill #{refill.number} was completed."]
+        assert response.url == page_in_queue(following)
+        following.refresh_from_db()
+        assert following.claimed_by == staff
 
     def test_the_next_refill_may_have_the_agents_own_claim_or_an_expired_one(self, admin, staff, settings):
         now = timezone.now()
@@ -159,15 +167,15 @@ class TestSettling:
 
         for settled, following in ((refill, mine), (mine, free)):
             response, _ = send(admin, settled, to="completed")
-            assert response.url == reverse("admin:refills_refill_change", args=[following.pk])
+            assert response.url == page_in_queue(following)
 
     def test_the_next_refill_is_never_the_one_just_approved(self, admin):
         refill = factories.Refill()
 
         response, said = send(admin, refill, to="approved")
 
-        assert response.url == reverse("admin:refills_refill_changelist")
-        assert said == ["1 refill was approved.", "The queue is empty."]
+        assert response.url == EMPTY_QUEUE
+        assert said == [f"Refill #{refill.number} was approved."]
 
     @pytest.mark.parametrize("status", ["pending", "approved", "completed", "rejected"])
     def test_only_a_refill_in_flight_has_forms(self, admin, status):
@@ -181,11 +189,37 @@ class TestSettling:
         assert ('name="claim"' in text) == in_flight
         assert ('name="to" value="approved"' in text) == (status == "pending")
 
-    def test_after_the_last_refill_the_list_opens(self, admin):
-        response, said = send(admin, factories.Refill(), to="completed")
+    def test_after_the_last_refill_the_queue_says_that_nothing_waits(self, admin):
+        response, _ = send(admin, factories.Refill(), to="completed")
 
-        assert response.url == reverse("admin:refills_refill_changelist")
-        assert said == ["1 refill was completed.", "The queue is empty."]
+        assert response.url == EMPTY_QUEUE
+        assert "Nothing waits in this queue." in admin.get(response.url).content.decode()
+
+    def test_a_queue_that_colleagues_have_taken_is_not_called_empty(self, admin):
+        claim([factories.Refill().pk], factories.Account())
+
+        assert "Colleagues have taken the 1 refill that still waits." in admin.get(EMPTY_QUEUE).content.decode()
+
+    def test_the_queue_keeps_to_the_filter_and_the_order_of_the_list(self, admin):
+        now, shop = timezone.now(), factories.Account(username="shop")
+        order = {"order__account": shop}
+        newer, newest = (factories.Refill(created_at=now - timedelta(hours=hours), **order) for hours in (3, 2))
+        older = factories.Refill(created_at=now - timedelta(hours=5), **order)
+        factories.Refill(created_at=now - timedelta(hours=1))
+
+        url = "?queue=account%3Dshop"
+        response, _ = send(admin, newer, query=url, to="completed")
+        assert response.url == page_in_queue(newest, "account%3Dshop")
+        response, _ = send(admin, newest, query=url, to="completed")
+        assert response.url == page_in_queue(older, "account%3Dshop")
+
+    @pytest.mark.parametrize("wrong", ["nosuch%3D1", "o%3Dx", "p%3D-1", "status%3Dnonsense"])
+    def test_a_queue_that_cannot_be_is_the_whole_list(self, admin, wrong):
+        refill, following = factories.Refill(), factories.Refill()
+
+        response, _ = send(admin, refill, query=f"?queue={wrong}", to="completed")
+
+        assert f"/{following.pk}/change/" in response.url.replace("_5F", "_")
 
     def test_a_rejection_has_a_reason_and_a_note(self, admin):
         refill, reason = factories.Refill(), factories.RejectionReason()
@@ -210,20 +244,22 @@ class TestSettling:
             ({"to": "completed", "delivered": "many"}, "Enter the delivered units as a whole number"),
             ({"to": "completed", "delivered": "-1"}, "Enter the delivered units as a whole number"),
             ({"to": "completed", "delivered": str(2**63)}, "Enter the delivered units as a whole number"),
-            ({"to": "completed", "note": "x" * 1001}, "Shorten the note to 1000 characters: it has 1001."),
+            ({"to": "completed", "note": "x" * 1001}, "Shorten the text to 1000 characters: it has 1001."),
             ({"to": "nonsense"}, "Choose what to do with the refill"),
             ({}, "Choose what to do with the refill"),
             ({"to": "pending"}, "A refill cannot be made pending."),
-            ({"to": "rejected"}, "Choose a reason or write a note"),
+            ({"to": "rejected"}, "Choose a reason, or write words of your own"),
+            ({"to": "rejected", "note": "only for staff"}, "Choose a reason, or write words of your own"),
+            ({"to": "rejected", "words": "x" * 201}, "Shorten the text to 200 characters: it has 201."),
         ],
     )
     def test_an_invalid_form_says_what_to_do_and_changes_nothing(self, admin, fields, message):
         refill = factories.Refill()
 
-        response, said = send(admin, refill, **fields)
+        response, said = send(admin, refill, **{"note": ""} | fields)
 
         assert said[0].startswith(message)
-        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+        assert response.context["form"].data["note"] == fields.get("note", "")  # what was typed is still there
         refill.refresh_from_db()
         assert refill.status == "pending"
 
@@ -231,10 +267,10 @@ class TestSettling:
         refill = factories.Refill(number=12)
         settle([refill.pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
 
-        response, [said] = send(admin, refill, to="rejected", note="no")
+        response, [said] = send(admin, refill, to="rejected", words="No.")
 
         assert "#12: completed by ann at" in said
-        assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+        assert response.context["original"].status == "completed"
 
     def test_a_button_of_a_row_returns_to_the_list_as_it_was(self, admin):
         refill = factories.Refill()
@@ -248,7 +284,11 @@ class TestSettling:
 
         for what in ("settle", "claim"):
             url = reverse(f"admin:refills_refill_{what}", args=[refill.pk])
-            assert admin.get(url, {"to": "completed", "claim": "take"}).status_code == 405
+            response = admin.get(url, {"to": "completed", "claim": "take"})
+            assert response.url == reverse("admin:refills_refill_change", args=[refill.pk])
+            assert messages_of(response)[-1] == "Nothing was changed. Press the button again."
+            refill.refresh_from_db()
+            assert (refill.status, refill.claimed_by) == ("pending", None)
 
     def test_a_form_from_another_site_settles_nothing(self, staff):
         from django.test import Client

@@ -42,6 +42,8 @@ ACTIONS = {
     "see the dashboard": ("get", "admin:index", {}, "staff viewer support superuser"),
     "see the queue": ("get", "admin:refills_refill_changelist", {}, "viewer support superuser"),
     "export the queue": ("get", "admin:refills_refill_export", {}, "viewer support superuser"),
+    "export settled refills": ("get", "admin:refills_refill_export_form", {}, "viewer support superuser"),
+    "settle a list": ("get", "admin:refills_refill_list", {}, "settle"),
     "see a refill": ("get", "admin:refills_refill_change", {"refill": True}, "viewer support superuser"),
     "see a refill's log": ("get", "admin:refills_refill_history", {"refill": True}, "viewer support superuser"),
     "add a refill": ("get", "admin:refills_refill_add", {}, ""),
@@ -134,7 +136,7 @@ def test_head_answers_as_get_does(log_in, role, action):
 )
 def test_settling_a_selection(log_in, role, action, status):
     refill = factories.Refill()
-    body = {"action": action, "_selected_action": [refill.pk], "confirmed": "yes", "note": "why"}
+    body = {"action": action, "_selected_action": [refill.pk], "confirmed": "yes", "words": "Why."}
 
     log_in(role).post(reverse("admin:refills_refill_changelist"), body)
 

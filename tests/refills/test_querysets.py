@@ -1,6 +1,6 @@
 """Each condition on refills, and the raw SQL that repeats some of them."""
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 from django.db import transaction
@@ -53,6 +53,51 @@ def test_a_refill_is_as_late_for_the_list_as_for_the_page(age, expected):
     assert Refill.objects.late(now).exists() == (expected == "late")
     assert Refill.objects.filter(is_late(now)).exists() == (expected == "late")
     assert Refill.objects.due_soon_or_late(now).exists() == (expected != "on time")
+
+
+def test_a_settled_refill_is_neither_late_nor_due_soon():
+    now = timezone.now()
+    for status in SETTLED:
+        factories.Refill(status=status, created_at=now - timedelta(days=9))
+
+    assert not Refill.objects.late(now).exists()
+    assert not Refill.objects.due_soon_or_late(now).exists()
+
+
+@pytest.mark.parametrize(("ago", "taken"), [(timedelta(minutes=14, seconds=59), True), (timedelta(minutes=15), False)])
+def test_an_agent_has_taken_a_refill_until_the_claim_expires(staff, ago, taken):
+    now = timezone.now()
+    factories.Refill(claimed_by=factories.Account(), claimed_at=now)
+    factories.Refill(claimed_by=staff, claimed_at=now - ago)
+
+    assert Refill.objects.taken_by(staff, now).count() == taken
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (None, None, [1, 2, 3]),
+        (date(2026, 5, 2), None, [2, 3]),
+        (None, date(2026, 5, 2), [1, 2]),
+        (date(2026, 5, 2), date(2026, 5, 2), [2]),
+        (date(2026, 5, 3), date(2026, 5, 2), []),
+        (date.min, date.max, [1, 2, 3]),
+    ],
+)
+def test_refills_settled_on_days_of_the_current_time_zone(first, last, found):
+    factories.Refill()
+    with timezone.override("Pacific/Auckland"):
+        for day in (1, 2, 3):
+            for hour in (0, 23):
+                settled_at = datetime(2026, 5, day, hour, 59, tzinfo=timezone.get_current_timezone())
+                factories.Refill(status="completed", settled_at=settled_at)
+
+        days = [
+            timezone.localtime(refill.settled_at).day
+            for refill in Refill.objects.settled_on_days(first, last).order_by("settled_at")
+        ]
+
+    assert days == [day for day in found for _ in range(2)]
 
 
 @pytest.mark.parametrize("whose", ["nobody", "own", "colleague"])

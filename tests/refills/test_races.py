@@ -2,14 +2,19 @@
 
 import random
 import threading
+import time
 
 import pytest
 from django.db import connection, transaction
+from django.urls import reverse
+from django.utils import timezone
 
 from apikeys.keys import revoke_api_key
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
+from refills.desk import claim_next
 from refills.models import Refill
+from refills.reopening import reopen, undo
 from refills.requesting import lock_orders, request_refills
 from refills.settlement import claim
 from refills.statuses import IN_FLIGHT, RefillStatus
@@ -339,3 +344,194 @@ def test_a_refill_that_is_being_taken_is_not_settled_by_a_colleague():
     assert colleague.result().refused[refill.pk].text.startswith("taken by ann at ")
     refill.refresh_from_db()
     assert refill.status == "pending"
+
+
+def test_an_undo_and_a_new_request_never_put_two_refills_in_flight():
+    staff = factories.Account()
+    orders = factories.Order.create_batch(30, service=factories.Service(refill_limit=100))
+    refills = [factories.Refill(order=order) for order in orders]
+    settle([refill.pk for refill in refills], RefillStatus.REJECTED, staff)
+    ids = [refill.pk for refill in refills]
+
+    def request(order):
+        return lambda: request_refills(order.account_id, [order.pk])[0]
+
+    undone, undone_backwards, *requested = race(
+        [lambda: undo(ids, staff), lambda: undo(ids[::-1], staff), *[request(order) for order in orders]]
+    )
+
+    done = {refill.order_id for outcome in (undone, undone_backwards) for refill in outcome.done}
+    accepted = {order.pk for order, answer in zip(orders, requested, strict=True) if isinstance(answer, str)}
+    assert done | accepted == {order.pk for order in orders}
+    assert not done & accepted
+    in_flight = Refill.objects.in_flight().values_list("order", flat=True)
+    assert sorted(in_flight) == sorted(order.pk for order in orders)
+
+
+def test_a_request_that_waits_for_an_undo_sees_the_refill_in_flight():
+    customer, staff = new_customer(), factories.Account()
+    refill = factories.Refill(order__account=customer.account)
+    settle([refill.pk], RefillStatus.COMPLETED, staff)
+
+    with transaction.atomic():
+        undo([refill.pk], staff)
+        request = Waiting(lambda: customer.refill(refill.order))
+
+    assert request.result() == {"error": "A refill request is already pending for this order"}
+
+
+@pytest.mark.parametrize("take_back", [undo, lambda ids, by: reopen(ids, by, "why")])
+def test_what_is_taken_back_while_a_request_commits_is_refused_by_the_number_of_the_new_refill(take_back):
+    staff = factories.Account()
+    refill = factories.Refill()
+    settle([refill.pk], RefillStatus.COMPLETED, staff)
+
+    with transaction.atomic():
+        [made] = request_refills(refill.account_id, [refill.order_id])
+        taking_back = Waiting(lambda: take_back([refill.pk], staff))
+
+    number = Refill.objects.get(pk=made).number
+    assert taking_back.result().refused[refill.pk].text == f"refill #{number} of the same order is in flight"
+
+
+def test_a_reopened_refill_never_exceeds_the_cap():
+    staff = factories.Account()
+    order = factories.Order(service__refill_limit=2)
+    rejected = factories.Refill.create_batch(5, order=order, status="rejected")
+
+    def reopen_and_complete(refill):
+        def call():
+            for _ in range(5):
+                reopen([refill.pk], staff, "why")
+                settle([refill.pk], RefillStatus.COMPLETED, staff)
+
+        return call
+
+    def request():
+        for _ in range(5):
+            [made] = request_refills(order.account_id, [order.pk])
+            if isinstance(made, str):
+                settle([made], RefillStatus.COMPLETED, staff)
+
+    race([*[reopen_and_complete(refill) for refill in rejected], request, request])
+
+    assert Refill.objects.filter(order=order).used_of_cap().count() == 2
+
+
+def test_orders_are_locked_before_refills_to_take_a_change_back():
+    """As a request does: it waits for the order, and holds no lock on a refill meanwhile."""
+    staff = factories.Account()
+    refill = factories.Refill()
+    settle([refill.pk], RefillStatus.COMPLETED, staff)
+
+    with transaction.atomic():
+        lock_orders(refill.account_id, [refill.order_id])
+        undoing = Waiting(lambda: undo([refill.pk], staff))
+        assert Refill.objects.select_for_update(nowait=True).get(pk=refill.pk)
+
+    assert undoing.result().done
+
+
+def test_an_approval_that_a_colleague_settles_while_it_is_undone_is_settled_once():
+    ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
+    refill = factories.Refill()
+    settle([refill.pk], RefillStatus.APPROVED, ann)
+
+    with transaction.atomic():
+        settle([refill.pk], RefillStatus.COMPLETED, bob)
+        undoing = Waiting(lambda: undo([refill.pk], ann))
+
+    assert undoing.result().refused[refill.pk].text == "completed by bob, and nobody else may undo that"
+    refill.refresh_from_db()
+    assert (refill.status, refill.settled_by) == ("completed", bob)
+
+
+def test_a_colleague_who_waits_for_an_undo_settles_the_pending_refill():
+    ann, bob = factories.Account(username="ann"), factories.Account(username="bob")
+    refill = factories.Refill()
+    settle([refill.pk], RefillStatus.APPROVED, ann)
+
+    with transaction.atomic():
+        undo([refill.pk], ann)
+        settling = Waiting(lambda: settle([refill.pk], RefillStatus.COMPLETED, bob))
+
+    assert settling.result().done
+    steps = list(refill.transitions.values_list("kind", "from_status", "to_status"))
+    assert steps[1:] == [("undo", "approved", "pending"), ("change", "pending", "completed")]
+
+
+def test_two_undos_at_once_take_one_change_back_once():
+    staff = factories.Account()
+    refill = factories.Refill()
+    settle([refill.pk], RefillStatus.COMPLETED, staff)
+
+    outcomes = race([lambda: undo([refill.pk], staff)] * 20)
+
+    assert sum(len(outcome.done) for outcome in outcomes) == 1
+    assert refill.transitions.filter(kind="undo").count() == 1
+
+
+def test_an_undo_that_waited_past_its_window_comes_too_late(settings):
+    settings.UNDO_SECONDS = 1
+    staff = factories.Account()
+    refill = factories.Refill()
+    [settled] = settle([refill.pk], RefillStatus.COMPLETED, staff).done
+
+    with transaction.atomic():
+        lock_orders(refill.account_id, [refill.order_id])
+        undoing = Waiting(lambda: undo([refill.pk], staff))
+        while timezone.now() < settled.undoable_until:
+            time.sleep(0.05)
+
+    assert "more than 1 seconds ago" in undoing.result().refused[refill.pk].text
+
+
+def test_agents_who_go_on_at_once_never_open_the_same_refill():
+    staff = factories.Account.create_batch(12)
+    seen = factories.Refill()
+    factories.Refill.create_batch(12)
+
+    opened = race([lambda by=by: claim_next(by, seen) for by in staff])
+
+    assert len({refill.pk for refill in opened}) == 12
+    assert all(refill.claimed_by == by for refill, by in zip(opened, staff, strict=True))
+    assert claim_next(factories.Account(), seen) is None
+
+
+def test_going_on_does_not_wait_for_a_refill_that_is_being_settled():
+    ann, bob = factories.Account(), factories.Account()
+    seen, settled, free = factories.Refill.create_batch(3)
+
+    with transaction.atomic():
+        settle([settled.pk], RefillStatus.COMPLETED, ann)
+        [opened] = race([lambda: claim_next(bob, seen)])
+
+    assert opened == free
+
+
+def test_five_refills_that_come_in_after_a_list_was_shown_are_not_selected_with_it(client):
+    """Their requests began before the list was shown, and waited for locks: they are older than what was shown."""
+    client.force_login(factories.Account(is_staff=True, is_superuser=True))
+    url = reverse("admin:refills_refill_changelist")
+    customer = new_customer()
+    orders = [order.pk for order in factories.Order.create_batch(5, account=customer.account)]
+    shown = factories.Refill.create_batch(31)
+    client.get(url)
+    with transaction.atomic():
+        lock_orders(customer.account.pk, orders)
+        late = Waiting(lambda: request_refills(customer.account.pk, orders))
+        page = client.get(url)
+    late.result()
+    numbers = page.context["cl"].shown
+
+    def act():
+        return client.post(
+            url, {"action": "complete", "select_across": "1", "_selected_action": [shown[0].pk], "shown": numbers}
+        )
+
+    more = factories.Order.create_batch(5, account=customer.account)
+    race([act, *[lambda order=order: request_refills(customer.account.pk, [order.pk]) for order in more]])
+
+    assert len(numbers.split()) == 31
+    assert set(Refill.objects.filter(status="completed")) == set(shown)
+    assert Refill.objects.filter(status="pending").count() == 10

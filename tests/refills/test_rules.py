@@ -96,8 +96,8 @@ def test_the_desk_shows_what_was_judged(facts, shown):
 
 def test_the_desk_shows_the_figures_of_the_other_refills():
     assert [rule.shown(case(in_flight=1, used=2, limit=4)) for rule in RULES][3:] == [
-        "1 in flight besides this one",
-        "2 of 4 used besides this one",
+        "1 in flight",
+        "2 of 4 used",
     ]
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.db import ProgrammingError, transaction
+from django.db import IntegrityError, ProgrammingError, transaction
 from django.utils import timezone
 
 from notpanel.kit.refusals import Refusal
@@ -75,12 +75,51 @@ def test_a_note_stays_until_there_is_another(staff):
     assert refill.note == "first"
 
 
-@pytest.mark.parametrize("note", ["", "  "])
-def test_a_rejection_without_a_reason_needs_a_note(staff, note):
+@pytest.mark.parametrize("words", ["", "  ", "\u200b"])
+def test_a_rejection_needs_words_for_the_customer_and_a_note_is_none(staff, words):
     refill = factories.Refill()
 
     with pytest.raises(Refusal, match="a rejection needs one"):
-        settle([refill.pk], RefillStatus.REJECTED, staff, note)
+        settle([refill.pk], RefillStatus.REJECTED, staff, "a note", words=words)
+
+    refill.refresh_from_db()
+    assert refill.status == "pending"
+
+
+def test_a_rejection_may_have_words_of_its_own_which_replace_those_of_the_reason(staff):
+    refill, other = factories.Refill.create_batch(2)
+    reason = factories.RejectionReason(text="Private.")
+
+    settle([refill.pk], RefillStatus.REJECTED, staff, words="  Your link is dead.  ")
+    settle([other.pk], RefillStatus.REJECTED, staff, reason=reason, words="Your profile is private.")
+
+    told = Refill.objects.order_by("number").values_list("reason", "reason_text")
+    assert list(told) == [(None, "Your link is dead."), (reason.pk, "Your profile is private.")]
+
+
+@pytest.mark.parametrize("words", ["x" * 201, "one\ntwo", "one\u2028two", "a\x00b"])
+def test_words_for_the_customer_are_one_line_of_200_characters_at_most(staff, words):
+    with pytest.raises(Refusal, match="on one line of at most 200 characters"):
+        settle([factories.Refill().pk], RefillStatus.REJECTED, staff, words=words)
+
+    settle([factories.Refill().pk], RefillStatus.REJECTED, staff, words="x" * 200)
+
+
+def test_what_a_customer_was_told_stays_when_the_reason_is_edited(staff, customer):
+    refill = factories.Refill(order__account=customer.account)
+    reason = factories.RejectionReason(text="Private.")
+    settle([refill.pk], RefillStatus.REJECTED, staff, reason=reason)
+
+    reason.text = "Something else."
+    reason.save()
+
+    assert customer.post("refill_status", refill=refill.pk).json() == {"status": "rejected", "reason": "Private."}
+
+
+@pytest.mark.parametrize("status", ["pending", "approved", "completed"])
+def test_the_database_keeps_words_for_the_customer_of_rejections_only(db, status):
+    with pytest.raises(IntegrityError, match="refill_reason_text_is_of_a_rejection"):
+        factories.Refill(status=status, reason_text="Private.")
 
 
 def test_no_refill_is_made_pending_again(staff):
@@ -131,13 +170,14 @@ def test_a_rejection_with_a_reason_needs_no_note(staff):
     settle([refill.pk], RefillStatus.REJECTED, staff, reason=reason)
 
     refill.refresh_from_db()
-    assert (refill.reason, refill.note) == (reason, "")
+    assert (refill.reason, refill.reason_text, refill.note) == (reason, reason.text, "")
 
 
 @pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED])
 def test_only_a_rejection_has_a_reason(staff, to):
-    with pytest.raises(Refusal, match="Choose a reason for a rejection only"):
-        settle([factories.Refill().pk], to, staff, reason=factories.RejectionReason())
+    for why in ({"reason": factories.RejectionReason()}, {"words": "Private."}):
+        with pytest.raises(Refusal, match="a reason for a rejection only"):
+            settle([factories.Refill().pk], to, staff, **why)
 
 
 def test_a_completion_records_the_delivered_units(staff):
@@ -147,6 +187,28 @@ def test_a_completion_records_the_delivered_units(staff):
 
     refill.refresh_from_db()
     assert refill.delivered == 120
+
+
+def test_more_delivered_units_than_the_order_had_must_be_confirmed(staff):
+    fine, above, unconfirmed = (factories.Refill(order__quantity=quantity) for quantity in (1000, 999, 100))
+
+    outcome = settle([fine.pk, above.pk, unconfirmed.pk], RefillStatus.COMPLETED, staff, delivered=1000)
+
+    assert [refill.pk for refill in outcome.done] == [fine.pk]
+    assert outcome.refused[above.pk].text == "1000 units are more than the 999 of the order, so they must be confirmed"
+    assert settle([above.pk], RefillStatus.COMPLETED, staff, delivered=1000, confirmed=True).done
+    unconfirmed.refresh_from_db()
+    assert (unconfirmed.status, unconfirmed.delivered) == ("pending", None)
+
+
+def test_a_step_keeps_what_the_settlement_said(staff):
+    completed, rejected = factories.Refill.create_batch(2)
+
+    settle([completed.pk], RefillStatus.COMPLETED, staff, delivered=0)
+    settle([rejected.pk], RefillStatus.REJECTED, staff, words="Private.")
+
+    steps = Transition.objects.values_list("kind", "delivered", "reason_text")
+    assert list(steps) == [("change", 0, ""), ("change", None, "Private.")]
 
 
 @pytest.mark.parametrize(

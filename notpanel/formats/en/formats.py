@@ -1,0 +1,5 @@
+"""How the admin writes times where Django does it by itself: as ``time_tag`` does, with the time zone."""
+
+DATE_FORMAT = "Y-m-d"
+TIME_FORMAT = "H:i"
+DATETIME_FORMAT = "Y-m-d H:i T"

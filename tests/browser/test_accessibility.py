@@ -1,0 +1,130 @@
+"""The pages of the desk and of the customers pass axe's rules for WCAG 2.1, levels A and AA."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from refills.models import Refill
+from tests import factories
+from tests.browser.conftest import browsing
+from tests.conftest import new_customer
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("accessibility")]
+
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+
+OF_STAFF = {
+    "list of orders": "/admin/orders/order/",
+    "list of services": "/admin/orders/service/",
+    "a service": "/admin/orders/service/{service}/change/",
+    "list of accounts": "/admin/apikeys/account/",
+    "a new account": "/admin/apikeys/account/add/",
+    "list of reasons": "/admin/refills/rejectionreason/",
+    "a new reason": "/admin/refills/rejectionreason/add/",
+    "list of keys": "/admin/apikeys/apikey/",
+    "audit log": "/admin/apikeys/auditevent/",
+}
+OF_CUSTOMERS = {
+    "overview": "/dashboard/",
+    "orders": "/dashboard/orders/",
+    "pasted list": "/dashboard/orders/list/",
+    "refills": "/dashboard/refills/",
+    "keys": "/dashboard/api/",
+    "a key": "/dashboard/api/{key}/",
+    "change a key": "/dashboard/api/{key}/change/",
+    "password": "/dashboard/password/",
+    "developers": "/developers/",
+    "authentication": "/developers/authentication/",
+    "refill": "/developers/refill/",
+    "refill_status": "/developers/refill_status/",
+    "status": "/developers/status/",
+    "services": "/developers/services/",
+    "rate limits": "/developers/rate-limits/",
+    "errors": "/developers/errors/",
+    "reference": "/developers/reference/",
+    "changelog": "/developers/changelog/",
+}
+OF_VISITORS = {
+    "sign-in": "/dashboard/sign-in/",
+    "reset password": "/dashboard/password/reset/",
+    "reset sent": "/dashboard/password/reset/sent/",
+}
+
+
+@pytest.fixture
+def ids(agent):
+    """Return the ids in the addresses of the pages, with something in every list."""
+    customer = new_customer(username="anna")
+    factories.RejectionReason()
+    pending = factories.Refill(order__account=customer.account)
+    factories.Refill(order__account=customer.account, status="approved")
+    factories.Refill(order__account=customer.account, status="completed")
+    rejected = factories.Refill(order__account=customer.account, status="rejected")
+    factories.Order(account=customer.account)
+    return {
+        "pending": pending.pk,
+        "rejected": rejected.pk,
+        "order": pending.order_id,
+        "service": pending.service_id,
+        "account": customer.account.pk,
+        "key": customer.api_key.pk,
+    }
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture(params=[1440, 390])
+def width(request):
+    return request.param
+
+
+@pytest.fixture
+def browse(browser, server, scheme, width):
+    """Return what opens the pages of an account, or of a visitor, in the window and the colours of the test."""
+    return lambda account=None: browsing(
+        browser, server, account, viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+
+
+def faults(page):
+    """Return what axe finds on the page: for each rule, the elements."""
+    violations = Axe().run(page, options=RULES).response["violations"]
+    return {each["id"]: [node["html"] for node in each["nodes"]] for each in violations}
+
+
+def look(page, pages, ids):
+    """Return what axe finds on each of the pages that has faults."""
+    found = {}
+    for name, address in pages.items():
+        page.goto(address.format(**ids))
+        if faulty := faults(page):
+            found[name] = faulty
+    return found
+
+
+def test_the_desk(browse, agent, ids):
+    agent.is_superuser = True  # sees every page
+    agent.save()
+    with browse(agent) as page:
+        found = look(page, OF_STAFF, ids)
+        page.goto("/admin/refills/refill/")
+        page.get_by_role("checkbox").first.check()
+        page.locator("select[name=action]").select_option("reject")
+        page.get_by_role("button", name="Run").click()
+        page.get_by_role("heading", name="Reject refills").first.wait_for()
+        if faulty := faults(page):
+            found["reject form"] = faulty
+    assert found == {}
+
+
+def test_the_customers_pages(browse, ids):
+    account = Refill.objects.get(pk=ids["pending"]).account
+    with browse(account) as page:
+        assert look(page, OF_CUSTOMERS, ids) == {}
+
+
+def test_the_pages_before_somebody_signs_in(browse, ids):
+    with browse() as page:
+        assert look(page, OF_VISITORS, ids) == {}
