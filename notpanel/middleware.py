@@ -20,6 +20,7 @@ from notpanel import request_log
 from notpanel.api import errors
 from notpanel.kit import replica
 from notpanel.kit.addresses import peer_is_trusted
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -29,8 +30,8 @@ _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 # The errors with which Django may answer before a view is reached, by status.
-_ERRORS_BY_STATUS = {
-    error.status: error
+_ERRORS_BY_STATUS: dict[int, type[Refusal]] = {
+    errors.status_of(error): error
     for error in (
         errors.MalformedBody,
         errors.NotFound,
@@ -38,6 +39,7 @@ _ERRORS_BY_STATUS = {
         errors.BodyTooLarge,
         errors.UnknownHost,
         errors.InternalServerError,
+        ServiceUnavailable,
     )
 }
 
@@ -93,6 +95,7 @@ def refuse_unknown_hosts(get_response: GetResponse) -> GetResponse:
                 response = HttpResponse(render_to_string("421.html"), status=errors.UnknownHost.status)
             for name, value in _HEADERS_FOR_AN_UNKNOWN_HOST.items():
                 response[name] = value
+            response["Content-Length"] = str(len(response.content))
             return response
         return get_response(request)
 
@@ -227,6 +230,6 @@ def _as_json(response: HttpResponse) -> HttpResponse:
     return error_in_json(_ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError))
 
 
-def error_in_json(error: type[errors.ApiError]) -> JsonResponse:
+def error_in_json(error: type[Refusal]) -> JsonResponse:
     """Return the answer with an error of the API that a middleware found."""
-    return JsonResponse({"error": error.message}, status=error.status, headers=errors.headers_of(error()))
+    return JsonResponse({"error": error.message}, status=errors.status_of(error), headers=errors.headers_of(error()))

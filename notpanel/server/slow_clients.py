@@ -70,6 +70,7 @@ def with_names(header: bytes, names: Iterable[str]) -> bytes:
 class Parser(HTTPRequestParser):
     """Read a request, and refuse one whose end another reader on the way may see elsewhere."""
 
+    path = ""  # until it has been read: waitress logs it if the client goes away
     completed: bool  # whether it was read whole, or is refused
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -138,6 +139,15 @@ class Task(WSGITask):
             self.set_close_on_finish()
         names = [name for name, _ in self.response_headers]
         return with_names(super().build_response_header(), names)
+
+    def write(self, data: bytes) -> None:
+        if self.request.command != "HEAD":
+            super().write(data)
+            return
+        # A page answers HEAD as it answers GET. Its content would be taken for the next answer.
+        super().write(b"")
+        self.content_bytes_written += len(data)
+        self.chunked_response = False
 
 
 class Channel(HTTPChannel):

@@ -34,7 +34,11 @@ def application(environ, start_response):
         time.sleep(0.5)
     answer = b"x" * LARGE if path == "/large" else body or b"-"
     status = "413 Too Large" if path == "/too-large" else "200 OK"
-    start_response(status, [("Content-Length", str(len(answer))), ("X-Request-ID", environ.get("HTTP_X_PEER", "none"))])
+    headers = [("X-Request-ID", environ.get("HTTP_X_PEER", "none"))]
+    if path == "/unmeasured":
+        start_response(status, headers)
+        return iter([answer, answer])
+    start_response(status, [("Content-Length", str(len(answer))), *headers])
     return [answer]
 
 
@@ -317,6 +321,22 @@ def test_a_request_without_a_body_need_not_be_told_to_continue(serve):
     connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
 
     assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/unmeasured", b"/large"])
+def test_the_answer_to_head_has_no_content(serve, path):
+    connection = connect(serve())
+    connection.sendall(LARGE_ANSWER.replace(b"GET", b"HEAD").replace(b"/large", path))
+    if path != b"/unmeasured":  # of which only the end of the connection tells the end
+        connection.sendall(LARGE_ANSWER.replace(b"/large", b"/wait"))
+    connection.shutdown(socket.SHUT_WR)
+
+    header, _, rest = read_to_the_end(connection).partition(b"\r\n\r\n")
+
+    assert header.startswith(b"HTTP/1.1 200 OK")
+    assert (b"Content-Length: " in header) == (path != b"/unmeasured")
+    assert rest == b"" or rest.startswith(b"HTTP/1.1 200 OK")
+    assert rest.count(b"\r\n\r\n-") == (path != b"/unmeasured")
 
 
 def test_urgent_data_ends_a_connection(serve, caplog):
