@@ -1,9 +1,10 @@
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.hashers import check_password
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.password_validation import validate_password
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models, transaction
@@ -22,6 +23,22 @@ IDENTITY = ("username", "email", "tier")
 def name_parts(username: F | Value, email: F | Value) -> Func:
     """Return the pieces of two and three characters of the two names, in lower case (migration 0007)."""
     return Func(username, email, function="apikeys_name_parts", output_field=ArrayField(TextField()))
+
+
+class AccountManager(UserManager["Account"]):
+    use_in_migrations = False
+
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
+    ) -> "Account":
+        """Create a superuser. Raises ValidationError if staff may not have the password.
+
+        ``createsuperuser`` checks what is typed as a customer's password, offers to bypass that, and does not check
+        what the environment gives.
+        """
+        if password is not None:
+            validate_password(password, self.model(username=username, email=email or "", is_staff=True))
+        return super().create_superuser(username, email, password, **fields)
 
 
 class Account(AbstractUser):
@@ -62,6 +79,8 @@ class Account(AbstractUser):
             # The choices of who settled: staff are few among the customers.
             models.Index(fields=["username"], condition=Q(is_staff=True), name="account_staff"),
         ]
+
+    objects: ClassVar[AccountManager] = AccountManager()
 
     _stored: Mapping[str, Any] = {}
     _password: str | None  # the raw one that set_password() was called with; gone once it is saved

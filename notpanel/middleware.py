@@ -20,18 +20,18 @@ from notpanel import request_log
 from notpanel.api import errors
 from notpanel.kit import replica
 from notpanel.kit.addresses import peer_is_trusted
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-_KEY = re.compile(r"np_[A-Za-z0-9_-]{8,}")
-_SANE_REQUEST_ID = re.compile(rf"(?!.*{_KEY.pattern})[A-Za-z0-9][A-Za-z0-9._:-]{{0,63}}")
+_SANE_REQUEST_ID = re.compile(r"(?!.*np_[A-Za-z0-9_-]{8})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 # In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
 _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 # The errors with which Django may answer before a view is reached, by status.
-_ERRORS_BY_STATUS = {
-    error.status: error
+_ERRORS_BY_STATUS: dict[int, type[Refusal]] = {
+    errors.status_of(error): error
     for error in (
         errors.MalformedBody,
         errors.NotFound,
@@ -39,6 +39,7 @@ _ERRORS_BY_STATUS = {
         errors.BodyTooLarge,
         errors.UnknownHost,
         errors.InternalServerError,
+        ServiceUnavailable,
     )
 }
 
@@ -65,7 +66,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
                 "%s %s %d %.1fms%s",
                 # A client may send any method and any path, a line break included.
                 request.method if request.method in http.HTTPMethod.__members__ else "-",
-                _KEY.sub("np_…", request_log.without_token(escape_uri_path(request.path))),
+                request_log.without_secrets(escape_uri_path(request.path)),
                 response.status_code,
                 (time.perf_counter() - started) * 1000,
                 request_log.fields_as_text(),
@@ -94,6 +95,7 @@ def refuse_unknown_hosts(get_response: GetResponse) -> GetResponse:
                 response = HttpResponse(render_to_string("421.html"), status=errors.UnknownHost.status)
             for name, value in _HEADERS_FOR_AN_UNKNOWN_HOST.items():
                 response[name] = value
+            response["Content-Length"] = str(len(response.content))
             return response
         return get_response(request)
 
@@ -228,6 +230,6 @@ def _as_json(response: HttpResponse) -> HttpResponse:
     return error_in_json(_ERRORS_BY_STATUS.get(response.status_code, errors.InternalServerError))
 
 
-def error_in_json(error: type[errors.ApiError]) -> JsonResponse:
+def error_in_json(error: type[Refusal]) -> JsonResponse:
     """Return the answer with an error of the API that a middleware found."""
-    return JsonResponse({"error": error.message}, status=error.status, headers=errors.headers_of(error()))
+    return JsonResponse({"error": error.message}, status=errors.status_of(error), headers=errors.headers_of(error()))

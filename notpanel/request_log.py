@@ -45,9 +45,13 @@ _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _RESET_TOKEN = re.compile(r"(?<=/)(password/reset/[^/\s]+/)[^/\s]+|\b[0-9a-z]{6,7}-[0-9a-f]{32}")
 
 
-def without_token(text: str) -> str:
-    """Return ``text`` without the tokens of links that reset a password."""
-    return _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text)
+# Longer than the visible beginning of a key, which log lines may have.
+KEY = re.compile(r"np_[A-Za-z0-9_-]{9,}")
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` without API keys, and without the tokens of links that reset a password."""
+    return KEY.sub("np_…", _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text))
 
 
 class LineFormatter(logging.Formatter):
@@ -61,8 +65,8 @@ class LineFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the lines of the record, without tokens."""
-        lines = without_token(super().format(record)).split("\n")
+        """Return the lines of the record, without secrets."""
+        lines = without_secrets(super().format(record)).split("\n")
         return "\n  ".join(_CONTROL.sub(_escape, line) for line in lines)
 
 

@@ -54,8 +54,8 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
     """Let ``answer`` read from the replica. It must not write, because it is called again if the replica fails.
 
     If the replica fails, the primary answers. For the next REST seconds nobody asks the replica; then one request
-    probes it. The primary also answers if the replica has not yet replayed ``not_before``, a position in the
-    primary's log.
+    probes it. An error of the primary, which ``answer`` may ask too, is raised, and trips nothing. The primary also
+    answers if the replica has not yet replayed ``not_before``, a position in the primary's log.
     """
 
     @wraps(answer)
@@ -65,6 +65,9 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
         if breaker.is_open and (pool := getattr(connections[ALIAS], "pool", None)):
             pool.check()  # discards connections from before the failure
         token = _reading.set(True)
+        # Django notes there which connection an error came from. At the end of a request it looks at it too.
+        replica, had_errors = connections[ALIAS], connections[ALIAS].errors_occurred
+        replica.errors_occurred = False
         try:
             if not_before and not _has_replayed(not_before):
                 _reading.set(False)
@@ -72,6 +75,8 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
             breaker.reset()
             return answered
         except (OperationalError, InterfaceError) as error:
+            if not replica.errors_occurred:
+                raise
             if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
                 raise  # the statement took too long, and would on the primary too
             # A replica cancels a query when it has to remove rows that the query reads. That is no failure.
@@ -79,6 +84,7 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
                 breaker.trip()
             logger.warning("The replica did not answer; the primary answers instead: %s", error)
         finally:
+            replica.errors_occurred |= had_errors
             _reading.reset(token)
         return answer(*args, **kwargs)
 

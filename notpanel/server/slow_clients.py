@@ -2,7 +2,8 @@
 
 waitress reads requests and sends answers in one loop, whatever the speed of the clients. A thread works on a request
 only once it has been read whole. What is added here: total deadlines, closing a connection so that its last answer
-arrives, and answers in JSON to what is refused before the application sees it.
+arrives, answers in JSON to what is refused before the application sees it, and refusals of what could be read in two
+ways.
 """
 
 import json
@@ -13,8 +14,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import (
+    BadRequest,
+    RequestEntityTooLarge,
+    RequestHeaderFieldsTooLarge,
+    ServerNotImplemented,
+)
 
 from notpanel import request_log
 from notpanel.api import errors
@@ -30,12 +38,21 @@ SLOWEST_READER = 1024  # bytes per second that a client must read, on average ov
 
 LARGEST_BODY = 4 * 1024 * 1024  # bytes; the API itself refuses more than 64 KiB, and pages more than 2.5 MiB
 
-# What is refused before the application sees it, by waitress's status.
-REFUSED: dict[int, type[Refusal]] = {
-    400: errors.MalformedRequest,
-    413: errors.BodyTooLarge,
-    431: errors.HeadersTooLarge,
-    501: errors.UnsupportedTransferEncoding,
+LONGEST_CHUNK_LINE = 1024  # bytes, of the line before each chunk
+LARGEST_TRAILER = 8 * 1024  # bytes; nothing reads it
+
+
+class BodyCutOff(BadRequest):
+    """The client stopped sending in the middle of a body."""
+
+
+# What is refused before the application sees it, by waitress's error.
+REFUSED: dict[type, type[Refusal]] = {
+    BadRequest: errors.MalformedRequest,
+    BodyCutOff: errors.MalformedBody,
+    RequestEntityTooLarge: errors.BodyTooLarge,
+    RequestHeaderFieldsTooLarge: errors.HeadersTooLarge,
+    ServerNotImplemented: errors.UnsupportedTransferEncoding,
 }
 
 
@@ -50,11 +67,44 @@ def with_names(header: bytes, names: Iterable[str]) -> bytes:
     return "\r\n".join([first, *lines]).encode("latin-1")
 
 
+class Parser(HTTPRequestParser):
+    """Read a request, and refuse one whose end another reader on the way may see elsewhere."""
+
+    path = ""  # until it has been read: waitress logs it if the client goes away
+    completed: bool  # whether it was read whole, or is refused
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # of an address with half an IPv6 address, or a length of thousands of digits
+            raise ParsingError("A number or an address cannot be read") from None
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("Neither HTTP/1.0 nor HTTP/1.1")
+        # waitress takes Transfer-Encoding out where it obeys it.
+        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("Two lengths, or a Transfer-Encoding in HTTP/1.0")
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        # waitress searches these from the beginning whenever a byte arrives.
+        if self.chunked and not self.completed and self.body_rcv is not None:
+            body = self.body_rcv
+            if len(body.control_line) > LONGEST_CHUNK_LINE or len(body.trailer) > LARGEST_TRAILER:
+                self.error = BadRequest("The line before a chunk or the trailer is too long")
+                self.completed = True
+        return consumed
+
+    def cut_off(self) -> None:
+        """End the request as one to refuse: its client has sent all that it will."""
+        self.error = BodyCutOff("") if self.headers_finished else BadRequest("")
+        self.completed = True
+
+
 class RefusalTask(ErrorTask):
     """Answer a request that waitress refused, in JSON. Nothing of the request is in the answer or in the log."""
 
     def execute(self) -> None:
-        refusal = REFUSED.get(self.request.error.code, errors.InternalServerError)
+        refusal = REFUSED.get(type(self.request.error), errors.InternalServerError)
         request_id = uuid.uuid4().hex
         body = json.dumps({"error": refusal.message}, separators=(",", ":")).encode()
         self.status = f"{errors.status_of(refusal)} {self.request.error.reason}"
@@ -90,12 +140,24 @@ class Task(WSGITask):
         names = [name for name, _ in self.response_headers]
         return with_names(super().build_response_header(), names)
 
+    def write(self, data: bytes) -> None:
+        if self.request.command != "HEAD":
+            super().write(data)
+            return
+        # A page answers HEAD as it answers GET. Its content would be taken for the next answer.
+        super().write(b"")
+        self.content_bytes_written += len(data)
+        self.chunked_response = False
+
 
 class Channel(HTTPChannel):
     """A connection. It knows since when it has been waiting for its client."""
 
+    parser_class = Parser
     task_class = Task
     error_task_class = RefusalTask
+
+    request: Any  # that is being read, None between two
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.waiting_since = time.monotonic()  # for the end of the request that is being read, or for its beginning
@@ -110,6 +172,44 @@ class Channel(HTTPChannel):
         if self.request is not self.reading:
             self.reading, self.waiting_since = self.request, time.monotonic()
         return accepted
+
+    def handle_read(self) -> None:
+        try:
+            # Not self.recv, which takes the end of what a client sends for the end of the connection.
+            data = self.socket.recv(self.adj.recv_bytes)
+        except OSError:
+            self.handle_close()
+            return
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        elif self.lingering_since or not self.refuse_half():
+            self.handle_close()
+
+    def handle_expt(self) -> None:
+        # Urgent data, which HTTP does not have. waitress would log it again and again.
+        self.handle_close()
+
+    def refuse_half(self) -> bool:
+        """Refuse the request that is being read, whose rest will not come. Returns False if there is none.
+
+        Nothing is read while a request is being answered, so no other request is under way.
+        """
+        with self.requests_lock:
+            request, self.request = self.request, None
+            if request is None or not (request.headers_finished or request.header_plus.strip()):
+                return False
+            request.cut_off()
+            self.requests.append(request)
+            self.server.add_task(self)
+        return True
+
+    def send_continue(self) -> None:
+        # waitress would wait for the body of a request that has none, or that it has refused.
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent: int = super().send(data, do_close)

@@ -14,6 +14,7 @@ from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
 from django.db import DataError, InterfaceError, OperationalError
+from django.http import HttpResponse
 from django.test import Client
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.renderers import JSONRenderer
@@ -24,6 +25,7 @@ from notpanel.api.exceptions import as_refusal
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.refusals import ServiceUnavailable
+from notpanel.middleware import log_requests
 from notpanel.wsgi import application
 from orders.models import Order
 from tests import factories
@@ -669,3 +671,22 @@ def test_a_request_of_the_api_does_not_pass_what_serves_files(customer, monkeypa
     assert customer.post("services").status_code == 200
     with pytest.raises(AssertionError, match="WhiteNoise"):
         Client().get("/")
+
+
+@pytest.mark.parametrize(
+    ("status", "answered", "error"),
+    [
+        (503, 503, "Service temporarily unavailable"),
+        (404, 404, "Not found"),
+        (418, 500, "Internal server error"),
+        (500, 500, "Internal server error"),
+    ],
+)
+def test_a_page_that_something_else_made_becomes_json(rf, status, answered, error):
+    page = HttpResponse("<html>", status=status)
+
+    response = log_requests(lambda request: page)(rf.post("/api/v2"))
+
+    assert (response.status_code, json.loads(response.content)) == (answered, {"error": error})
+    assert "X-Error-Code" in response
+    assert ("Retry-After" in response) == (status == 503)

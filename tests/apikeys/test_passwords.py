@@ -5,6 +5,7 @@ from django.conf import settings as project_settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.urls import reverse
 
@@ -36,6 +37,36 @@ def test_staff_need_them_wherever_a_password_is_set(client, staff):
     page = client.post(reverse("admin:auth_user_password_change", args=[staff.pk]), short).content.decode()
 
     assert "Staff need a password of 12 characters or more." in page
+
+
+def test_a_superuser_of_the_command_needs_them(db, monkeypatch):
+    def create(password):
+        monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", password)
+        call_command("createsuperuser", "--noinput", username="boss", email="boss@example.com", verbosity=0)
+
+    with pytest.raises(CommandError, match=r"^Staff need a password of 12 characters or more.$"):
+        create("kX93-bnq-Tz")
+    assert not Account.objects.exists()
+    create("kX93-bnq-Tz7")
+    assert Account.objects.get().check_password("kX93-bnq-Tz7")
+
+
+def test_a_superuser_of_the_command_needs_them_though_it_offers_a_bypass(db, monkeypatch):
+    monkeypatch.setattr("getpass.getpass", lambda *args: "kX93-bnq-Tz")
+    monkeypatch.setattr("builtins.input", lambda *args: "y")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+
+    with pytest.raises(CommandError, match=r"^Staff need"):
+        call_command("createsuperuser", username="boss", email="boss@example.com", verbosity=0)
+
+    assert not Account.objects.exists()
+
+
+def test_changepassword_holds_staff_to_them(staff, monkeypatch):
+    monkeypatch.setattr("getpass.getpass", lambda *args, **kwargs: "kX93-bnq-Tz")
+
+    with pytest.raises(CommandError, match="Aborting password change"):
+        call_command("changepassword", staff.username)
 
 
 @pytest.mark.parametrize("password", ["qwertyuiop123", "Iloveyou1234", "password1234"])

@@ -19,6 +19,7 @@ from tests import factories
 from tests.wsgi import call
 
 RAW_KEY = "np_" + "SecretThatNobodyMayRead-0123456789_abcdefghi"[:43]
+UNFINISHED = 123_456_789  # the number of an order that only requests that break off name
 FORM = "application/x-www-form-urlencoded"
 CODECS = [
     "utf-8",
@@ -158,7 +159,7 @@ def make_customer() -> None:
     customer: Any = factories.Account(tier="agency")
     digest = hashlib.sha256(RAW_KEY.encode()).hexdigest()
     ApiKey.objects.create(account=customer, prefix=RAW_KEY[:LENGTH_OF_PREFIX], digest=digest)
-    for number in range(1, 10):
+    for number in (*range(1, 10), UNFINISHED):
         factories.Order(account=customer, number=number)
 
 

@@ -256,26 +256,48 @@ def _refuse(gone):
 
 
 @pytest.mark.parametrize(
-    ("error", "cause", "is_failure"),
+    ("error", "is_failure"),
     [
-        (OperationalError, psycopg.OperationalError, True),
-        (InterfaceError, psycopg.InterfaceError, True),
-        (OperationalError, psycopg.errors.SerializationFailure, False),  # it had to remove rows that were being read
+        (psycopg.OperationalError, True),
+        (psycopg.InterfaceError, True),
+        (psycopg.errors.SerializationFailure, False),  # it had to remove rows that were being read
     ],
 )
-def test_the_primary_answers_for_a_replica_that_fails(connected, error, cause, is_failure):
+def test_the_primary_answers_for_a_replica_that_fails(connected, error, is_failure):
     read_from = []
 
     @replica.reads_may_lag
     def read():
         read_from.append(router.db_for_read(Service))
         if read_from[-1] == replica.ALIAS:
-            raise error("no") from cause()
+            with connected.wrap_database_errors:
+                raise error
         return "answer"
 
     assert read() == "answer"
     assert read_from == [replica.ALIAS, "default"]
     assert replica.breaker.is_open == is_failure
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("error", [psycopg.OperationalError, psycopg.InterfaceError])
+def test_a_failure_of_the_primary_is_not_the_replicas(connected, error, earlier):
+    connected.errors_occurred = earlier
+    calls = []
+
+    @replica.reads_may_lag
+    def read():
+        calls.append(Service.objects.count())
+        with connection.wrap_database_errors:
+            raise error
+
+    with pytest.raises((OperationalError, InterfaceError)):
+        read()
+
+    assert calls == [0]
+    assert not replica.breaker.is_open
+    assert connected.errors_occurred == earlier
+    connection.errors_occurred = False
 
 
 def test_a_replica_that_is_back_is_used_again(customer, connected, monkeypatch):

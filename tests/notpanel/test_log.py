@@ -63,6 +63,15 @@ def test_a_token_is_nowhere(lines):
     assert TOKEN not in lines[0]
 
 
+def test_a_key_is_nowhere_but_its_visible_beginning_may_be(lines):
+    key = "np_" + "Ab_-9" * 8
+    logging.getLogger("waitress").info("Client disconnected while serving /%s", key)
+    logging.getLogger("x").error("key=%s", key[:11])
+
+    assert "serving /np_…" in lines[0]
+    assert f"key={key[:11]}" in lines[1]
+
+
 @pytest.mark.parametrize(
     "query", ["x%0d%0aforged=1", "category=%0d%0aforged", "q=%0aforged", "o=%0aforged", "%0aforged__x=1"]
 )

@@ -73,9 +73,9 @@ def test_a_body_that_is_cut_off_requests_nothing(server, customer):
     connection.endheaders(body.encode())
     connection.sock.shutdown(socket.SHUT_WR)
 
-    with pytest.raises(http.client.RemoteDisconnected):
-        connection.getresponse()
+    response = connection.getresponse()
 
+    assert (response.status, response.read()) == (400, b'{"error":"Malformed request body"}')
     assert not Refill.objects.exists()
 
 

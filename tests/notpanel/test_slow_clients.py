@@ -34,7 +34,11 @@ def application(environ, start_response):
         time.sleep(0.5)
     answer = b"x" * LARGE if path == "/large" else body or b"-"
     status = "413 Too Large" if path == "/too-large" else "200 OK"
-    start_response(status, [("Content-Length", str(len(answer))), ("X-Request-ID", environ.get("HTTP_X_PEER", "none"))])
+    headers = [("X-Request-ID", environ.get("HTTP_X_PEER", "none"))]
+    if path == "/unmeasured":
+        start_response(status, headers)
+        return iter([answer, answer])
+    start_response(status, [("Content-Length", str(len(answer))), *headers])
     return [answer]
 
 
@@ -215,6 +219,31 @@ class TestAnswers:
                 400,
                 "Malformed request",
             ),
+            (b"POST http://[::1/api/v2 HTTP/1.1\r\nHost: np_secret\r\n\r\n", 400, "Malformed request"),
+            (b"POST /api/v2 HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400, "Malformed request"),
+            (b"POST /api/v2\r\nHost: np_secret\r\n\r\n", 400, "Malformed request"),
+            (b"POST /api/v2 HTTP/2.0\r\n\r\n", 400, "Malformed request"),
+            (
+                b"POST /api/v2 HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                400,
+                "Malformed request",
+            ),
+            (b"POST /api/v2 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "Malformed request"),
+            (
+                b"POST /api/v2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * 2000,
+                400,
+                "Malformed request",
+            ),
+            (
+                b"POST /api/v2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: np_secret\r\n" * 1000,
+                400,
+                "Malformed request",
+            ),
+            (
+                b"POST /api/v2 HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 100000000\r\n\r\n",
+                413,
+                "Request body too large",
+            ),
             (b"POST /api/v2 HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "Unsupported transfer encoding"),
             (b"GET / HTTP/1.1\r\nX: " + b"np_secret" * 40_000 + b"\r\n\r\n", 431, "Request headers too large"),
             (b"POST /api/v2 HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n", 413, "Request body too large"),
@@ -244,12 +273,78 @@ class TestAnswers:
         assert [record.name for record in caplog.records if "refused" in record.message] == ["notpanel.request_log"]
 
 
-def test_a_chunked_body_that_breaks_off_is_not_acted_upon(serve):
+class TestHalfClosed:
+    """Clients that say that they send nothing more (``shutdown``), and still read."""
+
+    @pytest.mark.parametrize(
+        ("half", "error"),
+        [
+            (HALF_HEADER, "Malformed request"),
+            (HALF_BODY, "Malformed request body"),
+            (HALF_CHUNKS, "Malformed request body"),
+            (HALF_CHUNKS + b"0\r\n", "Malformed request body"),
+        ],
+    )
+    @pytest.mark.parametrize("before", [b"", LARGE_ANSWER.replace(b"/large", b"/")])
+    def test_half_a_request_is_refused(self, serve, before, half, error):
+        connection = connect(serve())
+        connection.sendall(before + half)
+        connection.shutdown(socket.SHUT_WR)
+
+        *_, answer = read_to_the_end(connection).split(b"HTTP/1.")
+
+        assert answer[2:].startswith(b"400 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": error}
+
+    @pytest.mark.parametrize("path", [b"/", b"/wait", b"/large"])
+    def test_a_whole_request_is_answered(self, serve, path):
+        connection = connect(serve())
+        connection.sendall(LARGE_ANSWER.replace(b"/large", path) * 2)
+        connection.shutdown(socket.SHUT_WR)
+
+        answer = read_to_the_end(connection)
+
+        assert answer.count(b"HTTP/1.1 200 OK") == 2
+        assert len(answer) > (2 * LARGE if path == b"/large" else 0)
+
+    @pytest.mark.parametrize("nothing", [b"", b"\r\n", b" \r\n"])
+    def test_nothing_gets_no_answer(self, serve, nothing):
+        connection = connect(serve())
+        connection.sendall(nothing)
+        connection.shutdown(socket.SHUT_WR)
+
+        assert read_to_the_end(connection) == b""
+
+
+def test_a_request_without_a_body_need_not_be_told_to_continue(serve):
     connection = connect(serve())
-    connection.sendall(HALF_CHUNKS)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
+
+    assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/unmeasured", b"/large"])
+def test_the_answer_to_head_has_no_content(serve, path):
+    connection = connect(serve())
+    connection.sendall(LARGE_ANSWER.replace(b"GET", b"HEAD").replace(b"/large", path))
+    if path != b"/unmeasured":  # of which only the end of the connection tells the end
+        connection.sendall(LARGE_ANSWER.replace(b"/large", b"/wait"))
     connection.shutdown(socket.SHUT_WR)
 
-    assert read_to_the_end(connection) == b""
+    header, _, rest = read_to_the_end(connection).partition(b"\r\n\r\n")
+
+    assert header.startswith(b"HTTP/1.1 200 OK")
+    assert (b"Content-Length: " in header) == (path != b"/unmeasured")
+    assert rest == b"" or rest.startswith(b"HTTP/1.1 200 OK")
+    assert rest.count(b"\r\n\r\n-") == (path != b"/unmeasured")
+
+
+def test_urgent_data_ends_a_connection(serve, caplog):
+    connection = connect(serve())
+    connection.send(b"!", socket.MSG_OOB)
+
+    assert seconds_until_closed(connection) < 3
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from django.core.management import call_command
+from django.db import OperationalError, connection
 from django.urls import reverse
 from django.utils.timezone import override
 
@@ -52,6 +53,24 @@ def test_all_pages_are_exported_not_only_the_first(export):
     factories.Refill.create_batch(60)
 
     assert len(export()) == 60
+
+
+@pytest.mark.parametrize("query", ["", "settled/?since=2026-05-01&until=2026-05-31&columns=number"])
+def test_a_query_that_fails_is_a_page_and_not_half_a_file(client, staff, query):
+    client.force_login(staff)
+    client.raise_request_exception = False
+
+    def fail(execute, sql, *args):
+        if 'FROM "refills_refill"' in sql and "ORDER BY" in sql and "LIMIT" not in sql:
+            raise OperationalError("canceling statement due to statement timeout")
+        return execute(sql, *args)
+
+    factories.Refill(status="completed", settled_at=datetime(2026, 5, 5, tzinfo=UTC))
+    with connection.execute_wrapper(fail):
+        response = client.get(URL + query)
+
+    assert response.status_code == 503
+    assert response["Content-Type"].startswith("text/html")
 
 
 def test_the_export_of_an_empty_list_is_a_header(export, client):
