@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0008_time_zone"),
+        ("apikeys", "0009_staff_events"),
     ]
 
     operations = [
