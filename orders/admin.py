@@ -27,7 +27,7 @@ class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
     list_select_related = ("account", "service")
     ordering = ("-id",)
     search_fields = ("number",)
-    search_help_text = "An order's id or number, or a link"
+    search_help_text = "Ids, numbers or links of orders"
     fields = (
         ("id", "number"),
         ("account", "service"),
