@@ -168,6 +168,8 @@ class AuditEvent(models.Model):
         ACCOUNT_CHANGED = "account_changed", "Account changed"
         RIGHTS_CHANGED = "rights_changed", "Rights changed"
         GROUP_CHANGED = "group_changed", "Group changed"
+        INVITED = "invited", "Invited to the staff"
+        LEFT = "left", "Left the staff"
 
     at = models.DateTimeField(editable=False)
     kind = models.CharField("what", max_length=20, choices=Kind, editable=False)

@@ -37,6 +37,33 @@ class LastSuperuser(Refusal):
     message = "This is the last active superuser. Make somebody else a superuser first."
 
 
+class NameTaken(Refusal):
+    message = "“{name}” is the name of another account. Choose another name."
+
+
+class HasPassword(Refusal):
+    message = "Only staff who are active and have no password yet are invited. Others reset theirs on the sign-in page."
+
+
+class NoAddress(Refusal):
+    message = "This account has no email address. Enter one, then send the invitation."
+
+
+class InvitationNotSent(Refusal):
+    message = (
+        "The invitation to {email} could not be sent, and the account is kept. Check the address and the mail server, "
+        "then send the invitation again."
+    )
+
+
+class NotOfTheStaff(Refusal):
+    message = "This is not an account of the staff. Suspend it instead."
+
+
+class CannotLeave(Refusal):
+    message = "You cannot end your own account. Ask another superuser."
+
+
 class SecondFactorMissing(Refusal):
     message = "This account has no second factor. Set one up first."
 

@@ -184,8 +184,8 @@ for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
         # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
         DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
-        # After five runs on a connection psycopg prepares a statement of notpanel.kit.sql.
-        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 5
+        # Lets notpanel.kit.sql prepare its statements.
+        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 0
         # Prepared statements are planned once. By default PostgreSQL plans those with arrays again each time, although
         # their plan is the same for any parameters.
         DATABASES[alias]["OPTIONS"]["options"] = (
@@ -315,10 +315,10 @@ MIDDLEWARE = [
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.common.CommonMiddleware",
     "notpanel.middleware.short_circuit_api",
-    # What follows serves pages only.
+    # What follows serves pages and static files only.
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "notpanel.middleware.add_admin_policy",
     "notpanel.middleware.remember_writes",

@@ -3,7 +3,14 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, sections_of
+from notpanel.kit.admin import (
+    FilteredAdmin,
+    LargeTableAdmin,
+    PanelsAdmin,
+    ReadOnlyAdmin,
+    UserNameFilter,
+    sections_of,
+)
 from orders.models import Order, Service
 
 
@@ -22,10 +29,11 @@ class ServiceAdmin(FilteredAdmin):
 
 
 @admin.register(Order)
-class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
+class OrderAdmin(PanelsAdmin, LargeTableAdmin, ReadOnlyAdmin):
     list_display = ("id", "number", "account", "service", "quantity", "status", "created_at", "completed_at")
     list_select_related = ("account", "service")
-    ordering = ("-id",)
+    list_filter = (UserNameFilter,)
+    list_filter_submit = True
     search_fields = ("number",)
     search_help_text = "Ids, numbers or links of orders"
     fields = (
@@ -41,6 +49,10 @@ class OrderAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Order | None = None) -> tuple[Any, ...]:
         return (*self.fields, *(section.render for section in sections_of(Order)))
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        # Both orders show the latest first. Each is that of an index: of a customer's orders, and of all.
+        return ("-created_at", "-id") if request.GET.get(UserNameFilter.parameter_name) else ("-id",)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         term = search_term.strip()

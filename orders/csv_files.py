@@ -104,17 +104,20 @@ class Column:
     name: str
     convert: Converter
     optional: bool = False  # the column may be missing, and its cells may be empty
-    default: Any = None
+    default: Any = None  # None: an empty cell is a value, such as "no end"; else an empty cell says nothing
 
 
-Row = dict[str, Any]  # the values of a row, by the names of all columns in their order
+Row = dict[str, Any]  # the values of a row, by the names of the columns
 
 
-def read(file: BinaryIO, columns: Sequence[Column], errors: FileErrors) -> Iterator[tuple[int, Row]]:
+def read(
+    file: BinaryIO, columns: Sequence[Column], errors: FileErrors, *, only_given: bool = False
+) -> Iterator[tuple[int, Row]]:
     """Yield each good row of a file with the number of its first line, and add the errors of the others to ``errors``.
 
-    A file with a wrong header yields no row. Cells are separated by commas, or by semicolons, as spreadsheets write
-    them where the comma is the decimal sign.
+    What the file does not say has the column's default in the row, or, with ``only_given``, is not in the row. A file
+    with a wrong header yields no row. Cells are separated by commas, or by semicolons, as spreadsheets write them where
+    the comma is the decimal sign.
     """
     lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     line = 1
@@ -128,7 +131,7 @@ def read(file: BinaryIO, columns: Sequence[Column], errors: FileErrors) -> Itera
             return
         by_name = {column.name: column for column in columns}
         in_order = [by_name[name] for name in header]
-        defaults = {column.name: column.default for column in columns}
+        defaults = {} if only_given else defaults_of(columns)
         line = reader.line_num + 1
         for cells in reader:
             if cells and (row := _row(cells, in_order, defaults, line, errors)):  # a blank line has no cells
@@ -136,6 +139,11 @@ def read(file: BinaryIO, columns: Sequence[Column], errors: FileErrors) -> Itera
             line = reader.line_num + 1
     except (csv.Error, UnicodeDecodeError) as error:
         errors.add(line, f"this is not CSV in UTF-8: {error}")
+
+
+def defaults_of(columns: Sequence[Column]) -> Row:
+    """Return the values that the columns have in a new row if its file does not say them."""
+    return {column.name: column.default for column in columns}
 
 
 def _header_error(header: list[str], columns: Sequence[Column]) -> str:
@@ -157,6 +165,8 @@ def _row(cells: list[str], in_order: list[Column], defaults: Row, line: int, err
     for column, cell in zip(in_order, cells, strict=True):
         cell = cell.strip()
         if not cell and column.optional:
+            if column.default is None:
+                row[column.name] = None
             continue
         try:
             row[column.name] = column.convert(cell)

@@ -1,15 +1,33 @@
-"""Create and change services and orders from CSV files: a whole file, or none of it if a row is wrong."""
+"""Create and change services and orders from CSV files: a whole file, or none of it if a row is wrong.
+
+What a file does not say of a known service or order stays as it is; a new one gets the column's default. An absent
+column says nothing. An empty cell empties a column that may be empty (refill_days, refill_limit, start_count, remains,
+completed), and says nothing of one that may not (type, active, currency).
+"""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from django.db import connection, transaction
 from ulid import ULID
 
 from apikeys.models import Account
-from orders.csv_files import Column, FileErrors, amount, currency, flag, integer, one_of, read, text_up_to, time
+from orders.csv_files import (
+    Column,
+    FileErrors,
+    Row,
+    amount,
+    currency,
+    defaults_of,
+    flag,
+    integer,
+    one_of,
+    read,
+    text_up_to,
+    time,
+)
 from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service
 
 LARGEST_BIGINT = 2**63 - 1
@@ -58,51 +76,61 @@ class Imported:
 def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     """Create the services of a CSV file, or change those whose id is known. Raises BadFile."""
     errors = FileErrors()
-    services: dict[int, Service] = {}
-    for line, row in read(file, SERVICE_COLUMNS, errors):
+    rows: dict[int, Row] = {}
+    for line, row in read(file, SERVICE_COLUMNS, errors, only_given=True):
         if row["max"] < row["min"]:
             errors.add(line, "max: must not be below min")
-        if row["id"] in services:
+        if row["id"] in rows:
             errors.add(line, f"id: {row['id']} is in the file twice")
-        services[row["id"]] = Service(**row)
+        rows[row["id"]] = row
     errors.refuse_if_any()
-    names = [column.name for column in SERVICE_COLUMNS]
+    defaults = defaults_of(SERVICE_COLUMNS)
     with transaction.atomic():
         # Every statement that writes services first locks this row, by a trigger, and then its services. With the row
         # locked, no service changes between the comparison and the write, and no deadlock is possible.
         list(Catalogue.objects.select_for_update(no_key=True))
-        known = Service.objects.in_bulk()
-        changed = sum(
-            any(getattr(known[pk], name) != getattr(service, name) for name in names)
-            for pk, service in services.items()
-            if pk in known
-        )
+        known = {service["id"]: service for service in Service.objects.values(*defaults)}
+        services = {pk: known.get(pk, defaults) | row for pk, row in rows.items()}
+        changed = sum(service != known[pk] for pk, service in services.items() if pk in known)
         created = len(services.keys() - known.keys())
         Service.objects.bulk_create(
-            services.values(), update_conflicts=True, unique_fields=["id"], update_fields=names[1:], batch_size=1000
+            [Service(**service) for service in services.values()],
+            update_conflicts=True,
+            unique_fields=["id"],
+            update_fields=[name for name in defaults if name != "id"],
+            batch_size=1000,
         )
         transaction.set_rollback(dry_run)
     return Imported(created, changed, len(services) - created - changed)
 
 
-# The columns of an existing order that an import can change. The account and the service of an order never change.
-_CHANGEABLE = (
-    "link",
-    "quantity",
-    "charge",
-    "currency",
-    "start_count",
-    "remains",
-    "status",
-    "created_at",
-    "completed_at",
-)
+# The columns of an existing order that an import can change, with those of the file. The account and the service of an
+# order never change.
+_CHANGEABLE = {
+    "link": "link",
+    "quantity": "quantity",
+    "charge": "charge",
+    "currency": "currency",
+    "start_count": "start_count",
+    "remains": "remains",
+    "status": "status",
+    "created_at": "created",
+    "completed_at": "completed",
+}
 _MANY = 10_000  # new orders, after which the table is analyzed
 _THESE = ", ".join(_CHANGEABLE)
-_OLD = ", ".join(f"o.{name}" for name in _CHANGEABLE)
 _KNOWN = ", ".join(f"known.{name}" for name in _CHANGEABLE)
 _NEW = ", ".join(f"excluded.{name}" for name in _CHANGEABLE)
-_INCOMING = ", ".join(f"i.{name}" for name in _CHANGEABLE)
+# What contradicts itself in an order, and how that is told.
+_CONTRADICTIONS = {
+    "status = ANY(%(delivered)s) AND completed_at IS NULL": (
+        "'completed: must be given, because the order is ' || status"
+    ),
+    "status = ANY(%(under_way)s) AND completed_at IS NOT NULL": (
+        "'completed: must be empty, because the order is ' || status"
+    ),
+    "completed_at < created_at": "'completed: must not be before created'",
+}
 
 
 def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
@@ -112,7 +140,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     there. It locks and writes only orders that change.
     """
     orders, services, accounts = Order._meta.db_table, Service._meta.db_table, Account._meta.db_table
-    errors = FileErrors()
+    errors, defaults = FileErrors(), dict.fromkeys(defaults_of(ORDER_COLUMNS))
+    given: set[str] = set()  # the columns of the file
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         # A second import waits for this one. Requests for refills lock rows only: they wait if this import changes
@@ -129,12 +158,14 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             """
         )
         with cursor.copy("COPY incoming FROM STDIN") as copy:
-            for line, row in read(file, ORDER_COLUMNS, errors):
-                if error := _contradiction(row):
-                    errors.add(line, error)
-                else:
-                    copy.write_row((line, ULID.from_datetime(row["created"]).to_uuid(), *row.values()))
+            for line, row in read(file, ORDER_COLUMNS, errors, only_given=True):
+                given.update(row)
+                cells = (defaults | row).values()
+                copy.write_row((line, ULID.from_datetime(row["created"]).to_uuid(), *cells))
         cursor.execute("ANALYZE incoming")
+        become = _become(given)
+        of_these, to_these = ", ".join(become.values()), ", ".join(f"{sql} AS {name}" for name, sql in become.items())
+        contradictions = " ".join(f"WHEN {condition} THEN {text}" for condition, text in _CONTRADICTIONS.items())
         cursor.execute(
             f"""
             SELECT line, 'account: “' || account || '” is unknown'
@@ -150,8 +181,14 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             SELECT line, 'number: ' || number || ' is an order of another account or service'
             FROM incoming i JOIN {orders} o USING (number) JOIN {accounts} a ON a.id = o.account_id
             WHERE a.username <> i.account OR o.service_id <> i.service
+            UNION ALL
+            SELECT line, error
+            FROM (SELECT i.line, {to_these} FROM incoming i LEFT JOIN {orders} known USING (number)) AS become,
+                LATERAL (SELECT CASE {contradictions} END AS error) AS judged
+            WHERE error IS NOT NULL
             ORDER BY 1
-            """
+            """,
+            {"delivered": list(DELIVERED), "under_way": list(UNDER_WAY)},
         )
         for line, error in itertools.chain.from_iterable(iter(lambda: cursor.fetchmany(1000), [])):
             errors.add(line, error)
@@ -162,8 +199,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         cursor.execute(
             f"""
             SELECT count(*) FROM (
-                SELECT 1 FROM {orders} o JOIN incoming i USING (number)
-                WHERE ({_OLD}) IS DISTINCT FROM ({_INCOMING}) ORDER BY o.id FOR UPDATE OF o
+                SELECT 1 FROM {orders} known JOIN incoming i USING (number)
+                WHERE ({_KNOWN}) IS DISTINCT FROM ({of_these}) ORDER BY known.id FOR UPDATE OF known
             ) AS locked
             """
         )
@@ -171,9 +208,9 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         cursor.execute(
             f"""
             INSERT INTO {orders} AS o (id, number, account_id, service_id, {_THESE})
-            SELECT i.id, number, a.id, service, {_INCOMING}
+            SELECT i.id, number, a.id, service, {of_these}
             FROM incoming i JOIN {accounts} a ON a.username = account LEFT JOIN {orders} known USING (number)
-            WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({_INCOMING}) ORDER BY number
+            WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({of_these}) ORDER BY number
             ON CONFLICT (number) DO UPDATE SET ({_THESE}) = ROW ({_NEW})
             """
         )
@@ -185,12 +222,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     return Imported(created=total - known, changed=changed, unchanged=known - changed)
 
 
-def _contradiction(row: Mapping[str, Any]) -> str | None:
-    """Return what contradicts itself in the row of an order, None if nothing does."""
-    if row["status"] in DELIVERED and row["completed"] is None:
-        return f"completed: must be given, because the order is {row['status']}"
-    if row["status"] in UNDER_WAY and row["completed"] is not None:
-        return f"completed: must be empty, because the order is {row['status']}"
-    if row["completed"] is not None and row["completed"] < row["created"]:
-        return "completed: must not be before created"
-    return None
+def _become(given: Collection[str]) -> dict[str, str]:
+    """Return what each changeable column of an order becomes, as SQL: ``i`` is the file's row, ``known`` the order."""
+    become = {name: f"{'i' if column in given else 'known'}.{name}" for name, column in _CHANGEABLE.items()}
+    # An empty cell says nothing here: no order is without a currency.
+    return become | {"currency": f"coalesce(i.currency, known.currency, '{defaults_of(ORDER_COLUMNS)['currency']}')"}

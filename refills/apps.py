@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class RefillsConfig(AppConfig):
     name = "refills"
+
+    def ready(self) -> None:
+        from apikeys.staff import end_on_leaving  # both need the models
+        from refills.settlement import release_all
+
+        end_on_leaving("claims on refills released", release_all)

@@ -120,6 +120,7 @@ class Refill(models.Model):
             ("settle_refill", "Can settle refills"),
             ("reopen_refill", "Can reopen refills"),
             ("view_agent_figures", "Can see figures of agents"),
+            ("request_refill", "Can request refills for customers"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["order"], condition=Q(status__in=IN_FLIGHT), name=ONE_IN_FLIGHT),

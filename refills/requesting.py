@@ -8,8 +8,9 @@ from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
+from apikeys.models import Account
 from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
-from notpanel.kit.refusals import Refusal, ServiceUnavailable
+from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
 from notpanel.kit.sql import execute, fetch
 from orders.refusals import OrderNotFound
 from refills.models import ONE_IN_FLIGHT, Refill
@@ -87,6 +88,17 @@ def request_refills(
             ):
                 raise
     raise ServiceUnavailable
+
+
+def request_for_customer(account: Account, ids: Sequence[str], by: Account) -> list[str | Refusal]:
+    """Request refills for a customer, as ``request_refills`` does and returns; ``by`` is recorded as who did it.
+
+    The door checks that ``by`` has the permission ``refills.request_refill``. Raises AccountSuspended, as a request of
+    the customer's own would be.
+    """
+    if not account.is_active:
+        raise AccountSuspended
+    return request_refills(account.pk, ids, requested_by_id=by.pk)
 
 
 def _judge_and_insert(

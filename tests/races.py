@@ -57,6 +57,9 @@ class Waiting:
             )
             return bool(cursor.fetchone()[0])
 
+    def is_done(self) -> bool:
+        return self._future.done()
+
     def result(self) -> Any:
         self._executor.shutdown()
         return self._future.result()

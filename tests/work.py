@@ -1,6 +1,7 @@
-"""Count the work of a call: its SQL statements (BEGIN and COMMIT included) and its round trips to Redis."""
+"""Count the work of a call: its SQL statements (BEGIN and COMMIT included), its round trips to PostgreSQL and Redis."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,3 +32,22 @@ def counted() -> Iterator[Work]:
         with CaptureQueriesContext(connection) as queries:
             yield work
         work.statements = len(queries)
+
+
+def round_trips_to_postgresql(call: Callable[[], Any]) -> int:
+    """Make a call, and return how often its connection asked PostgreSQL, as libpq traces what it sends.
+
+    ``counted`` logs the statements, and statements that are logged take another way to PostgreSQL.
+    """
+    connection.ensure_connection()
+    pgconn = connection.connection.pgconn
+    with tempfile.TemporaryFile() as trace:
+        pgconn.trace(trace.fileno())
+        try:
+            call()
+        finally:
+            pgconn.untrace()
+        trace.seek(0)
+        sent = [line.split(b"\t") for line in trace.read().splitlines()]
+    # A question ends with one of these two messages.
+    return sum(fields[1:2] == [b"F"] and fields[3] in (b"Sync", b"Query") for fields in sent)

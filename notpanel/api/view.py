@@ -28,6 +28,7 @@ from notpanel.kit.addresses import Address, client_address
 from notpanel.kit.caller import Caller
 
 LARGEST_BODY = 64 * 1024  # bytes
+_RENDERER = JSONRenderer()
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -89,7 +90,10 @@ class ApiView(JsonView):
         self.rate_limits.count_caller(caller)
         action = self.find_action(parameters)
         answer = action.handler(caller, parameters)
-        return answer.respond(request) if isinstance(answer, Prepared) else Response(answer)
+        if isinstance(answer, Prepared):
+            return answer.respond(request)
+        # A Response would be rendered alike, but only after REST framework had chosen how.
+        return HttpResponse(_RENDERER.render(answer), content_type=_RENDERER.media_type)
 
     @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:

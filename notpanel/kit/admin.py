@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_user_model
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.core.paginator import Paginator
 from django.db import connections
@@ -13,6 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import TextFilter
 
 from notpanel.kit import replica
 
@@ -135,3 +137,50 @@ def add_section(model: type[Model], title: str, render: Callable[[Any], str]) ->
 def sections_of(model: type[Model]) -> list[Section]:
     """Return the sections that were added to the pages of ``model``. Its admin shows them."""
     return _sections[model]
+
+
+# Returns HTML for an object and the request that shows its page, or "".
+Panel = Callable[[Any, HttpRequest], str]
+
+_panels: defaultdict[type[Model], list[Panel]] = defaultdict(list)
+
+
+def add_panel(model: type[Model], render: Panel) -> None:
+    """Show what ``render`` returns at the top of the page of an object of ``model``. It may hold forms of its own."""
+    _panels[model].append(render)
+
+
+class PanelsAdmin(ModelAdmin):
+    """Shows the panels that were added to the pages of its model."""
+
+    change_form_outer_before_template = "admin/panels.html"
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context["panels"] = [render(obj, request) for render in _panels[self.model]]
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+
+class UserNameFilter(TextFilter):
+    """Takes the whole user name of a customer: a panel has too many of them to choose from a list."""
+
+    title = "customer"
+    parameter_name = "account"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if not self.value():
+            return queryset
+        # The account first: joined to it, the list could not use its indexes.
+        accounts = list(get_user_model().objects.filter(username=self.value()).values_list("pk", flat=True))
+        return queryset.filter(account__in=accounts)
+
+    def chip(self) -> str | None:
+        return self.value() or None

@@ -9,23 +9,28 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from apikeys.models import Account
-from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, add_section
+from notpanel.kit.admin import FilteredAdmin, LargeTableAdmin, ReadOnlyAdmin, add_panel, add_section
 from orders.models import Order
 from refills.admin.actions import BulkActions
 from refills.admin.changelist import RefillListAdmin
 from refills.admin.export import Export
 from refills.admin.list_page import ListPage
 from refills.admin.page import RefillPage
-from refills.admin.sections import latest_refills, rules_now
+from refills.admin.requests import RequestPage
+from refills.admin.sections import customer_at_a_glance, latest_refills, request_for_the_order, rules_now
 from refills.models import Refill, RejectionReason
 
+add_panel(Account, customer_at_a_glance)
+add_panel(Order, request_for_the_order)
 add_section(Order, "Would a refill be accepted now?", rules_now)
 add_section(Order, "Refills", latest_refills)
 add_section(Account, "Refills", latest_refills)
 
 
 @admin.register(Refill)
-class RefillAdmin(RefillListAdmin, RefillPage, BulkActions, Export, ListPage, LargeTableAdmin, ReadOnlyAdmin):
+class RefillAdmin(
+    RefillListAdmin, RefillPage, RequestPage, BulkActions, Export, ListPage, LargeTableAdmin, ReadOnlyAdmin
+):
     pass
 
 

@@ -19,7 +19,7 @@ from unfold.decorators import display
 from unfold.views import ChangeList
 
 from apikeys.requests import SignedInRequest
-from notpanel.kit.admin import COUNTED, bounded_counts
+from notpanel.kit.admin import COUNTED, UserNameFilter, bounded_counts
 from notpanel.kit.durations import duration
 from notpanel.templatetags.components import time_tag
 from refills import desk
@@ -258,7 +258,7 @@ class RefillListAdmin(ModelAdmin):
         filters.AgeFilter,
         ("service", filters.ServiceFilter),
         filters.CategoryFilter,
-        filters.AccountFilter,
+        UserNameFilter,
         filters.TierFilter,
         filters.SettledByFilter,
         filters.SettledFilter,

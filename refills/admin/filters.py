@@ -11,7 +11,7 @@ from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter, TextFilter
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, DropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apikeys.models import Account
@@ -173,22 +173,6 @@ class CategoryFilter(DropdownFilter):
         # The services are few, and the index of refills has their ids.
         services = list(Service.objects.filter(category=self.value()).values_list("id", flat=True))
         return queryset.filter(service__in=services)
-
-    def chip(self) -> str | None:
-        return self.value() or None
-
-
-class AccountFilter(TextFilter):
-    """Takes a user name: a panel has too many customers to choose from a list."""
-
-    title = "customer"
-    parameter_name = "account"
-
-    def queryset(self, request: HttpRequest, queryset: RefillQuerySet) -> RefillQuerySet:
-        if not self.value() or "\x00" in self.value():
-            return queryset
-        accounts = list(Account.objects.filter(username=self.value()).values_list("id", flat=True))
-        return queryset.filter(account__in=accounts)
 
     def chip(self) -> str | None:
         return self.value() or None

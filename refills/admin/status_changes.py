@@ -4,6 +4,7 @@ from collections import defaultdict
 from datetime import datetime
 
 from django.contrib import messages
+from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
 
 from apikeys.models import Account
@@ -24,6 +25,11 @@ def may_settle(account: Account) -> bool:
 def may_reopen(account: Account) -> bool:
     """Return whether the account may reopen refills that were settled earlier."""
     return account.has_perm("refills.reopen_refill")
+
+
+def may_request(account: Account | AnonymousUser) -> bool:
+    """Return whether the account may request refills for customers."""
+    return account.has_perm("refills.request_refill")
 
 
 def apply_change(request: SignedInRequest, refills: list[str], change: StatusChange) -> Outcome:

@@ -269,6 +269,40 @@ def test_a_connection_that_redis_closed_is_opened_again(customer, settings, redi
     assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
 
 
+def test_a_script_that_redis_has_forgotten_is_loaded_again(customer, settings, redis_url):
+    count_in(settings, redis_url)
+    assert send(customer).status_code == 200
+    with redis.Redis.from_url(redis_url) as other:
+        other.script_flush()
+
+    response = send(customer)
+
+    assert (response.status_code, response["X-RateLimit-Remaining"]) == (200, "98")
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(settings, redis_url):
+    count_in(settings, redis_url, socket_timeout=0.1)
+    counters = caches["counters"]
+    counters.add("late", 1, 60)
+    with redis.Redis.from_url(redis_url) as other:
+        other.client_pause(300)
+        with pytest.raises(redis.TimeoutError):
+            counters.add("late", 1, 60)
+        other.client_unpause()
+
+    assert counters.add("other", 1, 60) is True
+    assert counters.get("other") == 1
+
+
+def test_a_key_in_any_script_is_counted(settings, redis_url):
+    count_in(settings, redis_url)
+    counters = caches["counters"]
+
+    assert [counters.add("clé €", 1, 60) for _ in range(2)] == [True, False]
+    with redis.Redis.from_url(redis_url) as other:
+        assert other.get(counters.make_key("clé €")) == b"2"
+
+
 def test_counters_return_only_the_counter_added_last(settings, redis_url):
     count_in(settings, redis_url)
     counters = caches["counters"]

@@ -16,6 +16,7 @@ from django.core.signals import got_request_exception
 from django.db import DataError, InterfaceError, OperationalError
 from django.test import Client
 from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.renderers import JSONRenderer
 
 from notpanel import request_log
 from notpanel.api import errors
@@ -642,3 +643,29 @@ def test_answers_must_not_be_cached(customer, action):
 
 def test_a_client_may_cache_the_services_but_must_revalidate(customer):
     assert customer.post("services")["Cache-Control"] == "private, no-cache"
+
+
+def test_an_answer_is_what_rest_framework_would_render(customer):
+    order = factories.Order(account=customer.account, charge="0.50")
+    parameters = {"orders": f"{order.number},é\u2028</x>"}
+    names = {"Allow", "Cache-Control", "Content-Length", "Content-Type", "X-Request-ID"}
+
+    response = customer.post("status", **parameters)
+
+    assert response.content == JSONRenderer().render(response.json(), "application/json", {"response": response})
+    assert (response["Content-Type"], response["Allow"]) == ("application/json", "POST")
+    assert names <= {name for name, _ in response.items()}
+    # An error is still rendered by REST framework, and has the same headers but for its code.
+    refused = customer.post("status", order="none")
+    assert {name for name, _ in refused.items()} == {name for name, _ in response.items()} | {"X-Error-Code"}
+
+
+def test_a_request_of_the_api_does_not_pass_what_serves_files(customer, monkeypatch):
+    def fail(self, request):
+        raise AssertionError("it passed WhiteNoise")
+
+    monkeypatch.setattr("whitenoise.middleware.WhiteNoiseMiddleware.__call__", fail)
+
+    assert customer.post("services").status_code == 200
+    with pytest.raises(AssertionError, match="WhiteNoise"):
+        Client().get("/")

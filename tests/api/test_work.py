@@ -11,7 +11,7 @@ from apikeys.models import ApiKey
 from tests import factories
 from tests.conftest import new_customer, post
 from tests.redis_server import count_in
-from tests.work import Work, counted
+from tests.work import Work, counted, round_trips_to_postgresql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +32,7 @@ def customer():
 @pytest.fixture
 def orders(customer):
     service = factories.Service()
-    return factories.Order.create_batch(100, account=customer.account, service=service)
+    return factories.Order.create_batch(101, account=customer.account, service=service)
 
 
 def work(call):
@@ -61,6 +61,15 @@ def test_refill_of_one_order(customer, orders):
 
     assert response.status_code == 200
     assert found == Work(statements=6, round_trips=3)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_each_statement_of_a_refill_is_one_round_trip(customer, orders, count):
+    customer.post("refill", order=orders.pop().pk)  # prepares the statements
+
+    ids = ",".join(order.pk for order in orders[:count])
+
+    assert round_trips_to_postgresql(lambda: customer.post("refill", orders=ids)) == 6
 
 
 def test_refill_that_a_rule_refuses(customer, orders):

@@ -180,7 +180,7 @@ def test_what_changed_since_the_form_was_loaded_is_not_undone(client, boss, monk
         Account.objects.filter(pk=customer.pk).update(is_active=False, password="changed")
         return form.cleaned_data
 
-    monkeypatch.setattr("apikeys.admin.AccountChangeForm.clean", meanwhile)
+    monkeypatch.setattr("apikeys.admin.forms.AccountChangeForm.clean", meanwhile)
     client.post(url("apikeys_account_change", customer), {"username": customer.username, "tier": "agency"})
 
     customer.refresh_from_db()

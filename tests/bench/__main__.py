@@ -382,7 +382,7 @@ def tables(medians: Mapping[int, Row], counts: Mapping[str, tuple[int, int]]) ->
         (
             table(
                 ("within one run", *sizes, "target"),
-                ("refills, one by one : pgbench", *ratio("singles", "pgbench"), "0.30"),
+                ("refills, one by one : pgbench", *ratio("singles", "pgbench"), "0.18"),
                 (f"refills in batches of {BATCH} : pgbench", *ratio("batches", "pgbench"), "4"),
                 ("refused by an address's limit : refills, one by one", *ratio("limited address", "singles"), "4"),
                 *(

@@ -13,6 +13,18 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 
 OF_STAFF = {
+    "start page": "/admin/",
+    "list of refills": "/admin/refills/refill/",
+    "settled refills": "/admin/refills/refill/?status=settled",
+    "a search": "/admin/refills/refill/?q={order}",
+    "a refill": "/admin/refills/refill/{pending}/change/",
+    "a settled refill": "/admin/refills/refill/{rejected}/change/",
+    "the queue": "/admin/refills/refill/queue/",
+    "a pasted list": "/admin/refills/refill/list/",
+    "an export": "/admin/refills/refill/export/settled/",
+    "an order": "/admin/orders/order/{order}/change/",
+    "an account": "/admin/apikeys/account/{account}/change/",
+    "a key": "/admin/apikeys/apikey/{key}/change/",
     "list of orders": "/admin/orders/order/",
     "list of services": "/admin/orders/service/",
     "a service": "/admin/orders/service/{service}/change/",
@@ -44,6 +56,7 @@ OF_CUSTOMERS = {
     "changelog": "/developers/changelog/",
 }
 OF_VISITORS = {
+    "sign-in of staff": "/admin/login/",
     "sign-in": "/dashboard/sign-in/",
     "reset password": "/dashboard/password/reset/",
     "reset sent": "/dashboard/password/reset/sent/",

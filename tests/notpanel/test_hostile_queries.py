@@ -79,7 +79,7 @@ FILTERS = [
 
 @pytest.fixture
 def desk():
-    importlib.import_module("refills.migrations.0002_support").create_support(apps, None)
+    importlib.import_module("refills.migrations.0009_roles").create_roles(apps, None)
     order = factories.Order()
     factories.Refill(order=order, note="n")
     factories.RejectionReason()

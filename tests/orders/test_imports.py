@@ -14,6 +14,7 @@ from orders.imports import _CHANGEABLE, Imported, import_orders, import_services
 from orders.models import Order, Service
 from orders.refusals import BadFile
 from tests import factories, races
+from tests.work import counted
 
 ORDER = {
     "number": "17",
@@ -106,6 +107,40 @@ class TestOrders:
         after = Order.objects.get(number=17)
         assert (after.pk, after.remains, after.status) == (before.pk, 5, "partial")
         assert "0 created, 1 changed, 1 unchanged" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("absent", [["currency"], ["start_count"], ["remains", "completed"]])
+    def test_what_a_file_has_no_column_for_stays(self, shop, write, absent):
+        call_command("importorders", write(ORDER), verbosity=0)
+        before = Order.objects.values().get()
+        row = {name: value for name, value in ORDER.items() if name not in absent} | {"quantity": "2000"}
+
+        with open(write(row), "rb") as file:
+            assert import_orders(file) == Imported(created=0, changed=1, unchanged=0)
+        with open(write(row), "rb") as file:
+            assert import_orders(file) == Imported(created=0, changed=0, unchanged=1)
+
+        assert Order.objects.values().get(number=17) == before | {"quantity": 2000}
+
+    def test_an_empty_cell_empties_what_may_be_empty_and_leaves_the_currency(self, shop, write):
+        call_command("importorders", write(ORDER, ORDER | {"number": "18"}), verbosity=0)
+        empty = {"start_count": "", "remains": "", "currency": ""}
+
+        call_command("importorders", write(ORDER | empty, ORDER | {"number": "18", "currency": "USD"}), verbosity=0)
+
+        orders = Order.objects.order_by("number").values_list("start_count", "remains", "currency")
+        assert list(orders) == [(None, None, "EUR"), (12, 0, "USD")]
+
+    def test_a_kept_completion_must_go_with_the_status(self, shop, write):
+        """The time of a known order counts where the file has no column for it."""
+        call_command("importorders", write(ORDER, ORDER | {"number": "18", "status": "pending", "completed": ""}))
+        row = {name: value for name, value in ORDER.items() if name != "completed"}
+
+        message = refused("importorders", write(row | {"status": "pending"}, row | {"number": "18"}))
+
+        assert "line 2: completed: must be empty, because the order is pending" in message
+        assert "line 3: completed: must be given, because the order is completed" in message
+        call_command("importorders", write(row | {"status": "partial"}), verbosity=0)
+        assert Order.objects.get(number=17).completed_at
 
     def test_a_dry_run_changes_nothing(self, shop, write, capsys):
         call_command("importorders", write(ORDER), "--dry-run")
@@ -450,6 +485,39 @@ class TestServices:
             service = Service.objects.get()
             assert (service.type, service.active) == ("Default", True)
             assert (service.refill_days, service.refill_limit) == (None, None)
+
+    def test_what_a_file_has_no_column_for_stays(self, db, write, capsys):
+        kept = {"type": "Custom", "active": "no", "refill_days": "60", "refill_limit": "5"}
+        call_command("importservices", write(SERVICE | kept), verbosity=0)
+        row = {name: value for name, value in SERVICE.items() if name not in kept}
+        capsys.readouterr()
+
+        call_command("importservices", write(row, row | {"id": "2"}))
+        assert "1 created, 0 changed, 1 unchanged" in capsys.readouterr().out
+        call_command("importservices", write(row | {"name": "Views"}, row | {"id": "2"}))
+        assert "0 created, 1 changed, 1 unchanged" in capsys.readouterr().out
+
+        services = Service.objects.values_list("name", "type", "active", "refill_days", "refill_limit")
+        assert list(services) == [("Views", "Custom", False, 60, 5), ("Likes", "Default", True, None, None)]
+
+    def test_an_empty_cell_empties_what_may_be_empty_and_leaves_the_rest(self, db, write):
+        kept = {"type": "Custom", "active": "no", "refill_days": "60", "refill_limit": "5"}
+        call_command("importservices", write(SERVICE | kept), verbosity=0)
+
+        call_command("importservices", write(SERVICE | dict.fromkeys(kept, "")), verbosity=0)
+
+        service = Service.objects.get()
+        assert (service.type, service.active) == ("Custom", False)
+        assert (service.refill_days, service.refill_limit) == (None, None)
+
+    def test_the_statements_do_not_grow_with_the_file(self, db, write):
+        def statements(count):
+            rows = [SERVICE | {"id": str(number)} for number in range(1, count + 1)]
+            with open(write(*rows), "rb") as file, counted() as work:
+                import_services(file)
+            return work.statements
+
+        assert statements(1) == statements(500) == 5  # with BEGIN and COMMIT: the catalogue, the services, the INSERT
 
     def test_flags_are_read_in_either_case(self, db, write):
         rows = [("True", "FALSE"), ("1", "0"), ("YES", "No")]

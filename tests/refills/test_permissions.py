@@ -4,30 +4,35 @@ import importlib
 
 import pytest
 from django.apps import apps
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
+from django.db import transaction
 from django.urls import reverse
 
+from apikeys import staff
+from apikeys.keys import create_api_key
+from apikeys.models import AuditEvent
 from refills.models import Refill
 from tests import factories
 
-support_migration = importlib.import_module("refills.migrations.0002_support")
+roles_migration = importlib.import_module("refills.migrations.0009_roles")
 
 
 @pytest.fixture
-def support_group(db):
-    """Create the group as the migration does: a test that empties the tables removes it."""
-    support_migration.create_support(apps, None)
-    return Group.objects.get(name="Support")
+def roles(db):
+    """Create the groups as the migration does: a test that empties the tables removes them."""
+    roles_migration.create_roles(apps, None)
+    return {group.name.lower(): group for group in Group.objects.filter(name__in=["Support", "Lead"])}
 
 
 @pytest.fixture
-def log_in(client, support_group):
+def log_in(client, roles):
     def as_role(role):
         if role == "anonymous":
             return client
         account = factories.Account(is_staff=role != "customer", is_superuser=role == "superuser")
-        if role == "support":
-            account.groups.add(support_group)
+        if role in roles:
+            account.groups.add(roles[role])
         if role == "viewer":
             account.user_permissions.add(Permission.objects.get(codename="view_refill"))
         client.force_login(account)
@@ -36,41 +41,50 @@ def log_in(client, support_group):
     return as_role
 
 
-ROLES = ("anonymous", "customer", "staff", "viewer", "support", "superuser")
+ROLES = ("anonymous", "customer", "staff", "viewer", "support", "lead", "superuser")
 ACTIONS = {
     # action: (method, address, fields, the roles that may do it; "settle" stands for those that may settle)
-    "see the dashboard": ("get", "admin:index", {}, "staff viewer support superuser"),
-    "see the queue": ("get", "admin:refills_refill_changelist", {}, "viewer support superuser"),
-    "export the queue": ("get", "admin:refills_refill_export", {}, "viewer support superuser"),
-    "export settled refills": ("get", "admin:refills_refill_export_form", {}, "viewer support superuser"),
+    "see the dashboard": ("get", "admin:index", {}, "staff viewer support lead superuser"),
+    "see the queue": ("get", "admin:refills_refill_changelist", {}, "viewer support lead superuser"),
+    "export the queue": ("get", "admin:refills_refill_export", {}, "viewer support lead superuser"),
+    "export settled refills": ("get", "admin:refills_refill_export_form", {}, "viewer support lead superuser"),
     "settle a list": ("get", "admin:refills_refill_list", {}, "settle"),
-    "see a refill": ("get", "admin:refills_refill_change", {"refill": True}, "viewer support superuser"),
-    "see a refill's log": ("get", "admin:refills_refill_history", {"refill": True}, "viewer support superuser"),
+    "see a refill": ("get", "admin:refills_refill_change", {"refill": True}, "viewer support lead superuser"),
+    "see a refill's log": ("get", "admin:refills_refill_history", {"refill": True}, "viewer support lead superuser"),
     "add a refill": ("get", "admin:refills_refill_add", {}, ""),
     "edit a refill": ("post", "admin:refills_refill_change", {"refill": True}, ""),
     "delete a refill": ("post", "admin:refills_refill_delete", {"refill": True, "post": "yes"}, ""),
     "settle on the page": ("post", "admin:refills_refill_settle", {"refill": True, "to": "completed"}, "settle"),
     "take a refill": ("post", "admin:refills_refill_claim", {"refill": True, "claim": "take"}, "settle"),
-    "see the reasons": ("get", "admin:refills_rejectionreason_changelist", {}, "superuser"),
-    "add a reason": ("get", "admin:refills_rejectionreason_add", {}, "superuser"),
-    "change a reason": ("get", "admin:refills_rejectionreason_change", {"rejection_reason": True}, "superuser"),
+    "see the reasons": ("get", "admin:refills_rejectionreason_changelist", {}, "lead superuser"),
+    "add a reason": ("get", "admin:refills_rejectionreason_add", {}, "lead superuser"),
+    "change a reason": ("get", "admin:refills_rejectionreason_change", {"rejection_reason": True}, "lead superuser"),
     "delete a reason": ("post", "admin:refills_rejectionreason_delete", {"rejection_reason": True, "post": "yes"}, ""),
-    "see orders": ("get", "admin:orders_order_changelist", {}, "support superuser"),
-    "see an order": ("get", "admin:orders_order_change", {"order": True}, "support superuser"),
+    "see orders": ("get", "admin:orders_order_changelist", {}, "support lead superuser"),
+    "see an order": ("get", "admin:orders_order_change", {"order": True}, "support lead superuser"),
     "edit an order": ("post", "admin:orders_order_change", {"order": True, "status": "refunded"}, ""),
     "delete an order": ("post", "admin:orders_order_delete", {"order": True, "post": "yes"}, ""),
     "add an order": ("get", "admin:orders_order_add", {}, ""),
-    "see services": ("get", "admin:orders_service_changelist", {}, "support superuser"),
+    "see services": ("get", "admin:orders_service_changelist", {}, "support lead superuser"),
     "add a service": ("get", "admin:orders_service_add", {}, "superuser"),
     "edit a service": ("post", "admin:orders_service_change", {"service": True}, "superuser"),
     "delete a service": ("post", "admin:orders_service_delete", {"service": True, "post": "yes"}, ""),
-    "see accounts": ("get", "admin:apikeys_account_changelist", {}, "support superuser"),
-    "see an account": ("get", "admin:apikeys_account_change", {"account": True}, "support superuser"),
+    "see accounts": ("get", "admin:apikeys_account_changelist", {}, "support lead superuser"),
+    "see an account": ("get", "admin:apikeys_account_change", {"account": True}, "support lead superuser"),
     "add an account": ("get", "admin:apikeys_account_add", {}, "superuser"),
     "edit an account": ("post", "admin:apikeys_account_change", {"account": True}, "superuser"),
     "delete an account": ("post", "admin:apikeys_account_delete", {"account": True, "post": "yes"}, ""),
     "set a password": ("get", "admin:auth_user_password_change", {"account": True}, "superuser"),
-    "suspend an account": ("post", "admin:apikeys_account_suspend", {"account": True, "reason": "abuse"}, "superuser"),
+    "suspend an account": (
+        "post",
+        "admin:apikeys_account_suspend",
+        {"account": True, "reason": "abuse"},
+        "lead superuser",
+    ),
+    "request refills": ("post", "admin:refills_refill_request", {"account": True}, "support lead superuser"),
+    "make an agent": ("get", "admin:apikeys_account_new_agent", {}, "superuser"),
+    "invite an agent": ("post", "admin:apikeys_account_invite", {"account": True}, "superuser"),
+    "end an agent's account": ("post", "admin:apikeys_account_leave", {"account": True}, "superuser"),
     "see keys": ("get", "admin:apikeys_apikey_changelist", {}, "superuser"),
     "add a key": ("get", "admin:apikeys_apikey_add", {}, ""),
     "see groups": ("get", "admin:auth_group_changelist", {}, "superuser"),
@@ -93,7 +107,7 @@ def arguments_of(fields, refill):
 @pytest.mark.parametrize("action", ACTIONS)
 def test_each_role_can_do_its_actions_only(log_in, role, action):
     method, name, fields, allowed = ACTIONS[action]
-    fields, allowed = dict(fields), allowed.replace("settle", "support superuser").split()
+    fields, allowed = dict(fields), allowed.replace("settle", "support lead superuser").split()
     refill = factories.Refill()
     refill.reason = factories.RejectionReason()
     arguments = arguments_of(fields, refill)
@@ -130,7 +144,7 @@ def test_head_answers_as_get_does(log_in, role, action):
     assert b"".join(head) == b""
 
 
-@pytest.mark.parametrize("role", ["staff", "viewer", "support", "superuser"])
+@pytest.mark.parametrize("role", ["staff", "viewer", "support", "lead", "superuser"])
 @pytest.mark.parametrize(
     ("action", "status"), [("approve", "approved"), ("complete", "completed"), ("reject", "rejected")]
 )
@@ -141,7 +155,7 @@ def test_settling_a_selection(log_in, role, action, status):
     log_in(role).post(reverse("admin:refills_refill_changelist"), body)
 
     refill.refresh_from_db()
-    assert refill.status == (status if role in ("support", "superuser") else "pending")
+    assert refill.status == (status if role in ("support", "lead", "superuser") else "pending")
 
 
 def test_staff_without_the_permission_to_settle_see_no_buttons(log_in):
@@ -154,14 +168,113 @@ def test_staff_without_the_permission_to_settle_see_no_buttons(log_in):
         assert 'name="claim"' not in text
 
 
-def test_the_support_group_has_these_permissions_only(support_group):
-    assert sorted(support_group.permissions.values_list("codename", flat=True)) == [
-        "settle_refill",
-        "view_account",
-        "view_order",
-        "view_refill",
-        "view_service",
-    ]
+SUPPORT = ["request_refill", "settle_refill", "view_account", "view_order", "view_refill", "view_service"]
+LEAD = [
+    "add_rejectionreason",
+    "change_rejectionreason",
+    "reopen_refill",
+    "suspend_account",
+    "view_agent_figures",
+    "view_rejectionreason",
+]
+
+
+@pytest.mark.parametrize(("role", "codenames"), [("support", SUPPORT), ("lead", SUPPORT + LEAD)])
+def test_each_role_has_these_permissions_only(roles, role, codenames):
+    assert sorted(roles[role].permissions.values_list("codename", flat=True)) == sorted(codenames)
+
+
+def test_the_roles_are_those_that_the_form_of_new_agents_offers(roles):
+    assert {role.lower() for role in staff.ROLES} == roles.keys()
+
+
+# What each role may do in the admin beyond the role before it: names of addresses, with a ! for a POST.
+REACHED = {
+    "staff": "",
+    "support": """
+        apikeys_account_change apikeys_account_changelist apikeys_account_changelist!
+        apikeys_account_history apikeys_account_history! orders_order_change orders_order_changelist
+        orders_order_changelist! orders_order_history orders_order_history! orders_service_change
+        orders_service_changelist orders_service_changelist! orders_service_history orders_service_history!
+        refills_refill_change refills_refill_changelist refills_refill_changelist! refills_refill_claim
+        refills_refill_claim! refills_refill_export refills_refill_export! refills_refill_export_form
+        refills_refill_export_form! refills_refill_history refills_refill_history! refills_refill_list
+        refills_refill_list! refills_refill_next refills_refill_next! refills_refill_note
+        refills_refill_note! refills_refill_presence refills_refill_presence! refills_refill_queue
+        refills_refill_queue! refills_refill_reopen refills_refill_request refills_refill_request!
+        refills_refill_settle refills_refill_settle! refills_refill_snooze refills_refill_snooze!
+        refills_refill_undo!
+    """,
+    "lead": """
+        apikeys_account_suspend apikeys_account_suspend! refills_refill_reopen! refills_rejectionreason_add
+        refills_rejectionreason_add! refills_rejectionreason_change refills_rejectionreason_change!
+        refills_rejectionreason_changelist refills_rejectionreason_changelist!
+        refills_rejectionreason_history refills_rejectionreason_history!
+    """,
+    "superuser": """
+        apikeys_account_add apikeys_account_add! apikeys_account_change! apikeys_account_invite
+        apikeys_account_invite! apikeys_account_leave apikeys_account_leave! apikeys_account_new_agent
+        apikeys_account_new_agent! apikeys_account_reset_second_factor apikeys_account_reset_second_factor!
+        apikeys_apikey_change apikeys_apikey_changelist apikeys_apikey_changelist! apikeys_apikey_history
+        apikeys_apikey_history! apikeys_auditevent_change apikeys_auditevent_changelist
+        apikeys_auditevent_changelist! apikeys_auditevent_history apikeys_auditevent_history! auth_group_add
+        auth_group_add! auth_group_change auth_group_change! auth_group_changelist auth_group_changelist!
+        auth_group_delete auth_group_delete! auth_group_history auth_group_history!
+        auth_user_password_change auth_user_password_change! orders_service_add orders_service_add!
+        orders_service_change!
+    """,
+}
+
+
+def addresses():
+    """Return the address of every page of the apps in the admin, by its name, with the arguments that it takes."""
+
+    def walk(patterns):
+        for pattern in patterns:
+            if hasattr(pattern, "url_patterns"):
+                yield from walk(pattern.url_patterns)
+            elif pattern.name and pattern.name.startswith(("apikeys_", "auth_", "orders_", "refills_")):
+                yield pattern.name, list(pattern.pattern.converters)
+
+    return dict(walk(admin.site.get_urls()))
+
+
+def is_refused(method, url, **fields):
+    """Return whether a request is refused. What it does is rolled back."""
+    with transaction.atomic():
+        status = method(url, fields).status_code
+        transaction.set_rollback(True)
+    return status in (403, 405)
+
+
+def test_each_role_reaches_its_addresses_and_no_others(log_in):
+    """Of all that the admin has: list a new address above."""
+    refill = factories.Refill(status="rejected", reason=factories.RejectionReason())
+    objects = {
+        "refills_refill": refill,
+        "refills_rejectionreason": refill.reason,
+        "orders_order": refill.order,
+        "orders_service": refill.service,
+        "auth_group": Group.objects.get(name="Lead"),
+        "apikeys_apikey": create_api_key(refill.account)[0],
+        "apikeys_auditevent": AuditEvent.objects.earliest("pk"),
+    }
+    expected: set[str] = set()
+
+    for role, more in REACHED.items():
+        client = log_in(role)
+        reached = set()
+        for name, arguments in addresses().items():
+            thing = objects.get("_".join(name.split("_")[:2]), refill.account)
+            key = refill.account_id if arguments == ["account_id"] else thing.pk
+            url = reverse(f"admin:{name}", args=[key for _ in arguments])
+            if not is_refused(client.get, url):
+                reached.add(name)
+            if not is_refused(client.post, url, reason="abuse", active="no"):
+                reached.add(f"{name}!")
+        expected |= set(more.split())
+        assert reached == expected, role
+        expected |= reached
 
 
 def test_staff_who_may_only_view_an_account_see_neither_password_nor_permissions(log_in):

@@ -11,4 +11,6 @@ account is a username and service an id. Both must exist, and neither may change
 processing, in_progress, completed, partial, cancelled or refunded. created and completed are ISO 8601 times, in UTC if
 they name no offset. completed is required for completed and partial orders, and empty for orders still under way.
 The file may be of any size.
+What the file has no column for stays as it is in a known order. An empty cell empties start_count, remains and
+completed; an empty currency stays as it is, and is USD in a new order.
 """
