@@ -35,7 +35,7 @@ class OrderAdmin(PanelsAdmin, LargeTableAdmin, ReadOnlyAdmin):
     list_filter = (UserNameFilter,)
     list_filter_submit = True
     search_fields = ("number",)
-    search_help_text = "An order's id or number, or a link"
+    search_help_text = "Ids, numbers or links of orders"
     fields = (
         ("id", "number"),
         ("account", "service"),
