@@ -94,6 +94,8 @@ def attack_server(count: int) -> tuple[Found, Statuses, int]:
     for text in (KEY.decode(), "Traceback", "exception"):
         if text in log:
             found[f"{text[:9]} in the log"] += log.count(text)
+            at = log.index(text)
+            sys.stderr.write(f"{log[max(at - 1000, 0) : at + 3000]}\n")
     if Refill.objects.filter(order__number=UNFINISHED).exists():
         found["a refill that nobody finished asking for"] += 1
     return found, statuses, log.count("\n")

@@ -1,0 +1,124 @@
+"""A process that is killed comes back, and a server that is told to stop finishes what it has begun."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from refills.models import Refill
+from tests import factories
+from tests.conftest import new_customer
+from tests.server import MARKS, Server
+
+pytestmark = MARKS
+
+CLIENTS = 12
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def start(transactional_db, tmp_path, redis_url):
+    """Return a function that starts a server with two processes."""
+    with contextlib.ExitStack() as stack:
+
+        def started() -> Server:
+            server = Server(tmp_path, REDIS_URL=redis_url, WEB_CONCURRENCY="2")
+            stack.callback(lambda: server.process.poll() is None and server.stop())
+            wait_for(lambda: len(children(server.process.pid)) == 2)
+            return server
+
+        yield started
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells which processes a server has")
+def test_a_killed_process_comes_back_and_the_others_go_on(start):
+    server, customer = start(), new_customer()
+    statuses, is_over = [], threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            try:
+                answer = requests.post(
+                    f"{server.url}/api/v2", data={"key": customer.raw_key, "action": "services"}, timeout=30
+                )
+                statuses.append(answer.status_code)
+            except requests.ConnectionError:  # it was with the process that was killed
+                statuses.append(0)
+
+    with ThreadPoolExecutor(4) as clients:
+        for _ in range(4):
+            clients.submit(ask)
+        try:
+            for _ in range(3):
+                before = children(server.process.pid)
+                killed = min(before)
+                os.kill(killed, signal.SIGKILL)
+                wait_for(lambda: killed not in children(server.process.pid))  # noqa: B023
+                wait_for(lambda: len(children(server.process.pid)) == 2)
+            answered = len(statuses)
+            wait_for(lambda: len(statuses) > answered + 50)
+        finally:
+            is_over.set()
+
+    assert set(statuses[-40:]) == {200}
+    assert set(statuses) <= {200, 0}
+    assert statuses.count(0) <= 3 * 4
+    assert server.stop() == 0
+
+
+def test_a_server_that_stops_under_load_answers_every_request_that_it_has_begun(start):
+    """An answer that gets lost would be a refill that its customer does not know of."""
+    server = start()
+    customers = [new_customer() for _ in range(CLIENTS)]
+    orders = [factories.Order.create_batch(400, account=customer.account) for customer in customers]
+    is_busy = threading.Barrier(CLIENTS + 1)
+
+    def request_refills(customer, orders) -> tuple[list[str], list[str]]:
+        """Request refills until the server is gone. Returns those that were made, and what else was answered."""
+        made, others = [], []
+        with requests.Session() as session:
+            for number, order in enumerate(orders):
+                if number == 3:
+                    is_busy.wait(30)
+                try:
+                    answer = session.post(
+                        f"{server.url}/api/v2",
+                        data={"key": customer.raw_key, "action": "refill", "order": order.pk},
+                        timeout=30,
+                    )
+                except requests.ConnectionError:
+                    return made, others
+                if answer.status_code == 200:
+                    made.append(answer.json()["refill"])
+                else:
+                    others.append(answer.text)
+        raise AssertionError("The server did not stop.")
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        running = [clients.submit(request_refills, *each) for each in zip(customers, orders, strict=True)]
+        is_busy.wait(30)
+        time.sleep(0.2)
+        assert server.stop(signal.SIGTERM) == 0
+        outcomes = [each.result() for each in running]
+
+    made = [refill for refills, _ in outcomes for refill in refills]
+    assert all(len(refills) >= 3 for refills, _ in outcomes)
+    assert [other for _, others in outcomes for other in others] == []
+    assert sorted(made) == sorted(Refill.objects.values_list("pk", flat=True))
