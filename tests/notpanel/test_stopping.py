@@ -92,7 +92,8 @@ def test_a_server_that_stops_under_load_answers_every_request_that_it_has_begun(
 
     def request_refills(customer, orders) -> tuple[list[str], list[str]]:
         """Request refills until the server is gone. Returns those that were made, and what else was answered."""
-        made, others = [], []
+        made: list[str] = []
+        others: list[str] = []
         with requests.Session() as session:
             for number, order in enumerate(orders):
                 if number == 3:
