@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+import contextlib
 import errno
 import os
 import sys
@@ -20,6 +21,8 @@ def main() -> None:
         raise SystemExit(f"{error}. `make install` makes a .venv; run .venv/bin/python manage.py.") from error
     try:
         embedded.provide()
+        if sys.argv[1:2] != ["serve"]:
+            without_pools()
         with embedded.one_at_a_time(sys.argv[1:2]):
             execute_from_command_line(sys.argv)
     except (BadSetting, embedded.Unavailable, checks.Unready) as error:
@@ -34,6 +37,16 @@ def main() -> None:
         except ImproperlyConfigured as error:
             raise SystemExit(str(error)) from error
         raise
+
+
+def without_pools() -> None:
+    """Let a command, which needs one connection, hear at once why it gets none: a pool warns, and tries for seconds."""
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+
+    with contextlib.suppress(ImproperlyConfigured):  # the command says so, if it needs the settings
+        for database in settings.DATABASES.values():
+            database["OPTIONS"].pop("pool", None)
 
 
 if __name__ == "__main__":

@@ -279,6 +279,7 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
         # The one line per request is enough for a client's mistake.
         "django.request": {"level": "ERROR"},
+        "django.security": {"level": "CRITICAL"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from tqdm import tqdm
 
 from orders.csv_files import Column
@@ -46,6 +46,8 @@ class ImportCommand(BaseCommand):
         except BadFile as refusal:
             raise CommandError(f"{file}:\n{refusal.text}") from refusal
         except OperationalError as error:
+            if connection.connection is None:  # there is none: manage.py says why
+                raise
             raise CommandError(f"The database refused the file: {error}Nothing was changed.") from error
         self.stdout.write(
             f"{'Would be imported' if dry_run else 'Imported'}: {imported.created:,} created, "

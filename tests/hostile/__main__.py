@@ -81,11 +81,13 @@ def attack_server(count: int) -> tuple[Found, Statuses, int]:
 
         try:
             with ThreadPoolExecutor(8) as clients:
-                for attack, wrong, answers in clients.map(send, (Attack.draw(chance) for _ in range(count))):
-                    statuses += answers
-                    found.update(wrong)
-                    for problem in wrong:
-                        sys.stderr.write(f"{problem}: {attack.ending} {attack.sent[:2000]!r}\n")
+                for done in range(0, count, 1000):
+                    attacks = [Attack.draw(chance) for _ in range(min(1000, count - done))]
+                    for attack, wrong, answers in clients.map(send, attacks):
+                        statuses += answers
+                        found.update(wrong)
+                        for problem in wrong:
+                            sys.stderr.write(f"{problem}: {attack.ending} {attack.sent[:2000]!r}\n")
         finally:
             status = server.stop()
         if status != 0:

@@ -1,10 +1,13 @@
 """What a newcomer or an operator may get wrong first: each is told in one sentence, without a traceback."""
 
+import contextlib
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,6 +16,7 @@ from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
 
 from notpanel.server import checks
+from orders.imports import ORDER_COLUMNS, SERVICE_COLUMNS
 from tests.server import database_url, free_port
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
@@ -33,36 +37,67 @@ def database(**parts):
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(**parts))
 
 
-def nobody_there():
-    return f"postgresql://postgres@127.0.0.1:{free_port()}/x"
+@pytest.fixture
+def wrong_password():
+    """Return the address of a server that says to each client that its password is wrong, as PostgreSQL does."""
+    fields = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "x"\0\0'
+    refusal = b"E" + struct.pack("!i", len(fields) + 4) + fields
+
+    def refuse(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    # A client asks for encryption first, by a message of eight bytes.
+                    while len(client.recv(1024)) == 8:
+                        client.sendall(b"N")
+                    client.sendall(refusal)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=[listener])
+        thread.start()
+        yield f"postgresql://x:wrong@127.0.0.1:{listener.getsockname()[1]}/x"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("serve",), ("demo", "--force")])
 @pytest.mark.parametrize(
-    ("url", "cause"),
+    "command",
     [
-        (lambda: database(path="/nosuch"), 'database "nosuch" does not exist'),
-        (nobody_there, "Connection refused"),
+        ("migrate",),
+        ("serve",),
+        ("demo", "--force"),
+        ("createapikey", "x"),
+        ("revokeapikey", "np_abcdefgh"),
+        ("settlerefills", "{file}", "--by", "x"),
+        ("importorders", "{file}"),
+        ("importservices", "{file}"),
+        ("createsuperuser", "--noinput", "--username", "x", "--email", "x@example.com"),
+        ("changepassword", "x"),
+        ("showmigrations",),
     ],
-    ids=["no such database", "no server"],
+    ids=lambda command: command[0],
 )
-def test_a_database_that_cannot_be_used_is_named(command, url, cause):
-    port = [] if command[0] != "serve" else ["--port", str(free_port())]
+def test_a_database_that_cannot_be_used_is_named(command, tmp_path, wrong_password):
+    file = tmp_path / "file.csv"
+    columns = {"importorders": ORDER_COLUMNS, "importservices": SERVICE_COLUMNS}.get(command[0], ())
+    file.write_text(",".join(column.name for column in columns) + "\n")
+    arguments = [part.format(file=file) for part in command]
+    arguments += ["--port", str(free_port())] if command[0] == "serve" else []
 
-    status, output = manage(*command, *port, DATABASE_URL=url())
+    causes = {
+        database(path="/nosuch"): 'database "nosuch" does not exist',
+        f"postgresql://postgres@127.0.0.1:{free_port()}/x": "Connection refused",
+        "postgresql://postgres@nosuch.invalid/x": "nosuch.invalid",
+        wrong_password: 'password authentication failed for user "x"',
+    }
+    for url, cause in causes.items():
+        status, output = manage(*arguments, DATABASE_URL=url)
 
-    assert status == 1
-    [line] = output.splitlines()
-    assert line.startswith("The database of DATABASE_URL cannot be used: ")
-    assert cause in line
-
-
-def test_a_command_that_finds_no_database_says_so(db):
-    status, output = manage("createapikey", "x", DATABASE_URL=nobody_there(), DATABASE_CONNECT_TIMEOUT="1")
-
-    assert status == 1
-    assert output.splitlines()[-1].startswith("The database of DATABASE_URL cannot be used: ")
-    assert "Traceback" not in output
+        assert status == 1
+        [line] = output.splitlines()
+        assert line.startswith("The database of DATABASE_URL cannot be used: ")
+        assert cause in line
 
 
 @pytest.mark.parametrize("probe", [(), ("--probe",)])

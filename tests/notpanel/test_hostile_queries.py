@@ -254,3 +254,14 @@ def test_head_answers_as_get(desk, customer):
     ):
         for page in pages:
             assert (page, client.head(page).status_code) == (page, client.get(page).status_code)
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/?x=%00", "/admin/refills/refill/?nosuch=1", "/admin/refills/refill/export/?nosuch=1"]
+)
+def test_a_mistake_of_a_client_is_one_line_of_the_log(client, staff, caplog, path):
+    client.force_login(staff)
+
+    assert client.get(path).status_code == 400
+
+    assert [record.name for record in caplog.records] == ["notpanel.request_log"]
