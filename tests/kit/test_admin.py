@@ -49,6 +49,7 @@ def test_what_a_section_returns_is_escaped_unless_it_is_html(client, order, monk
 @pytest.mark.parametrize("model", [Order, Account])
 def test_pages_without_sections_are_shown(client, order, monkeypatch, model):
     monkeypatch.setitem(kit._sections, model, [])
+    monkeypatch.setitem(kit._panels, model, [])
 
     page = client.get(pages(order)[model])
 
