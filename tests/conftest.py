@@ -99,3 +99,9 @@ def messages_of(response: Any) -> list[str]:
     sent = get_messages(response.wsgi_request)
     texts = [re.sub(r"<button.*?</button>|<[^>]+>", "", str(message), flags=re.DOTALL) for message in sent]
     return [" ".join(unescape(text).split()) for text in texts]
+
+
+def end(response: Any) -> None:
+    """End a stream that a test does not read, as a server does. The end of its query would disturb a later test."""
+    for close in response._resource_closers:
+        close()

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain, islice
 from typing import Any
@@ -146,10 +147,21 @@ def _csv(refills: QuerySet[Refill], columns: Iterable[str], name: str) -> HttpRe
     writer = csv.writer(_Echo())
     return StreamingHttpResponse(
         # Excel takes the file for UTF-8 only if it begins with a byte order mark.
-        chain(["\ufeff"], (writer.writerow(line) for line in lines)),
+        _File(chain(["\ufeff"], (writer.writerow(line) for line in lines)), rows.close),  # type: ignore[attr-defined]
         content_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
     )
+
+
+@dataclass
+class _File:
+    """The lines of the file. Django closes it with the answer, also if the browser has gone: that ends the query."""
+
+    lines: Iterator[str]
+    close: Callable[[], None]
+
+    def __iter__(self) -> Iterator[str]:
+        return self.lines
 
 
 class _Echo:

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.hostile.requests import FORM
-
 PROCESSES = 3
 THREADS = 16
 LONGEST = 45  # seconds that a flood may take: windows are of 60, and it begins in one that has as many left
@@ -120,7 +118,11 @@ def send(port: int, sent: Sent) -> tuple[int, http.client.HTTPMessage]:
     try:
         connection.putrequest("POST", "/api/v2")
         body = urlencode({"key": sent.key, "action": "services"}).encode()
-        for name, value in [*sent.headers, ("Content-Type", FORM), ("Content-Length", str(len(body)))]:
+        for name, value in [
+            *sent.headers,
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", str(len(body))),
+        ]:
             connection.putheader(name, value.encode())
         connection.endheaders(body)
         answer = connection.getresponse()

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from tests import factories
+from tests.conftest import end
 
 pytestmark = pytest.mark.django_db(transaction=True)  # an error of the database would spoil the test's transaction
 
@@ -253,7 +254,10 @@ def test_head_answers_as_get(desk, customer):
         (Client(), ["/", "/developers/", "/dashboard/sign-in/"]),
     ):
         for page in pages:
-            assert (page, client.head(page).status_code) == (page, client.get(page).status_code)
+            head, get = client.head(page), client.get(page)
+            end(head)
+            end(get)
+            assert (page, head.status_code) == (page, get.status_code)
 
 
 @pytest.mark.parametrize(

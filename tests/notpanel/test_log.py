@@ -11,7 +11,7 @@ from django.views.debug import ExceptionReporter
 
 from notpanel.request_log import LineFormatter
 from tests import factories
-from tests.conftest import FORM, new_customer
+from tests.conftest import FORM, end, new_customer
 
 TOKEN = "dil11w-" + "0123456789abcdef" * 2
 
@@ -79,7 +79,7 @@ def test_the_query_of_the_admin_forges_no_line(client, staff, lines, query):
     client.force_login(staff)
 
     client.get(f"/admin/refills/refill/?{query}")
-    client.get(f"/admin/refills/refill/export/?{query}")
+    end(client.get(f"/admin/refills/refill/export/?{query}"))
     client.get(f"/admin/%0aforged/?{query}")
 
     assert lines

@@ -14,6 +14,7 @@ from apikeys.keys import create_api_key
 from apikeys.models import AuditEvent
 from refills.models import Refill
 from tests import factories
+from tests.conftest import end
 
 roles_migration = importlib.import_module("refills.migrations.0009_roles")
 
@@ -113,6 +114,7 @@ def test_each_role_can_do_its_actions_only(log_in, role, action):
     arguments = arguments_of(fields, refill)
 
     response = getattr(log_in(role), method)(reverse(name, args=arguments), fields)
+    end(response)
 
     if role in allowed:
         assert response.status_code in (200, 302)
@@ -137,6 +139,8 @@ def test_head_answers_as_get_does(log_in, role, action):
     client = log_in(role)
 
     head, get = client.head(url), client.get(url)
+    end(head)
+    end(get)
 
     assert head.status_code == get.status_code
     assert head.get("Location") == get.get("Location")
@@ -242,7 +246,9 @@ def addresses():
 def is_refused(method, url, **fields):
     """Return whether a request is refused. What it does is rolled back."""
     with transaction.atomic():
-        status = method(url, fields).status_code
+        response = method(url, fields)
+        end(response)
+        status = response.status_code
         transaction.set_rollback(True)
     return status in (403, 405)
 
