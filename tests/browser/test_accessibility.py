@@ -83,19 +83,16 @@ def ids(agent):
     }
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request):
-    return request.param
-
-
-@pytest.fixture(params=[1440, 390])
-def width(request):
+# Each width and each scheme once: the four of them together take minutes.
+@pytest.fixture(params=[(1440, "light"), (390, "dark")], ids=["wide and light", "narrow and dark"])
+def look_of_page(request):
     return request.param
 
 
 @pytest.fixture
-def browse(browser, server, scheme, width):
+def browse(browser, server, look_of_page):
     """Return what opens the pages of an account, or of a visitor, in the window and the colours of the test."""
+    width, scheme = look_of_page
     return lambda account=None: browsing(
         browser, server, account, viewport={"width": width, "height": 900}, color_scheme=scheme
     )
