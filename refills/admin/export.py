@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
@@ -116,9 +116,7 @@ class Export(ModelAdmin):
         if form.is_valid():
             sent = form.cleaned_data
             request.session[REMEMBERED] = request.GET.getlist("columns")
-            settled = Refill.objects.settled().filter(
-                settled_at__gte=_midnight(sent["since"]), settled_at__lt=_midnight(sent["until"] + timedelta(days=1))
-            )
+            settled = Refill.objects.settled_on_days(sent["since"], sent["until"])
             name = f"refills-settled-{sent['since']}-{sent['until']}"
             return _csv(settled.order_by("settled_at", "id"), sent["columns"], name)
         context = {
@@ -130,11 +128,6 @@ class Export(ModelAdmin):
         return TemplateResponse(
             request, "admin/refills/refill/export.html", self.admin_site.each_context(request) | context
         )
-
-
-def _midnight(day: date) -> datetime:
-    """Return when the day begins in the agent's time zone."""
-    return timezone.make_aware(datetime.combine(day, time()))
 
 
 def _csv(refills: QuerySet[Refill], columns: Iterable[str], name: str) -> HttpResponseBase:
