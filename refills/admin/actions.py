@@ -14,7 +14,7 @@ from apikeys.requests import SignedInRequest
 from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import Refusal
 from refills.admin.forms import RejectForm, SnoozeForm
-from refills.admin.status_changes import LARGEST_SELECTION, apply_change, may_settle, report
+from refills.admin.status_changes import LARGEST_SELECTION, apply_change, may_settle, report, report_snoozed
 from refills.models import Refill
 from refills.refusals import SelectionGrew
 from refills.settlement import StatusChange, claim, release
@@ -38,7 +38,7 @@ class BulkActions(ModelAdmin):
         return may_settle(request.user)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Show the list. Its bar of actions has the fields of those that need more than a click."""
+        """Show the list, with fields in its bar for the actions that need a reason, a time or a note."""
         bar = {"reject_form": RejectForm(auto_id="bar-%s"), "snooze_form": SnoozeForm(auto_id="bar-snooze-%s")}
         for form in bar.values():
             for name, field in form.fields.items():
@@ -92,8 +92,7 @@ class BulkActions(ModelAdmin):
         if not form.is_valid():
             return self._ask(request, "Snooze refills", "Snooze", selected, form)
         until = form.until
-        outcome = snooze(selected, request.user, until, form.cleaned_data["note"])
-        report(request, outcome, f"snoozed until {until:%Y-%m-%d %H:%M} UTC")
+        report_snoozed(request, snooze(selected, request.user, until, form.cleaned_data["note"]), until)
         return None
 
     def _ask(

@@ -13,8 +13,6 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.decorators import method_decorator
-from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from apikeys.requests import SignedInRequest
@@ -22,7 +20,7 @@ from notpanel.kit.public_id import parse
 from refills import desk
 from refills.admin import presence
 from refills.admin.forms import NoteForm, SettleForm, SnoozeForm
-from refills.admin.status_changes import apply_change, may_reopen, may_settle, report
+from refills.admin.status_changes import apply_change, may_reopen, may_settle, report, report_snoozed
 from refills.models import Refill, RejectionReason
 from refills.notes import add_note
 from refills.refusals import DeliveredAboveQuantity
@@ -147,9 +145,12 @@ class RefillPage(ModelAdmin):
         form = SnoozeForm(request.POST)
         if not form.is_valid():
             return self._page(request, refill, snooze_form=form)
-        outcome = snooze([refill.pk], request.user, form.until, form.cleaned_data["note"])
-        report(request, outcome, f"snoozed until {form.until:%Y-%m-%d %H:%M} UTC")
-        return self._go_on(request, refill) if outcome.done else _to_page(request, refill)
+        until = form.until
+        outcome = snooze([refill.pk], request.user, until, form.cleaned_data["note"])
+        report_snoozed(request, outcome, until)
+        if outcome.done:
+            return self._go_on(request, refill)
+        return self._page(request, _find(refill.pk) or refill, snooze_form=form)
 
     @on_a_refill
     def reopen_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
@@ -173,17 +174,19 @@ class RefillPage(ModelAdmin):
         """Note that the agent still looks at the refill. Answers who else does."""
         return JsonResponse({"text": presence.others(refill, request.user)})
 
-    @method_decorator(require_POST)
     def undo_view(self, request: SignedInRequest) -> HttpResponseBase:
-        """Undo what the agent has just done to refills (ids in ``refills``)."""
+        """Undo what the agent has just done to refills (ids in ``refills``), from the list (``?back=``) or a page."""
         if not may_settle(request.user):
             raise PermissionDenied
+        if request.method != "POST":
+            messages.warning(request, NOTHING_CHANGED)
+            return _to_list(request.GET.get("back", ""))
         ids = request.POST.get("refills", "").split()[:LARGEST_UNDO]
         outcome = undo(ids, request.user)
         report(request, outcome, "set back to pending")
         if len(ids) == 1 and (refill := _find(ids[0])):
-            return _to_page(request, refill)
-        return redirect("admin:refills_refill_changelist")
+            return _back(request, refill)
+        return _to_list(request.GET.get("back", ""))
 
     def queue_view(self, request: SignedInRequest) -> HttpResponseBase:
         """Open the first refill of the queue. Shown when there is none, or before the first."""
@@ -224,12 +227,15 @@ class RefillPage(ModelAdmin):
         now, query = timezone.now(), request.GET.get("queue", "")
         settles = may_settle(request.user) and refill.status in IN_FLIGHT
         following = desk.next_in_queue(request.user, now, refill, self.filtered(request, query)) if settles else None
-        typed = settle_form.data.get("note", "") if settle_form and not settles else ""
+        look = desk.look_at(refill, request.user, now)
+        # Without the forms, because a colleague was first: what was typed into them may still become a note.
+        lost = [settle_form, bound_forms.get("snooze_form")] if not settles or look.taken_by_another else []
+        typed = [form.data.get(name, "") for form in lost if form for name in ("note", "words", "delivered")]
         context = {
             "opts": self.opts,
             "original": refill,
             "title": f"Refill #{refill.number}",
-            "look": desk.look_at(refill, request.user, now),
+            "look": look,
             "others": "" if "peek" in request.GET else presence.others(refill, request.user),
             "carried": urlencode({"queue": query}),
             "following": following,
@@ -240,7 +246,7 @@ class RefillPage(ModelAdmin):
             "ask_to_confirm": ask_to_confirm,
             "reasons": RejectionReason.objects.filter(active=True)[:REASONS_BY_KEY] if settles else [],
             "form": settle_form or SettleForm(auto_id="%s"),
-            "note_form": NoteForm(initial={"note": typed}, auto_id="add-%s"),
+            "note_form": NoteForm(initial={"note": "\n".join(filter(None, typed))}, auto_id="add-%s"),
             "snooze_form": SnoozeForm(auto_id="snooze-%s"),
             "reopen_form": NoteForm(prefix="reopen"),
             "media": self.media,

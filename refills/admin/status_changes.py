@@ -6,6 +6,8 @@ from datetime import datetime
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.formats import date_format
 
 from apikeys.models import Account
 from apikeys.requests import SignedInRequest
@@ -56,6 +58,11 @@ def report(request: SignedInRequest, outcome: Outcome, participle: str, *, undoa
     }
     level = messages.WARNING if outcome.refused else messages.SUCCESS
     messages.add_message(request, level, render_to_string("admin/refills/refill/report.html", context))
+
+
+def report_snoozed(request: SignedInRequest, outcome: Outcome, until: datetime) -> None:
+    """Tell the agent until when refills were snoozed, in the agent's time zone."""
+    report(request, outcome, f"snoozed until {date_format(timezone.localtime(until), 'Y-m-d H:i T')}")
 
 
 def _refills_were(done: list[Refill]) -> str:

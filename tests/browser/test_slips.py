@@ -278,7 +278,7 @@ class TestQueue:
         assert Refill.objects.get(pk=queue[0].pk).reason_text == "Blocked."
 
     def test_undo(self, page, queue):
-        self.open_first(page)
+        self.open_first(page, "age%3D7")
         self.press(page, "c")
         expect(page.get_by_text("was completed.")).to_be_visible()
         self.press(page, "u")
@@ -286,6 +286,7 @@ class TestQueue:
         expect(page.get_by_text(f"Refill #{queue[0].number} was set back to pending.")).to_be_visible()
         expect(page).to_have_title(f"Refill #{queue[0].number} | NotPanel")
         assert status(queue[0]) == "pending"
+        assert page.url.endswith("?queue=age%3D7")
 
     def test_snooze_with_a_note(self, page, queue):
         self.open_first(page)

@@ -272,6 +272,37 @@ class TestSettling:
         assert "#12: completed by ann at" in said
         assert response.context["original"].status == "completed"
 
+    def test_what_was_typed_becomes_a_note_to_add_if_a_colleague_has_taken_the_refill(self, admin):
+        refill = factories.Refill()
+        claim([refill.pk], factories.Account())
+
+        settling, _ = send(admin, refill, to="completed", note="Seen.", delivered="12")
+        snoozing, _ = send(admin, refill, "snooze", hours="4", note="Waiting.")
+
+        assert settling.context["note_form"].initial == {"note": "Seen.\n12"}
+        assert snoozing.context["note_form"].initial == {"note": "Waiting."}
+
+    @pytest.mark.parametrize(
+        ("query", "after"),
+        [
+            ("?queue=account%3Dshop", "/change/?queue=account%3Dshop"),
+            ("?back=status%3Dapproved", "/refill/?status=approved"),
+        ],
+    )
+    def test_undo_leads_back_to_the_queue_or_the_list_of_the_message(self, admin, query, after):
+        refill = factories.Refill()
+        send(admin, refill, to="completed")
+        url = reverse("admin:refills_refill_undo") + query
+
+        response = admin.post(url, {"refills": refill.pk})
+
+        assert response.url.endswith(after)
+        refill.refresh_from_db()
+        assert refill.status == "pending"
+        response = admin.get(url)
+        assert response.url.startswith("/admin/refills/refill/?")
+        assert messages_of(response)[-1] == "Nothing was changed. Press the button again."
+
     def test_a_button_of_a_row_returns_to_the_list_as_it_was(self, admin):
         refill = factories.Refill()
 

@@ -207,7 +207,7 @@ REACHED = {
         refills_refill_note! refills_refill_presence refills_refill_presence! refills_refill_queue
         refills_refill_queue! refills_refill_reopen refills_refill_request refills_refill_request!
         refills_refill_settle refills_refill_settle! refills_refill_snooze refills_refill_snooze!
-        refills_refill_undo!
+        refills_refill_undo refills_refill_undo!
     """,
     "lead": """
         apikeys_account_suspend apikeys_account_suspend! refills_refill_reopen! refills_rejectionreason_add
