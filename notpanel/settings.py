@@ -4,6 +4,7 @@ notpanel/environment.py checks them. `make env-example` writes .env.example, whi
 """
 
 import os
+import sys
 from pathlib import Path
 
 from django.templatetags.static import static
@@ -184,8 +185,9 @@ for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
         # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
         DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
-        # Lets notpanel.kit.sql prepare its statements.
-        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = 0
+        # Lets notpanel.kit.sql prepare its statements. psycopg prepares none of its own: after a rollback it would
+        # deallocate every statement of the connection.
+        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = sys.maxsize
         # Prepared statements are planned once. By default PostgreSQL plans those with arrays again each time, although
         # their plan is the same for any parameters.
         DATABASES[alias]["OPTIONS"]["options"] = (

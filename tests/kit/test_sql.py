@@ -183,6 +183,23 @@ def test_a_statement_deallocated_within_a_transaction_fails_only_that_transactio
 
 
 @real_transactions
+def test_psycopg_deallocates_no_statement_after_a_rollback():
+    """It does so once it has prepared a statement of its own."""
+    statement = "SELECT %(n)s::int AS kept"
+    sql.fetch(statement, {"n": 1})
+    with connection.execute_wrapper(lambda execute, *rest: execute(*rest)):
+        for number in range(10):
+            sql.fetch("SELECT %(n)s::int AS through_a_cursor", {"n": number})
+
+    with transaction.atomic():
+        with transaction.atomic():
+            run("SELECT 1")
+            transaction.set_rollback(True)
+        run("SELECT 1")
+        assert sql.fetch(statement, {"n": 2}) == [(2,)]
+
+
+@real_transactions
 def test_a_column_that_changed_its_type_is_read_again():
     run("CREATE TEMPORARY TABLE changing AS SELECT 1 AS n")
     statement = "SELECT n FROM changing"
