@@ -1,11 +1,11 @@
-"""Find refills by what staff are told: ids and numbers, links, names; and say why an order has none."""
+"""Find refills by what staff are told: ids and numbers, links, names; and say why an order has none in flight."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from operator import or_
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 
 from apikeys.lookups import find_accounts
 from apikeys.models import Account
@@ -19,7 +19,7 @@ from refills.rules import Tally
 
 FOUND_ORDERS = 1000  # orders whose refills a search finds
 FOUND_ACCOUNTS = 20  # customers whose refills a search finds
-JUDGED_ORDERS = 5  # orders without a refill that a search shows
+JUDGED_ORDERS = 5  # orders without a refill in flight that a search shows
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Found:
     """What a search found."""
 
     refills: Q
-    unrefilled: list[JudgedOrder] = field(default_factory=list)  # orders that never had a refill
+    judged: list[JudgedOrder] = field(default_factory=list)  # orders without a refill in flight
     remarks: list[str] = field(default_factory=list)  # what the agent should know about the search, as sentences
 
 
@@ -63,17 +63,17 @@ def search(text: str, now: datetime) -> Found:
         found.append(Q(pk__in=ids))
     if numbers := [name for name in references if isinstance(name, int)]:
         found.append(Q(number__in=numbers))
-    unrefilled: list[JudgedOrder] = []
+    judged: list[JudgedOrder] = []
     if pasted.ids or pasted.links:
         orders = Order.objects.pasted(pasted.ids, pasted.links).values_list("id", flat=True)
         if order_ids := list(orders[: FOUND_ORDERS + 1]):
             if len(order_ids) > FOUND_ORDERS:
                 remarks.append(f"More than {FOUND_ORDERS:,} orders match: these are the refills of some of them.")
             found.append(Q(order__in=order_ids[:FOUND_ORDERS]))
-            unrefilled = _unrefilled(order_ids, now)
-            if len(unrefilled) > JUDGED_ORDERS:
-                del unrefilled[JUDGED_ORDERS:]
-                remarks.append(f"More orders have no refill: {JUDGED_ORDERS} of them are shown.")
+            judged = _judge(order_ids, now)
+            if len(judged) > JUDGED_ORDERS:
+                del judged[JUDGED_ORDERS:]
+                remarks.append(f"More orders have no refill in flight: {JUDGED_ORDERS} of them are shown.")
     if accounts := _accounts(pasted.names, pasted.ids):
         if len(accounts) > FOUND_ACCOUNTS:
             remarks.append(
@@ -81,7 +81,7 @@ def search(text: str, now: datetime) -> Found:
                 " Search for more of the name."
             )
         found.append(Q(account__in=[account.pk for account in accounts[:FOUND_ACCOUNTS]]))
-    return Found(reduce(or_, found) if found else NOTHING, unrefilled, remarks)
+    return Found(reduce(or_, found) if found else NOTHING, judged, remarks)
 
 
 def _accounts(names: list[str], ids: list[str]) -> list[Account]:
@@ -95,11 +95,16 @@ def _accounts(names: list[str], ids: list[str]) -> list[Account]:
     return list(Account.objects.filter(username__in=ids)[:FOUND_ACCOUNTS])
 
 
-def _unrefilled(order_ids: list[str], now: datetime) -> list[JudgedOrder]:
-    """Return those of the orders that never had a refill, the latest first, one more than JUDGED_ORDERS at most."""
+def _judge(order_ids: list[str], now: datetime) -> list[JudgedOrder]:
+    """Judge those of the orders without a refill in flight, the latest first, one more than JUDGED_ORDERS at most."""
+    refills = Refill.objects.filter(order=OuterRef("pk"))
+    used = refills.used_of_cap().values("order").annotate(count=Count("pk")).values("count")
     orders = (
-        Order.objects.filter(~Exists(Refill.objects.filter(order=OuterRef("pk"))), pk__in=order_ids)
+        Order.objects.filter(~Exists(refills.in_flight()), pk__in=order_ids)
+        .annotate(used=Subquery(used))
         .select_related("account", "service")
         .order_by("-id")
     )
-    return [JudgedOrder(order, verdicts(order, Tally(), now)) for order in orders[: JUDGED_ORDERS + 1]]
+    return [
+        JudgedOrder(order, verdicts(order, Tally(used=order.used or 0), now)) for order in orders[: JUDGED_ORDERS + 1]
+    ]

@@ -1,8 +1,10 @@
 """Settling many refills at once in a real browser: the bar of actions, a pasted list, the export."""
 
 import itertools
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from refills.models import Refill
@@ -50,6 +52,70 @@ def test_a_rejection_in_the_bar_without_a_reason_asks_and_keeps_the_note(page, q
     expect(page.get_by_text("2 refills")).to_be_visible()
     assert statuses(queue[:3]) == ["rejected", "rejected", "pending"]
     assert Refill.objects.filter(note="They called.").count() == 2
+
+
+def test_reject_a_selection_by_keys(page, queue):
+    factories.RejectionReason(text="Blocked.")
+    factories.RejectionReason(text="Private.")
+    select(page, queue[:1])
+
+    for key in ("ArrowDown", "ArrowDown", "Space", "ArrowUp", "Space", "r", "p", "Tab", "Enter"):
+        page.keyboard.press(key)
+
+    expect(page.get_by_text("3 refills")).to_be_visible()
+    assert statuses(queue[:4]) == ["rejected"] * 3 + ["pending"]
+    assert {refill.reason_text for refill in Refill.objects.filter(status="rejected")} == {"Private."}
+
+
+@pytest.mark.parametrize(("key", "status"), [("c", "completed"), ("a", "approved")])
+def test_a_key_settles_a_selection_and_nothing_without_one(page, queue, key, status):
+    page.goto("/admin/refills/refill/")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.keyboard.press(key)
+    page.get_by_role("row").filter(has=page.get_by_title(queue[1].pk)).get_by_role("checkbox").check()
+    page.keyboard.press(key)
+
+    expect(page.get_by_text(f"Refill #{queue[1].number} was {status}.")).to_be_visible()
+    assert len(sent) == 1
+    assert statuses(queue[:3]) == ["pending", status, "pending"]
+
+
+def test_snooze_a_selection_by_keys(page, queue):
+    select(page, queue[:2])
+
+    for key in ("s", "a", "Tab", "Tab", "Enter"):  # a day
+        page.keyboard.press(key)
+
+    expect(page.get_by_text("were snoozed until")).to_be_visible()
+    assert Refill.objects.filter(snoozed_until__gt=timezone.now() + timedelta(hours=23)).count() == 2
+
+
+def paste(page, text):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("text => navigator.clipboard.writeText(text)", text)
+    page.keyboard.press("Control+v")
+
+
+def test_what_is_pasted_beside_a_field_is_searched_for(page, queue):
+    page.goto("/admin/refills/refill/")
+    paste(page, f"#{queue[2].number}\n#{queue[5].number}\n")
+
+    expect(page.get_by_text(f"search: #{queue[2].number} #{queue[5].number}")).to_be_visible()
+    expect(page.locator("#result_list .data-row")).to_have_count(2)
+    page.get_by_title(queue[5].pk).click()
+    paste(page, str(queue[7].number))
+
+    expect(page.locator("#result_list .data-row")).to_have_count(1)
+    expect(page.get_by_title(queue[7].pk)).to_be_visible()
+
+
+def test_what_is_pasted_into_a_field_stays_there(page, queue):
+    page.goto(f"/admin/refills/refill/{queue[0].pk}/change/")
+    page.keyboard.press("n")
+    paste(page, "They called.")
+
+    expect(page.get_by_label("Note", exact=True)).to_have_value("They called.")
 
 
 def test_paste_preview_complete_and_undo(page, queue):

@@ -130,6 +130,33 @@ def test_approve_keeps_the_note(page, queue):
     assert Refill.objects.get(pk=queue[0].pk).note == "Sent to the supplier."
 
 
+def test_the_note_may_be_added_alone(page, queue):
+    page.goto(change_url(queue[0]))
+    page.keyboard.press("n")
+    page.keyboard.type("They called.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text(f"Refill #{queue[0].number} was given your note.")).to_be_visible()
+    expect(page).to_have_title(f"Refill #{queue[0].number} | NotPanel")
+    expect(page.get_by_label("Note", exact=True)).to_have_value("")
+    assert (status(queue[0]), queue[0].notes.get().text) == ("pending", "They called.")
+
+
+def test_enter_in_a_field_presses_the_button_below_it(page, queue):
+    page.goto(change_url(queue[0]))
+    page.get_by_label("Delivered").fill("120")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"Refill #{queue[0].number} was completed.")).to_be_visible()
+
+    page.goto(change_url(queue[1]))
+    page.get_by_label("Or words of your own").fill("The account is private.")
+    page.wait_for_timeout(1050)  # a page that has just appeared ignores keys
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"Refill #{queue[1].number} was rejected.")).to_be_visible()
+    assert Refill.objects.get(pk=queue[1].pk).reason_text == "The account is private."
+
+
 def test_a_rejection_without_words_keeps_the_note(page, queue):
     page.goto(change_url(queue[0]))
     page.get_by_label("Note", exact=True).fill("The account is private.")
@@ -276,6 +303,18 @@ class TestQueue:
 
         expect(page.get_by_text(f"Refill #{queue[0].number} was rejected.")).to_be_visible()
         assert Refill.objects.get(pk=queue[0].pk).reason_text == "Blocked."
+
+    def test_take_over_and_release(self, page, queue, agent):
+        claim([queue[0].pk], factories.Account(username="ann"))
+        page.goto(change_url(queue[0]))
+        page.keyboard.press("t")
+        expect(page.get_by_role("button", name="Release")).to_be_visible()
+        assert Refill.objects.get(pk=queue[0].pk).claimed_by == agent
+
+        self.press(page, "t")
+
+        expect(page.get_by_role("button", name="Take t")).to_be_visible()
+        assert Refill.objects.get(pk=queue[0].pk).claimed_by is None
 
     def test_undo(self, page, queue):
         self.open_first(page, "age%3D7")

@@ -2,11 +2,14 @@
 
 The operators are those of the keystroke-level model (Card, Moran and Newell, 1980), in seconds. Where a thing is on the
 screen decides what it costs: no pointing if the pointer rests on it already, a scroll if it is out of view.
+
+The hand takes its time: each operator lasts as long as the model says, and what the desk does meanwhile costs nothing.
+The rest is the machine's: what the agent waits for.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from playwright.sync_api import Locator, Page
@@ -26,6 +29,9 @@ IN_VIEW = """thing => {
 
 UNDER_POINTER = "(thing, [x, y]) => thing.contains(document.elementFromPoint(x, y))"
 
+# Whether desk.js takes clicks and keys: it takes none while it sends a form, nor on a page that has just appeared.
+READY = "() => !sending && Date.now() >= restsUntil"
+
 Wait = Callable[[], Any]
 
 
@@ -37,7 +43,10 @@ class Count:
     keys: int = 0
     pages: int = 0  # that the browser loaded
     hand: float = 0.0  # seconds of the model
-    machine: float = 0.0  # seconds of the server and the browser
+    machine: float = 0.0  # seconds of the server and the browser, for which the agent waits
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(*(mine + others for mine, others in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Hand:
@@ -48,6 +57,7 @@ class Hand:
         self.count = Count()
         self._on_mouse = True
         self._pointer = (0.0, 0.0)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.on("domcontentloaded", self._loaded)
 
     def _loaded(self, page: Page) -> None:
@@ -57,22 +67,27 @@ class Hand:
         """Open the page on which a task begins, which counts for nothing, and begin to count."""
         self.page.goto(path)
         self.page.mouse.move(0, 0)
-        self._on_mouse, self._pointer = True, (0.0, 0.0)
+        self._pointer = (0.0, 0.0)
+        self.start_here()
+
+    def start_here(self) -> None:
+        """Begin to count on the page as it is, with the hand on the mouse and the pointer where it rests."""
+        self._on_mouse = True
         self.count = Count()
         self._started = time.monotonic()
 
     def stop(self) -> Count:
-        self.count.machine = time.monotonic() - self._started
+        self.count.machine = time.monotonic() - self._started - self.count.hand
         return self.count
 
     def think(self) -> None:
-        self.count.hand += THINK
+        self._take(THINK)
 
     def see(self, *things: Locator) -> None:
-        """Look at things on the page: scroll to those that are not wholly in view, and take them in."""
+        """Take in things on the page: find them, and scroll to those that are not in view."""
+        self.think()
         for thing in things:
             self._scroll_to(thing)
-        self.think()
 
     def click(self, thing: Locator, *, loads: bool = False, until: Locator | None = None) -> None:
         """Click on something. Waits for the page that this loads, or until something is visible."""
@@ -82,20 +97,12 @@ class Hand:
             box = thing.bounding_box()
             assert box is not None
             self._pointer = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            self._take(POINT)
             self.page.mouse.move(*self._pointer)
-            self.count.hand += POINT
-        self.count.hand += BUTTON
+        self._take(BUTTON)
         self.count.clicks += 1
         x, y = self._pointer
-        self._waiting(lambda: self.page.mouse.click(x, y), loads, until)
-
-    def choose(self, box: Locator, label: str) -> None:
-        """Choose from a list that drops down, with two clicks: the browser's own list is out of a script's reach."""
-        self.click(box)
-        self.page.keyboard.press("Escape")  # closes the list; no key of the agent's
-        box.select_option(label=label)
-        self.count.hand += POINT + BUTTON
-        self.count.clicks += 1
+        self._act(lambda: self.page.mouse.click(x, y), loads, until)
 
     def type(self, text: str) -> None:
         self._home(on_mouse=False)
@@ -107,31 +114,36 @@ class Hand:
         self._home(on_mouse=False)
         for _ in range(times):
             self._keys(len(keys.split("+")))
-            self._waiting(lambda: self.page.keyboard.press(keys), loads, until)
+            self._act(lambda: self.page.keyboard.press(keys), loads, until)
 
-    def paste(self, text: str) -> None:
+    def paste(self, text: str, *, loads: bool = False) -> None:
         """Paste what was copied elsewhere: two keys, whatever its length."""
-        self._home(on_mouse=False)
-        self._keys(2)
-        self.page.keyboard.insert_text(text)
+        self.page.evaluate("text => navigator.clipboard.writeText(text)", text)
+        self.press("Control+v", loads=loads)
 
     def _keys(self, count: int) -> None:
         self.count.keys += count
-        self.count.hand += count * KEY
+        self._take(count * KEY)
 
     def _home(self, *, on_mouse: bool) -> None:
         if on_mouse != self._on_mouse:
             self._on_mouse = on_mouse
-            self.count.hand += HOME
+            self._take(HOME)
 
     def _scroll_to(self, thing: Locator) -> None:
         thing.wait_for()
         if not thing.evaluate(IN_VIEW):
+            self._take(POINT)
             thing.evaluate("thing => thing.scrollIntoView({block: 'center', behavior: 'instant'})")
-            self.count.hand += POINT
         thing.element_handle().wait_for_element_state("stable")
 
-    def _waiting(self, act: Wait, loads: bool, until: Locator | None) -> None:
+    def _take(self, seconds: float) -> None:
+        self.count.hand += seconds
+        self.page.wait_for_timeout(seconds * 1000)
+
+    def _act(self, act: Wait, loads: bool, until: Locator | None) -> None:
+        if not self.page.evaluate(READY):
+            self.page.wait_for_function(READY)
         if loads:
             with self.page.expect_event("load"):
                 act()

@@ -120,10 +120,22 @@ def test_an_order_that_could_be_refilled_is_shown_as_such(admin):
     assert "A request would be accepted now." in admin.get(LIST, {"q": "4711"}).content.decode()
 
 
-def test_an_order_with_a_refill_is_not_shown_beside_it():
-    refill = factories.Refill(status="rejected")
+def test_an_order_with_a_refill_in_flight_is_not_shown_beside_it():
+    refill = factories.Refill(status="approved")
 
-    assert search(refill.order_id, timezone.now()).unrefilled == []
+    assert search(refill.order_id, timezone.now()).judged == []
+
+
+def test_an_order_whose_refills_are_settled_is_judged_with_all_that_count(admin):
+    order = factories.Order(number=4711, service__refill_limit=2)
+    for status in ("completed", "rejected", "completed"):
+        factories.Refill(order=order, status=status)
+
+    page = admin.get(LIST, {"q": "4711"}).content.decode()
+
+    assert "A request would be refused now: Refill limit reached (2 per order)." in page
+    assert "Cap is not reached: 2 of 2 used" in page
+    assert len(listed(admin, "4711")) == 3
 
 
 def test_few_orders_without_refills_are_shown_and_the_search_says_so():
@@ -131,8 +143,8 @@ def test_few_orders_without_refills_are_shown_and_the_search_says_so():
 
     result = search("example.com/same", timezone.now())
 
-    assert len(result.unrefilled) == 5
-    assert result.remarks == ["More orders have no refill: 5 of them are shown."]
+    assert len(result.judged) == 5
+    assert result.remarks == ["More orders have no refill in flight: 5 of them are shown."]
 
 
 def test_a_search_that_matches_too_much_says_so(monkeypatch):
@@ -172,7 +184,7 @@ def test_the_statements_do_not_grow_with_what_is_found(admin, django_assert_max_
         factories.Order(link="https://example.com/x")
     admin.get(LIST)
 
-    # As the list without a search, and: orders, those without a refill, accounts, the reasons in the bar.
+    # As the list without a search, and: orders, those without a refill in flight, accounts, the reasons in the bar.
     with django_assert_max_num_queries(14):
         admin.get(LIST, {"q": text})
 

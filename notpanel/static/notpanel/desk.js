@@ -90,7 +90,7 @@ async function send(form, button) {
   const body = new FormData(form, button);
   const before = document.querySelector("#desk-page");
   setDead(true);
-  if (form.dataset.goesOn !== undefined && fetched) {
+  if (form.dataset.goesOn !== undefined && !button?.hasAttribute("formaction") && fetched) {
     show(fetched.text, null);
     document.querySelector("#desk-page").inert = true;
   }
@@ -217,7 +217,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") return document.querySelector("#desk-keys")?.showModal();
   if (event.key === "k" && document.querySelector("#desk-page")) return history.back();
   const key = begun ? `${begun} ${event.key}` : event.key;
-  const wanted = [...document.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
+  const wanted = [...document.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key && element.checkVisibility());
   begun = "";
   document.body.classList.remove("desk-choosing");
   if (wanted) {
@@ -229,4 +229,30 @@ document.addEventListener("keydown", (event) => {
     begun = key;
     document.body.classList.add("desk-choosing");
   }
+});
+
+// Enter in a field presses the button below it. Without this, it would press the first one of the form.
+document.addEventListener("keydown", (event) => {
+  const part = event.key === "Enter" && event.target.matches("input") && event.target.closest("[data-enter]");
+  if (!part) return;
+  event.preventDefault();
+  part.querySelector(`button[value="${part.dataset.enter}"]`).click();
+});
+
+// The arrows lead from the box of a row to that of the next or the previous one. Space selects it.
+document.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step || !event.target.matches("#result_list .action-select")) return;
+  const boxes = [...document.querySelectorAll("#result_list .action-select")];
+  boxes[boxes.indexOf(event.target) + step]?.focus();
+  event.preventDefault();
+});
+
+// What is pasted beside a field is searched for.
+document.addEventListener("paste", (event) => {
+  const search = document.querySelector("#searchbar, #desk-page [role=search] input");
+  if (!search || event.target.closest("input:not([type=checkbox]), textarea, select, dialog, [contenteditable]")) return;
+  event.preventDefault();
+  search.value = event.clipboardData.getData("text").replace(/\s+/g, " ");
+  search.form.requestSubmit();
 });
