@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_otp import DEVICE_ID_SESSION_KEY
 
 from apikeys import acting, second_factor
+from apikeys.passwords import began_too_short
 from apikeys.second_factor_views import ask_for_code
 from apikeys.time_zones import zone_named
 
@@ -64,7 +65,21 @@ def require_second_factor(get_response: GetResponse) -> GetResponse:
             return redirect("dashboard:second-factor")
         if device is not None and request.session.get(DEVICE_ID_SESSION_KEY) != device.persistent_id:
             then = request.get_full_path() if request.method == "GET" else reverse("admin:index")
-            return ask_for_code(request, user, request.session[BACKEND_SESSION_KEY], then)
+            too_short = began_too_short(request.session)
+            return ask_for_code(request, user, request.session[BACKEND_SESSION_KEY], then, too_short)
+        return get_response(request)
+
+    return respond
+
+
+def require_password_of_staff(get_response: GetResponse) -> GetResponse:
+    """Let staff who signed in with a password that is too short for staff reach the desk after they have changed it."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        user: Any = request.user
+        is_staff = user.is_authenticated and user.is_staff
+        if is_staff and _is_for_the_desk(request.path_info) and began_too_short(request.session):
+            return redirect("dashboard:change-password")
         return get_response(request)
 
     return respond

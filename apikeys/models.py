@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from apikeys import acting
 from apikeys.time_zones import check_time_zone
+from notpanel.kit.times import time_text
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
@@ -224,7 +225,7 @@ class AuditEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}, {self.at:%Y-%m-%d %H:%M:%S}"
+        return f"{self.get_kind_display()}, {time_text(self.at)}"
 
     @classmethod
     def record(

@@ -18,6 +18,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from apikeys import second_factor
 from apikeys.forms import CodeForm, DisableSecondFactorForm, PasswordAgainForm, with_wait
 from apikeys.models import Account
+from apikeys.passwords import remember_too_short
 from apikeys.requests import SignedInRequest
 from notpanel.kit.refusals import Refusal
 
@@ -26,13 +27,19 @@ _PREPARED = "second_factor_prepared"  # in the session: the app that is being se
 MINUTES = 10  # for the second step of either
 
 
-def ask_for_code(request: HttpRequest, account: Account, backend: str, then: str) -> HttpResponse:
-    """Go on to the second page of the sign-in. Until its code is right, nobody is signed in."""
+def ask_for_code(
+    request: HttpRequest, account: Account, backend: str, then: str, password_too_short: bool
+) -> HttpResponse:
+    """Go on to the second page of the sign-in. Until its code is right, nobody is signed in.
+
+    ``password_too_short``: for staff (``apikeys.passwords``).
+    """
     request.session[_PENDING] = {
         "account": account.pk,
         "password": account.get_session_auth_hash(),  # a new password ends this sign-in
         "backend": backend,
         "then": then,
+        "password_too_short": password_too_short,
         "at": timezone.now().timestamp(),
     }
     return redirect("dashboard:sign-in-code")
@@ -50,6 +57,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         del request.session[_PENDING]
         login(request, account, backend=pending["backend"])
+        remember_too_short(request.session, pending.get("password_too_short", False))
         remember_device(request, form.device)
         if form.used_recovery_code:
             left = second_factor.recovery_codes_left(account)

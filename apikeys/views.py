@@ -32,6 +32,7 @@ from apikeys.keys import (
     rotate_api_key,
 )
 from apikeys.models import ApiKey
+from apikeys.passwords import STAFF_LENGTH, began_too_short, is_too_short_for_staff, remember_too_short
 from apikeys.requests import SignedInRequest
 from apikeys.second_factor_views import ask_for_code
 from notpanel.api.examples import curl
@@ -47,10 +48,12 @@ class SignIn(auth.LoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: Any) -> HttpResponse:
-        account = form.get_user()
-        if second_factor.device_of(account) is None:
-            return super().form_valid(form)
-        return ask_for_code(self.request, account, account.backend, self.get_success_url())
+        account, too_short = form.get_user(), is_too_short_for_staff(form.cleaned_data["password"])
+        if second_factor.device_of(account) is not None:
+            return ask_for_code(self.request, account, account.backend, self.get_success_url(), too_short)
+        response = super().form_valid(form)
+        remember_too_short(self.request.session, too_short)
+        return response
 
 
 class DeskSignIn(SignIn):
@@ -118,10 +121,19 @@ class ChangePassword(auth.PasswordChangeView):
     template_name = "dashboard/change_password.html"
     success_url = reverse_lazy("dashboard:password-changed")
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs, for_the_desk=self._is_for_the_desk(), staff_length=STAFF_LENGTH)
+
     def form_valid(self, form: Any) -> HttpResponse:
+        to_the_desk = self._is_for_the_desk()
         response = super().form_valid(form)
+        remember_too_short(self.request.session, is_too_short_for_staff(form.cleaned_data["new_password1"]))
         _tell_of_revoked_keys(self.request, form)
-        return response
+        return redirect("admin:index") if to_the_desk else response
+
+    def _is_for_the_desk(self) -> bool:
+        """Return whether the desk stays closed to the user until the password is changed."""
+        return self.request.user.is_staff and began_too_short(self.request.session)
 
     def form_invalid(self, form: Any) -> HttpResponse:
         return with_wait(form, super().form_invalid(form))

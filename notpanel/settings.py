@@ -331,6 +331,7 @@ MIDDLEWARE = [
     "apikeys.middleware.remember_who_acts",
     "apikeys.middleware.end_sessions_of_staff",
     "apikeys.middleware.require_second_factor",
+    "apikeys.middleware.require_password_of_staff",
     "apikeys.middleware.show_times_of_staff",
     "django.contrib.messages.middleware.MessageMiddleware",
     "notpanel.middleware.refuse_impossible_text",

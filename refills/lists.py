@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import NamedTuple
 
 from django.db import models, transaction
@@ -12,12 +11,9 @@ from django.utils import timezone
 
 from apikeys.models import Account
 from notpanel.kit.public_id import parse
-from notpanel.kit.refusals import Refusal
 from orders.models import Order
 from refills.models import Refill
-from refills.refusals import DeliveredAboveQuantity, RefillSettled, RefillTaken
-from refills.settlement import Outcome, StatusChange, change_status, claimed_by_another, lock
-from refills.statuses import SETTLED
+from refills.settlement import Outcome, StatusChange, above_quantity, change_status, lock, obstacle
 
 LARGEST_LIST = 1000  # entries
 
@@ -60,15 +56,14 @@ def preview(entries: Iterable[Entry], by: Account, numbers: Numbers = Numbers.EI
     for entry in entries:
         refill, problem = found.refill(entry.text)
         warning = ""
-        if refill and not problem:
-            problem = _problem(refill, by, now)
+        if refill and not problem and (refusal := obstacle(refill, by, now)):
+            problem = refusal.text
         if refill and not problem and refill.pk in seen:
             problem = f"it is in the list already, in line {seen[refill.pk]}"
         elif refill and not problem:
             seen[refill.pk] = entry.line
-            quantity = refill.order.quantity
-            if entry.delivered is not None and entry.delivered > quantity:
-                warning = DeliveredAboveQuantity(delivered=entry.delivered, quantity=quantity).text
+            if above := above_quantity(entry.delivered, refill.order.quantity):
+                warning = above.text
         lines.append(Line(entry, refill, problem, warning))
     return lines
 
@@ -139,12 +134,3 @@ class _Found:
 
 def _is_meant(name: str | int | None, numbers: Numbers, kind: Numbers) -> bool:
     return not isinstance(name, int) or numbers in (kind, Numbers.EITHER)
-
-
-def _problem(refill: Refill, by: Account, now: datetime) -> str:
-    refusal: Refusal | None = None
-    if refill.status in SETTLED:
-        refusal = RefillSettled(status=refill.status, by=refill.settled_by, at=refill.settled_at)
-    elif claimed_by_another(refill, by, now):
-        refusal = RefillTaken(by=refill.claimed_by, at=refill.claimed_at)
-    return refusal.text if refusal else ""

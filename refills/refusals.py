@@ -89,7 +89,7 @@ class NoSuchRefill(Refusal):
 
 
 class RefillSettled(Refusal):
-    message = "{status} by {by} at {at:%Y-%m-%d %H:%M} UTC"
+    message = "{status} by {by} at {at}"
 
 
 class RefillHasStatus(Refusal):
@@ -97,7 +97,7 @@ class RefillHasStatus(Refusal):
 
 
 class RefillTaken(Refusal):
-    message = "taken by {by} at {at:%H:%M} UTC"
+    message = "taken by {by} at {at}"
 
 
 class DeliveredAboveQuantity(Refusal):

@@ -24,12 +24,11 @@ from refills.refusals import (
     ChangedByColleague,
     NoRefillLeft,
     RefillHasStatus,
-    RefillTaken,
     ReopeningUnexplained,
     TooLateToUndo,
 )
 from refills.rules import cap_of
-from refills.settlement import NOT_SNOOZED, Outcome, claimed_by_another, lock, update
+from refills.settlement import NOT_SNOOZED, Outcome, lock, obstacle, update
 from refills.statuses import IN_FLIGHT, RefillStatus
 
 # What a refill is without its approval and its settlement.
@@ -59,9 +58,7 @@ def undo(refills: Iterable[str], by: Account, *, via: Transition.Via = Transitio
             return ChangedByColleague(status=refill.status, by=changed_by)
         if now >= refill.undoable_until:
             return TooLateToUndo(status=refill.status, seconds=settings.UNDO_SECONDS)
-        if claimed_by_another(refill, by, now):
-            return RefillTaken(by=refill.claimed_by, at=refill.claimed_at)
-        return None
+        return obstacle(refill, by, now) if refill.status in IN_FLIGHT else None
 
     return _take_back(refills, by, judge, Transition.Kind.UNDO, via)
 

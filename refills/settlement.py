@@ -118,14 +118,13 @@ def change_status(
     with transaction.atomic():
         now = timezone.now()
         found, refused = lock_in_flight(refills, by, now, take_over=take_over)
-        smaller = _smaller_orders(found, change)
+        quantities = _quantities(found, change)
         changed = []
         for refill in found:
             if refill.status not in ALLOWED_FROM[change.to]:
                 refused[refill.pk] = RefillHasStatus(status=refill.status)
-            elif refill.order_id in smaller:
-                quantity = smaller[refill.order_id]
-                refused[refill.pk] = DeliveredAboveQuantity(delivered=change.delivered, quantity=quantity)
+            elif above := above_quantity(change.delivered, quantities.get(refill.order_id)):
+                refused[refill.pk] = above
             else:
                 changed.append(refill)
         steps = [
@@ -181,6 +180,25 @@ def claimed_by_another(refill: Refill, by: Account, now: datetime) -> bool:
     return refill.claimed_at > claims_expire_before(now)
 
 
+def obstacle(refill: Refill, by: Account, now: datetime, *, take_over: bool = False) -> Refusal | None:
+    """Return why ``by`` may not work on the refill now; None: nothing stands in the way.
+
+    It is settled, or, unless ``take_over`` is true, a colleague has a claim on it.
+    """
+    if refill.status in SETTLED:
+        return RefillSettled(status=refill.status, by=refill.settled_by, at=refill.settled_at)
+    if not take_over and claimed_by_another(refill, by, now):
+        return RefillTaken(by=refill.claimed_by, at=refill.claimed_at)
+    return None
+
+
+def above_quantity(delivered: int | None, quantity: int | None) -> Refusal | None:
+    """Return why units must be confirmed: they are more than the quantity. None: they need not be, or are not known."""
+    if delivered is None or quantity is None or delivered <= quantity:
+        return None
+    return DeliveredAboveQuantity(delivered=delivered, quantity=quantity)
+
+
 def lock(refills: Iterable[str]) -> tuple[list[Refill], dict[str, Refusal]]:
     """Lock ``refills`` (ids) in the order of their ids. Returns those that exist, and the refusals of the others by id.
 
@@ -197,16 +215,15 @@ def lock_in_flight(
 ) -> tuple[list[Refill], dict[str, Refusal]]:
     """Lock ``refills`` (ids). Returns those in flight that ``by`` may work on, and the refusals of the others by id."""
     found, refused = lock(refills)
-    settled = [refill for refill in found if refill.status in SETTLED]
-    # A settled refill has no claim: the database refuses one.
-    taken = [refill for refill in found if not take_over and claimed_by_another(refill, by, now)]
-    prefetch_related_objects(settled, "settled_by")
-    prefetch_related_objects(taken, "claimed_by")
-    for refill in settled:
-        refused[refill.pk] = RefillSettled(status=refill.status, by=refill.settled_by, at=refill.settled_at)
-    for refill in taken:
-        refused[refill.pk] = RefillTaken(by=refill.claimed_by, at=refill.claimed_at)
-    return [refill for refill in found if refill.pk not in refused], refused
+    # The names that refusals say; a claim of one's own is not refused. Without others there is nothing to read.
+    prefetch_related_objects([refill for refill in found if refill.claimed_by_id != by.pk], "settled_by", "claimed_by")
+    free = []
+    for refill in found:
+        if refusal := obstacle(refill, by, now, take_over=take_over):
+            refused[refill.pk] = refusal
+        else:
+            free.append(refill)
+    return free, refused
 
 
 def update(refills: list[Refill], **fields: Any) -> None:
@@ -217,9 +234,9 @@ def update(refills: list[Refill], **fields: Any) -> None:
             setattr(refill, name, value)
 
 
-def _smaller_orders(refills: list[Refill], change: StatusChange) -> dict[str, int]:
-    """Return the quantity of each order that is less than the units to be recorded, by the order's id."""
+def _quantities(refills: list[Refill], change: StatusChange) -> dict[str, int]:
+    """Return the quantities of the refills' orders, by the orders' ids; empty if the units need no confirmation."""
     if change.delivered is None or change.delivered_confirmed:
         return {}
-    orders = Order.objects.filter(pk__in={refill.order_id for refill in refills}, quantity__lt=change.delivered)
+    orders = Order.objects.filter(pk__in={refill.order_id for refill in refills})
     return dict(orders.values_list("pk", "quantity"))

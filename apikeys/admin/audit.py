@@ -6,6 +6,7 @@ from django.http import HttpRequest
 
 from apikeys.models import Account, AuditEvent
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin
+from notpanel.kit.times import time_text
 
 
 @admin.register(AuditEvent)
@@ -22,7 +23,7 @@ class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     @admin.display(description="when")
     def when(self, event: AuditEvent) -> str:
-        return f"{event.at:%Y-%m-%d %H:%M:%S}"
+        return time_text(event.at)
 
     @admin.display(description="details")
     def more(self, event: AuditEvent) -> str:

@@ -1,15 +1,19 @@
 """Refusals: why something was not done. Doors turn them into answers; nothing here knows HTTP."""
 
 import re
+from datetime import datetime
 from typing import ClassVar
+
+from notpanel.kit.times import time_text
 
 
 class Refusal(Exception):
     """Refuse a request, with a reason for the person or program that made it.
 
     A subclass has ``message``: the literal text, with its figures in braces, which are given by keyword when the
-    refusal is raised. A refusal that clients of the API may meet also has ``cause``, a sentence for their
-    programmers, and ``example``, the figures that the documentation shows.
+    refusal is raised. Times among them are written in the current time zone. A refusal that clients of the API may
+    meet also has ``cause``, a sentence for their programmers, and ``example``, the figures that the documentation
+    shows.
     """
 
     message: ClassVar[str]
@@ -17,7 +21,8 @@ class Refusal(Exception):
     example: ClassVar[dict[str, object]] = {}
 
     def __init__(self, **figures: object) -> None:
-        self.text = self.message.format(**figures)
+        shown = {name: time_text(each) if isinstance(each, datetime) else each for name, each in figures.items()}
+        self.text = self.message.format(**shown)
         super().__init__(self.text)
 
     @classmethod

@@ -11,6 +11,8 @@ from django.template.loader_tags import BLOCK_CONTEXT_KEY
 from django.urls import reverse
 from django.utils.html import format_html, strip_tags
 
+from notpanel.kit.times import time_and_zone
+
 register = template.Library()
 
 
@@ -53,10 +55,4 @@ def time_tag(at: datetime | None) -> str:
     if not at:
         return ""
     html = '<time datetime="{}" title="{}">{} <span class="time-zone">{}</span></time>'
-    return format_html(html, at.isoformat(), at.tzinfo, f"{at:%Y-%m-%d %H:%M}", _zone_of(at))
-
-
-def _zone_of(at: datetime) -> str:
-    """Return the abbreviation of the time zone: CET, or UTC+03 where there is none."""
-    name = at.strftime("%Z")
-    return f"UTC{name}" if name.startswith(("+", "-")) else name
+    return format_html(html, at.isoformat(), at.tzinfo, *time_and_zone(at))

@@ -6,12 +6,11 @@ from datetime import datetime
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
-from django.utils import timezone
-from django.utils.formats import date_format
 
 from apikeys.models import Account
 from apikeys.requests import SignedInRequest
 from notpanel.kit.refusals import Refusal
+from notpanel.kit.times import time_text
 from refills.models import Refill
 from refills.settlement import Outcome, StatusChange, change_status
 
@@ -62,7 +61,7 @@ def report(request: SignedInRequest, outcome: Outcome, participle: str, *, undoa
 
 def report_snoozed(request: SignedInRequest, outcome: Outcome, until: datetime) -> None:
     """Tell the agent until when refills were snoozed, in the agent's time zone."""
-    report(request, outcome, f"snoozed until {date_format(timezone.localtime(until), 'Y-m-d H:i T')}")
+    report(request, outcome, f"snoozed until {time_text(until)}")
 
 
 def _refills_were(done: list[Refill]) -> str:

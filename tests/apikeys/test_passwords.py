@@ -8,7 +8,9 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.urls import reverse
+from django_otp.oath import totp
 
+from apikeys import second_factor
 from apikeys.keys import create_api_key, revoke_all_api_keys
 from apikeys.models import Account, AuditEvent
 from tests import factories, races
@@ -67,6 +69,82 @@ def test_changepassword_holds_staff_to_them(staff, monkeypatch):
 
     with pytest.raises(CommandError, match="Aborting password change"):
         call_command("changepassword", staff.username)
+
+
+class TestStaffWhoWereCustomers:
+    SHORT, LONG = "kX93-bnq-Tz", "kX93-bnq-Tz7"
+    PAGE, DESK = "/dashboard/password/", "/admin/"
+
+    @pytest.fixture
+    def account(self, db):
+        account = factories.Account(username="anna")
+        account.set_password(self.SHORT)
+        account.save()
+        return account
+
+    def sign_in(self, client, path="/dashboard/sign-in/", password=SHORT):
+        return client.post(path, {"username": "anna", "password": password})
+
+    def promote(self, account):
+        account.is_staff = True
+        account.save()
+
+    def change(self, client, password):
+        fields = {"old_password": self.SHORT, "new_password1": password, "new_password2": password}
+        return client.post(self.PAGE, fields)
+
+    @pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
+    def test_the_desk_is_closed_until_a_short_password_is_changed(self, client, account, path):
+        self.promote(account)
+        self.sign_in(client, path)
+
+        for method in (client.get, client.post):
+            assert method(self.DESK).headers["Location"] == self.PAGE
+        assert "staff need 12 characters or more" in client.get(self.PAGE).content.decode()
+        assert "Staff need a password of 12" in self.change(client, "another-h8").content.decode()
+        assert client.get(self.DESK).headers["Location"] == self.PAGE
+        assert self.change(client, self.LONG).headers["Location"] == self.DESK
+        assert client.get(self.DESK).status_code == 200
+
+    def test_a_session_from_before_is_no_way_around(self, client, account):
+        self.sign_in(client)
+        self.promote(account)
+
+        assert client.get(self.DESK).headers["Location"] == self.PAGE
+
+    def test_nor_is_the_second_factor(self, client, account):
+        self.promote(account)
+        device = second_factor.prepare(account)
+        _, recovery_code, *_ = second_factor.enable(account, device, f"{totp(device.bin_key):06}")
+        self.sign_in(client)
+
+        client.post("/dashboard/sign-in/code/", {"code": recovery_code})
+
+        assert client.get("/dashboard/").status_code == 200
+        assert client.get(self.DESK).headers["Location"] == self.PAGE
+
+    def test_nor_is_a_change_to_another_short_password(self, client, account):
+        self.sign_in(client)
+        self.change(client, "kX93-bnq-Ty")
+        self.promote(account)
+
+        assert client.get(self.DESK).headers["Location"] == self.PAGE
+
+    def test_a_long_password_opens_the_desk_at_once(self, client, account):
+        self.sign_in(client)
+        assert self.change(client, self.LONG).headers["Location"] == "/dashboard/password/changed/"
+        self.promote(account)
+        assert client.get(self.DESK).status_code == 200
+
+        client.logout()
+        self.sign_in(client, password=self.LONG)
+        assert client.get(self.DESK).status_code == 200
+
+    def test_customers_are_not_asked(self, client, account):
+        self.sign_in(client)
+
+        assert client.get("/dashboard/").status_code == 200
+        assert "staff need" not in client.get(self.PAGE).content.decode()
 
 
 @pytest.mark.parametrize("password", ["qwertyuiop123", "Iloveyou1234", "password1234"])

@@ -1,12 +1,19 @@
 """The time zone in which a member of the staff sees the times of the desk."""
 
+import re
+from datetime import UTC, datetime
+
 import pytest
+from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from apikeys.accounts import set_active
 from apikeys.models import AuditEvent
+from refills.settlement import claim
 from tests import factories
+from tests.conftest import settle
 
 PAGE = reverse("time-zone")
 
@@ -86,6 +93,48 @@ def test_django_writes_times_of_the_admin_in_the_same_format(client, staff):
     client.force_login(staff)
 
     assert "2026-07-01 06:00 EDT" in client.get(f"/admin/apikeys/account/{account.pk}/change/").content.decode()
+
+
+@pytest.fixture
+def in_berlin(client, staff, time_machine):
+    """Return the client of a superuser in Berlin, where it is 2026-11-25 09:14."""
+    time_machine.move_to(datetime(2026, 11, 25, 8, 14, tzinfo=UTC), tick=False)
+    staff.time_zone = "Europe/Berlin"
+    staff.save()
+    client.force_login(staff)
+    return client
+
+
+SHOWN = re.compile(r"2026-11-25 09:14 (?:<span [^>]*>)?CET")
+
+
+def test_the_audit_log_and_the_suspensions_are_in_it_too(in_berlin, staff):
+    account = factories.Account()
+    set_active(account, False, staff, "Unpaid.")
+    AuditEvent.record(AuditEvent.Kind.INVITED, account)
+    event = AuditEvent.objects.latest("pk")
+
+    for address in (
+        reverse("admin:apikeys_auditevent_changelist"),
+        reverse("admin:apikeys_auditevent_change", args=[event.pk]),
+        reverse("admin:apikeys_account_change", args=[account.pk]),
+    ):
+        assert SHOWN.search(in_berlin.get(address).content.decode()), address
+
+
+def test_so_are_who_has_taken_a_refill_and_why_it_is_refused(in_berlin):
+    ann, refills = factories.Account(username="ann"), [factories.Refill().pk, factories.Refill().pk]
+    claim(refills[:1], ann)
+    settle(refills[1:], "completed", ann)
+    listed = reverse("admin:refills_refill_changelist")
+
+    page = in_berlin.get(listed).content.decode()
+    body = {"action": "complete", "_selected_action": refills}
+    [message] = get_messages(in_berlin.post(listed, body).wsgi_request)
+
+    assert re.search(f"Taken by ann, <time [^>]*>{SHOWN.pattern}", page)
+    assert "taken by ann at 2026-11-25 09:14 CET" in str(message)
+    assert "completed by ann at 2026-11-25 09:14 CET" in str(message)
 
 
 def test_exports_stay_in_utc(client, staff):

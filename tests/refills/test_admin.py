@@ -190,7 +190,7 @@ def test_refusals_for_the_same_cause_are_grouped_and_five_refills_are_named_for_
     assert message == (
         "No refills were completed. 13 refills were refused."
         " #11, #12, #13, #14, #15 and 3 more: completed by ann at 2026-05-20 15:00 UTC."
-        " #21, #22, #23, #24, #25: taken by ann at 15:00 UTC."
+        " #21, #22, #23, #24, #25: taken by ann at 2026-05-20 15:00 UTC."
     )
 
 

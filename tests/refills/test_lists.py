@@ -6,6 +6,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from orders.models import Order
+from refills import lists
+from refills.lists import Entry
 from refills.models import Refill
 from refills.settlement import claim
 from refills.statuses import RefillStatus
@@ -93,6 +95,19 @@ def test_each_line_that_is_left_out_says_why(admin, staff):
         "no refill was requested for order #900002",
     ]
     assert context["good"] == [context["lines"][2]]
+
+
+def test_the_preview_says_what_the_settlement_then_says(admin, staff):
+    ann = factories.Account(username="ann")
+    settled, taken, small = make(), make(), make(order__quantity=100)
+    settle([settled.pk], RefillStatus.REJECTED, ann, words="Private.")
+    claim([taken.pk], ann)
+    entries = [Entry(1, settled.pk), Entry(2, taken.pk), Entry(3, small.pk, 101)]
+
+    told = [line.problem or line.warning for line in lists.preview(entries, staff)]
+    refused = settle([entry.text for entry in entries], RefillStatus.COMPLETED, staff, delivered=101).refused
+
+    assert told == [refused[entry.text].text for entry in entries]
 
 
 def test_a_number_of_a_refill_and_of_another_order_is_ambiguous_until_it_is_said_which(admin):

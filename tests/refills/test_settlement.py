@@ -156,11 +156,27 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
     settle([factories.Refill().pk], RefillStatus.COMPLETED, staff)
 
     for refills in (few, many):
+        claim(refills[::2], staff)  # one's own claims are no obstacle, and cost nothing
         # BEGIN, lock, update, the history, COMMIT
         with django_assert_num_queries(5):
             settle(refills, RefillStatus.COMPLETED, staff)
 
     assert Refill.objects.filter(status="completed").count() == 63
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("count", [1, 20])
+def test_nor_do_they_with_what_is_refused(django_assert_num_queries, count):
+    staff, colleague, service = factories.Account(), factories.Account(), factories.Service()
+    settled, taken = ([factories.Refill(order__service=service).pk for _ in range(count)] for _ in range(2))
+    settle(settled, RefillStatus.COMPLETED, colleague)
+    claim(taken, colleague)
+
+    # BEGIN, lock, the names of who settled and of who has taken them, COMMIT
+    with django_assert_num_queries(5):
+        refused = settle(settled + taken, RefillStatus.COMPLETED, staff).refused
+
+    assert len(refused) == 2 * count
 
 
 def test_a_rejection_with_a_reason_needs_no_note(staff):

@@ -44,7 +44,7 @@ def test_the_page_shows_the_figures(desk):
 
     assert page.context["statistics"].in_flight == 3
     assert page.context["today"].completed == 10
-    for text in ("In flight", "Likes that drop", "10 orders", "days of UTC"):
+    for text in ("In flight", "Likes that drop", "10 orders", "100%", "days of UTC"):
         assert text in page.content.decode()
 
 

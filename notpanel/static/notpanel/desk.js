@@ -82,6 +82,12 @@ addEventListener("DOMContentLoaded", () => {
   row?.querySelector(".desk-buttons :is(button, a)")?.focus({ preventScroll: true });
 });
 
+// The list's template calls this when it has opened its filters.
+function focusFilters() {
+  const fields = ":is(input, select, [tabindex]):not([type=hidden], [tabindex='-1'])";
+  document.querySelector(`#changelist-filter ${fields}`)?.focus();
+}
+
 // --- A refill's page: forms are sent and the next refill is shown without leaving the page --------------------------
 
 let fetched = null; // the next refill's page: {url, text}
