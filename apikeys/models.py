@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
@@ -63,6 +63,9 @@ class Account(AbstractUser):
         validators=[check_time_zone],
         help_text="In which staff see the times of the desk, such as Europe/Berlin.",
     )
+    # What the panel's books said at the last import. Nothing here changes it.
+    balance = models.DecimalField(max_digits=14, decimal_places=5, null=True, editable=False)
+    currency = models.CharField(max_length=3, default="USD", db_default="USD", editable=False)
 
     class Meta:
         permissions = [("suspend_account", "Can suspend and restore accounts")]
@@ -70,6 +73,7 @@ class Account(AbstractUser):
             models.CheckConstraint(
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"
             ),
+            models.CheckConstraint(condition=Q(currency__regex=r"^[A-Z]{3}$"), name="account_currency_is_a_code"),
         ]
         indexes = [
             # A search for any part of a name.
@@ -188,8 +192,10 @@ class AuditEvent(models.Model):
         ACCOUNT_CHANGED = "account_changed", "Account changed"
         RIGHTS_CHANGED = "rights_changed", "Rights changed"
         GROUP_CHANGED = "group_changed", "Group changed"
-        INVITED = "invited", "Invited to the staff"
+        INVITED = "invited", "Invited"
         LEFT = "left", "Left the staff"
+        PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
+        PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
 
     at = models.DateTimeField(editable=False)
     kind = models.CharField("what", max_length=20, choices=Kind, editable=False)
@@ -237,14 +243,19 @@ class AuditEvent(models.Model):
         by_id: int | None = None,
     ) -> None:
         """Record what was done to ``account``, by the account that is acting unless ``by_id`` names another."""
-        cls.objects.create(
-            at=timezone.now(),
-            kind=kind,
-            account=account,
-            by_id=by_id or acting.account_id(),
-            address=acting.address(),
-            details=details or {},
+        cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id)).save(force_insert=True)
+
+    @classmethod
+    def record_all(cls, events: Iterable[tuple[str, Account, Mapping[str, Any]]]) -> None:
+        """Record what was done to several accounts: kind, account and details of each. One statement writes them."""
+        circumstances = cls._circumstances()
+        cls.objects.bulk_create(
+            cls(kind=kind, account=account, details=details, **circumstances) for kind, account, details in events
         )
+
+    @staticmethod
+    def _circumstances(by_id: int | None = None) -> dict[str, Any]:
+        return {"at": timezone.now(), "by_id": by_id or acting.account_id(), "address": acting.address()}
 
 
 class RecoveryCode(models.Model):
@@ -318,3 +329,33 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prefix}…"
+
+
+class PanelKey(models.Model):
+    """What the panel authenticates with when it sends files. Only a digest of the key is stored."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, unique=True, help_text="The visible beginning of the key.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256, in hexadecimal
+    limit_per_minute = models.PositiveIntegerField(
+        null=True, help_text="Files a minute; empty: the setting PANEL_RATE_LIMIT."
+    )
+    allowed_networks = ArrayField(
+        models.CharField(max_length=43), help_text="Addresses and networks (203.0.113.0/24) from which it may be used."
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False, help_text="Written at most once a minute.")
+    revoked_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        default_permissions = ()  # superusers alone see them, and commands alone write them
+        constraints = [
+            models.CheckConstraint(condition=Q(allowed_networks__len__gte=1), name="panelkey_is_bound_to_addresses"),
+            models.CheckConstraint(
+                condition=Q(limit_per_minute__isnull=True) | Q(limit_per_minute__gte=1),
+                name="panelkey_limit_is_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

@@ -2,20 +2,16 @@
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 
-from django.conf import settings
 from django.contrib.auth.models import Group
-from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.encoding import force_bytes
-from django.utils.http import urlsafe_base64_encode
 
 from apikeys.accounts import lock_with_superusers
+from apikeys.invitations import days_of_a_link, path_to_set_password
 from apikeys.keys import revoke_all_api_keys
 from apikeys.models import Account, AuditEvent, SuspensionEvent
 from apikeys.refusals import (
@@ -82,12 +78,10 @@ def invite(account: Account, by: Account, absolute: Callable[[str], str]) -> Non
         raise HasPassword
     if not account.email:
         raise NoAddress
-    uid = urlsafe_base64_encode(force_bytes(account.pk))
-    path = reverse("dashboard:set-password", args=[uid, default_token_generator.make_token(account)])
     context = {
         "account": account,
-        "link": absolute(path),
-        "days": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT).days,
+        "link": absolute(path_to_set_password(account)),
+        "days": days_of_a_link(),
         "sign_in": absolute(reverse("admin:index")),
     }
     subject = render_to_string("admin/apikeys/account/invitation_subject.txt").strip()

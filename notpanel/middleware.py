@@ -24,7 +24,7 @@ from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-_SANE_REQUEST_ID = re.compile(r"(?!.*np_[A-Za-z0-9_-]{8})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_SANE_REQUEST_ID = re.compile(r"(?!.*npp?_[A-Za-z0-9_-]{8})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 # In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
 _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")

@@ -46,12 +46,12 @@ _RESET_TOKEN = re.compile(r"(?<=/)(password/reset/[^/\s]+/)[^/\s]+|\b[0-9a-z]{6,
 
 
 # Longer than the visible beginning of a key, which log lines may have.
-KEY = re.compile(r"np_[A-Za-z0-9_-]{9,}")
+KEY = re.compile(r"(npp?_)[A-Za-z0-9_-]{9,}")
 
 
 def without_secrets(text: str) -> str:
     """Return ``text`` without API keys, and without the tokens of links that reset a password."""
-    return KEY.sub("np_…", _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text))
+    return KEY.sub(r"\1…", _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text))
 
 
 class LineFormatter(logging.Formatter):

@@ -107,6 +107,11 @@ RATE_LIMIT_TIERS = {
     )
     for tier, default in {"standard": 200, "reseller": 1000, "agency": 5000}.items()
 }
+PANEL_RATE_LIMIT = env.whole_number(
+    "PANEL_RATE_LIMIT",
+    default=30,
+    help="Files per minute with one panel key, unless the key has a limit of its own.",
+)
 
 ATTEMPTS_PER_ADDRESS = env.whole_number(
     "ATTEMPTS_PER_ADDRESS",

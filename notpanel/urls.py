@@ -9,15 +9,29 @@ import notpanel.views
 import orders.api
 import refills.api
 import refills.urls
+from apikeys import panel_keys
+from apikeys.imports import import_accounts
 from apikeys.keys import authenticate
+from apikeys.middleware import remember_who_acts
 from apikeys.time_zone_views import time_zone
 from apikeys.views import sign_in_at_the_desk
+from notpanel.api.panel import PanelView
 from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
+from orders.imports import import_orders, import_services
 
 ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
 
 api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
+# What the panel sends files to. The audit log says from which address an account was changed.
+panel = {
+    name: remember_who_acts(PanelView.as_view(importer=importer, authenticate=panel_keys.authenticate, **options))
+    for name, importer, options in (
+        ("services", import_services, {}),
+        ("orders", import_orders, {"has_times": True}),
+        ("accounts", import_accounts, {}),
+    )
+}
 developers = Developers(ACTIONS, refills.api.own_ids)
 
 dashboard = [*refills.urls.urlpatterns, *apikeys.urls.urlpatterns]
@@ -25,6 +39,7 @@ dashboard = [*refills.urls.urlpatterns, *apikeys.urls.urlpatterns]
 urlpatterns = [
     path("api/v2", api_v2, name="api-v2"),
     path("api/v2/", api_v2),
+    *(re_path(rf"^api/panel/{name}/?$", view, name=f"panel-{name}") for name, view in panel.items()),
     path("", notpanel.views.start, name="start"),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),

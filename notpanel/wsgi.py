@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.wsgi import get_wsgi_application
 
+from notpanel.api.bodies import LARGEST_FILE, takes_files
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
@@ -25,12 +27,13 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
     """Answer a request. Before Django reads its headers, mend those that Django fails at or misreads.
 
     A chunked body gets a Content-Length: Django treats a body without one as empty, and axios sends multipart forms in
-    chunks. A body over LARGEST_CHUNKED_BODY is cut one byte past it.
+    chunks. One that is too long is cut, and gets a length that every view refuses.
     """
     if "CONTENT_LENGTH" not in environ and "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        body = environ["wsgi.input"].read(LARGEST_CHUNKED_BODY + 1)
+        longest = LARGEST_FILE if takes_files(environ.get("PATH_INFO", "")) else LARGEST_CHUNKED_BODY
+        body = environ["wsgi.input"].read(longest + 1)
         environ["wsgi.input"] = io.BytesIO(body)
-        environ["CONTENT_LENGTH"] = str(len(body))
+        environ["CONTENT_LENGTH"] = str(len(body)) if len(body) <= longest else "9" * 18
     if length := environ.get("CONTENT_LENGTH"):
         environ["CONTENT_LENGTH"] = _plain_length(length)
     if ";" in environ.get("CONTENT_TYPE", ""):

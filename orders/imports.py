@@ -1,4 +1,4 @@
-"""Create and change services and orders from CSV files: a whole file, or none of it if a row is wrong.
+"""Create and change services and orders from files: a whole file, or none of it if a row is wrong.
 
 What a file does not say of a known service or order stays as it is; a new one gets the column's default. An absent
 column says nothing. An empty cell empties a column that may be empty (refill_days, refill_limit, start_count, remains,
@@ -6,75 +6,69 @@ completed), and says nothing of one that may not (type, active, currency).
 """
 
 import itertools
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from typing import Any
 
 from django.db import connection, transaction
 from ulid import ULID
 
 from apikeys.models import Account
-from orders.csv_files import (
-    Column,
-    FileErrors,
-    Row,
-    amount,
-    currency,
-    defaults_of,
-    flag,
-    integer,
-    one_of,
-    read,
-    text_up_to,
-    time,
-)
+from notpanel.kit.cells import amount, currency, flag, integer, one_of, past_time, text_up_to, time
+from notpanel.kit.row_files import Column, FileErrors, Imported, Readable, Row, defaults_of, parse, read
 from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service
 
 LARGEST_BIGINT = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
 
 SERVICE_COLUMNS = (
-    Column("id", integer(1, LARGEST_INTEGER)),
-    Column("name", text_up_to(255)),
-    Column("category", text_up_to(255)),
-    Column("type", text_up_to(50), optional=True, default="Default"),
-    Column("rate", amount),
-    Column("min", integer(0, LARGEST_BIGINT)),
-    Column("max", integer(0, LARGEST_BIGINT)),
-    Column("refill", flag),
-    Column("cancel", flag),
-    Column("active", flag, optional=True, default=True),
-    Column("refill_days", integer(1, LARGEST_INTEGER), optional=True),
-    Column("refill_limit", integer(1, LARGEST_INTEGER), optional=True),
+    Column("id", integer(1, LARGEST_INTEGER), also=("service", "service_id")),
+    Column("name", text_up_to(255), also=("service_name", "title")),
+    Column("category", text_up_to(255), also=("category_name",)),
+    Column("type", text_up_to(50), optional=True, default="Default", also=("service_type",)),
+    Column("rate", amount, also=("price", "price_per_1000", "rate_per_1000")),
+    Column("min", integer(0, LARGEST_BIGINT), also=("minimum", "min_quantity", "min_order")),
+    Column("max", integer(0, LARGEST_BIGINT), also=("maximum", "max_quantity", "max_order")),
+    Column("refill", flag, also=("refillable", "refill_button")),
+    Column("cancel", flag, also=("cancelable", "cancel_button")),
+    Column("active", flag, optional=True, default=True, also=("enabled", "status")),
+    Column("refill_days", integer(1, LARGEST_INTEGER), optional=True, also=("refill_period",)),
+    Column("refill_limit", integer(1, LARGEST_INTEGER), optional=True, also=("max_refills",)),
 )
+
+# The words of other panels. Refunded orders have no word of their own in most.
+_STATUSES = {
+    "canceled": OrderStatus.CANCELLED,
+    "complete": OrderStatus.COMPLETED,
+    "inprogress": OrderStatus.IN_PROGRESS,
+    "refund": OrderStatus.REFUNDED,
+}
 
 ORDER_COLUMNS = (
-    Column("number", integer(1, LARGEST_BIGINT)),
-    Column("account", text_up_to(150)),
-    Column("service", integer(1, LARGEST_INTEGER)),
-    Column("link", text_up_to(2048)),
-    Column("quantity", integer(1, LARGEST_BIGINT)),
-    Column("charge", amount),
+    Column("number", integer(1, LARGEST_BIGINT), also=("id", "order", "order_id", "order_number")),
+    Column("account", text_up_to(150), also=("user", "username", "user_name", "customer", "client")),
+    Column("service", integer(1, LARGEST_INTEGER), also=("service_id",)),
+    Column("link", text_up_to(2048), also=("url",)),
+    Column("quantity", integer(1, LARGEST_BIGINT), also=("qty",)),
+    Column("charge", amount, also=("price", "cost")),
     Column("currency", currency, optional=True, default="USD"),
-    Column("start_count", integer(0, LARGEST_BIGINT), optional=True),
-    Column("remains", integer(0, LARGEST_BIGINT), optional=True),
-    Column("status", one_of(OrderStatus.values)),
-    Column("created", time),
-    Column("completed", time, optional=True),
+    Column("start_count", integer(0, LARGEST_BIGINT), optional=True, also=("start", "start_counter")),
+    # Below zero: more was delivered than ordered.
+    Column("remains", integer(0, LARGEST_BIGINT, negative_is_zero=True), optional=True, also=("remain", "remaining")),
+    Column("status", one_of(OrderStatus.values, _STATUSES), also=("order_status", "state")),
+    Column("created", time, zoned=True, also=("created_at", "created_date", "date", "date_created", "order_date")),
+    Column(
+        "completed",
+        past_time,
+        optional=True,
+        zoned=True,
+        also=("completed_at", "completed_date", "date_completed", "completion_date"),
+    ),
 )
 
 
-@dataclass(frozen=True)
-class Imported:
-    """How many rows of a file were new, changed and unchanged."""
-
-    created: int
-    changed: int
-    unchanged: int
-
-
-def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
-    """Create the services of a CSV file, or change those whose id is known. Raises BadFile."""
+def import_services(file: Readable, *, dry_run: bool = False) -> Imported:
+    """Create the services of a file, or change those whose id is known. Raises BadFile."""
     errors = FileErrors()
     rows: dict[int, Row] = {}
     for line, row in read(file, SERVICE_COLUMNS, errors, only_given=True):
@@ -98,7 +92,6 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             update_conflicts=True,
             unique_fields=["id"],
             update_fields=[name for name in defaults if name != "id"],
-            batch_size=1000,
         )
         transaction.set_rollback(dry_run)
     return Imported(created, changed, len(services) - created - changed)
@@ -131,99 +124,168 @@ _CONTRADICTIONS = {
     ),
     "completed_at < created_at": "'completed: must not be before created'",
 }
+# The columns that a report of wrong rows adds, so that an import reads one that was put right.
+REPORT_COLUMNS = ("line", "error")
+
+# Takes the header of a file, and of a wrong row the line, what is wrong with it, and its cells.
+Report = Callable[[list[str], int, str, list[str]], object]
 
 
-def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
-    """Create the orders of a CSV file, or change those whose number is known. Raises BadFile.
+def _becomes() -> dict[str, str]:
+    """Return what each changeable column of an order becomes, as SQL: ``i`` is the file's row, ``known`` the order."""
+    optional = {column.name: column for column in ORDER_COLUMNS if column.optional}
+    become = {}
+    for name, column in _CHANGEABLE.items():
+        become[name] = f"i.{name}"
+        if column in optional:
+            become[name] = f"CASE WHEN '{column}' = ANY(i.absent) THEN known.{name} ELSE i.{name} END"
+            if (default := optional[column].default) is not None:  # an empty cell says nothing
+                become[name] = f"coalesce(i.{name}, known.{name}, '{default}')"
+    return become
+
+
+_BECOMES = _becomes()
+_OF_THESE = ", ".join(_BECOMES.values())
+_TO_THESE = ", ".join(f"{sql} AS {name}" for name, sql in _BECOMES.items())
+_OPTIONAL = [column.name for column in ORDER_COLUMNS if column.optional]
+
+
+def import_orders(
+    file: Readable, *, dry_run: bool = False, zone: tzinfo = UTC, report_wrong: Report | None = None
+) -> Imported:
+    """Create the orders of a file, or change those whose number is known. Raises BadFile.
+
+    With ``report_wrong``, wrong rows are left out and given to it in the order of the file; BadFile then means that the
+    file could not be read to its end. ``zone`` is that of times that name no offset.
 
     The rows stream into a temporary table, so that memory does not grow with the file. One statement writes them from
     there. It locks and writes only orders that change.
     """
-    orders, services, accounts = Order._meta.db_table, Service._meta.db_table, Account._meta.db_table
-    errors, defaults = FileErrors(), dict.fromkeys(defaults_of(ORDER_COLUMNS))
-    given: set[str] = set()  # the columns of the file
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
+        errors, header = _load(cursor, file, zone, keep_wrong=report_wrong is not None)
         # A second import waits for this one. Requests for refills lock rows only: they wait if this import changes
         # their orders, and not otherwise.
-        cursor.execute(f"LOCK TABLE {orders} IN SHARE ROW EXCLUSIVE MODE")
-        cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming")  # left by an earlier import in the same transaction
-        cursor.execute(
-            """
-            CREATE TEMPORARY TABLE incoming (
-                line bigint, id uuid, number bigint, account text, service integer, link text, quantity bigint,
-                charge numeric, currency text, start_count bigint, remains bigint, status text,
-                created_at timestamptz, completed_at timestamptz
-            ) ON COMMIT DROP
-            """
-        )
-        with cursor.copy("COPY incoming FROM STDIN") as copy:
-            for line, row in read(file, ORDER_COLUMNS, errors, only_given=True):
-                given.update(row)
-                cells = (defaults | row).values()
-                copy.write_row((line, ULID.from_datetime(row["created"]).to_uuid(), *cells))
-        cursor.execute("ANALYZE incoming")
-        become = _become(given)
-        of_these, to_these = ", ".join(become.values()), ", ".join(f"{sql} AS {name}" for name, sql in become.items())
-        contradictions = " ".join(f"WHEN {condition} THEN {text}" for condition, text in _CONTRADICTIONS.items())
-        cursor.execute(
-            f"""
-            SELECT line, 'account: “' || account || '” is unknown'
-            FROM incoming LEFT JOIN {accounts} a ON a.username = account WHERE a.id IS NULL
-            UNION ALL
-            SELECT line, 'service: ' || service || ' is unknown'
-            FROM incoming LEFT JOIN {services} s ON s.id = service WHERE s.id IS NULL
-            UNION ALL
-            SELECT line, 'number: ' || number || ' is in the file twice'
-            FROM (SELECT line, number, row_number() OVER (PARTITION BY number ORDER BY line) FROM incoming) AS numbered
-            WHERE row_number > 1
-            UNION ALL
-            SELECT line, 'number: ' || number || ' is an order of another account or service'
-            FROM incoming i JOIN {orders} o USING (number) JOIN {accounts} a ON a.id = o.account_id
-            WHERE a.username <> i.account OR o.service_id <> i.service
-            UNION ALL
-            SELECT line, error
-            FROM (SELECT i.line, {to_these} FROM incoming i LEFT JOIN {orders} known USING (number)) AS become,
-                LATERAL (SELECT CASE {contradictions} END AS error) AS judged
-            WHERE error IS NOT NULL
-            ORDER BY 1
-            """,
-            {"delivered": list(DELIVERED), "under_way": list(UNDER_WAY)},
-        )
-        for line, error in itertools.chain.from_iterable(iter(lambda: cursor.fetchmany(1000), [])):
-            errors.add(line, error)
-        errors.refuse_if_any()
-        cursor.execute(f"SELECT count(*), count(o.id) FROM incoming LEFT JOIN {orders} o USING (number)")
-        total, known = cursor.fetchone()
-        # Locked in the order of their ids, as requests for refills do: the next statement writes in another order.
-        cursor.execute(
-            f"""
-            SELECT count(*) FROM (
-                SELECT 1 FROM {orders} known JOIN incoming i USING (number)
-                WHERE ({_KNOWN}) IS DISTINCT FROM ({of_these}) ORDER BY known.id FOR UPDATE OF known
-            ) AS locked
-            """
-        )
-        [changed] = cursor.fetchone()
-        cursor.execute(
-            f"""
-            INSERT INTO {orders} AS o (id, number, account_id, service_id, {_THESE})
-            SELECT i.id, number, a.id, service, {of_these}
-            FROM incoming i JOIN {accounts} a ON a.username = account LEFT JOIN {orders} known USING (number)
-            WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({of_these}) ORDER BY number
-            ON CONFLICT (number) DO UPDATE SET ({_THESE}) = ROW ({_NEW})
-            """
-        )
-        if total - known >= _MANY and not dry_run:
-            # Connections keep their query plans. A plan made for an empty table would read all of a large one until
-            # autovacuum analyzes it, a minute later.
-            cursor.execute(f"ANALYZE {orders}")
+        cursor.execute(f"LOCK TABLE {Order._meta.db_table} IN SHARE ROW EXCLUSIVE MODE")
+        wrong = 0
+        if report_wrong:
+            errors.refuse_if_any()  # of the file, not of its rows
+            wrong = _leave_out_wrong(cursor, lambda *row: report_wrong(header, *row))
+        else:
+            cursor.execute(f"SELECT line, error FROM ({_WRONG}) AS wrong WHERE error IS NOT NULL ORDER BY 1", _GROUPS)
+            for line, error in itertools.chain.from_iterable(iter(lambda: cursor.fetchmany(1000), [])):
+                errors.add(line, error)
+            errors.refuse_if_any()
+        imported = _write(cursor, wrong, analyze=not dry_run)
         transaction.set_rollback(dry_run)
-    return Imported(created=total - known, changed=changed, unchanged=known - changed)
+    return imported
 
 
-def _become(given: Collection[str]) -> dict[str, str]:
-    """Return what each changeable column of an order becomes, as SQL: ``i`` is the file's row, ``known`` the order."""
-    become = {name: f"{'i' if column in given else 'known'}.{name}" for name, column in _CHANGEABLE.items()}
-    # An empty cell says nothing here: no order is without a currency.
-    return become | {"currency": f"coalesce(i.currency, known.currency, '{defaults_of(ORDER_COLUMNS)['currency']}')"}
+def _load(cursor: Any, file: Readable, zone: tzinfo, *, keep_wrong: bool) -> tuple[FileErrors, list[str]]:
+    """Load the rows of a file into a temporary table. Returns the errors in it, and its header.
+
+    With ``keep_wrong``, wrong rows are loaded too, as an error and the cells of the file; the errors that are returned
+    are then those of the file itself.
+    """
+    errors, nothing = FileErrors(), dict.fromkeys(defaults_of(ORDER_COLUMNS))
+    header: list[str] = []
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming, pg_temp.wrong")  # of an earlier import in this transaction
+    cursor.execute(
+        """
+        CREATE TEMPORARY TABLE incoming (
+            line bigint, id uuid, number bigint, account text, service integer, link text, quantity bigint,
+            charge numeric, currency text, start_count bigint, remains bigint, status text,
+            created_at timestamptz, completed_at timestamptz, absent text[], error text, cells text[]
+        ) ON COMMIT DROP
+        """
+    )
+    with cursor.copy("COPY incoming FROM STDIN") as copy:
+        for line, row, problems, cells, header in parse(  # noqa: B007 (the last is returned)
+            file, ORDER_COLUMNS, errors, zone=zone, ignored=REPORT_COLUMNS
+        ):
+            if not problems:
+                pk = ULID.from_datetime(row["created"]).to_uuid()
+                absent = [name for name in _OPTIONAL if name not in row] or None
+                copy.write_row((line, pk, *(nothing | row).values(), absent, None, cells if keep_wrong else None))
+            elif keep_wrong:
+                copy.write_row((line, None, *nothing.values(), None, "; ".join(problems), cells))
+            else:
+                for problem in problems:
+                    errors.add(line, problem)
+    cursor.execute("ANALYZE incoming")
+    return errors, header
+
+
+# The rows whose values go with each other and with what the database has, or not: without an error, or with several.
+_WRONG = f"""
+    SELECT line, 'account: “' || account || '” is unknown' AS error
+    FROM incoming LEFT JOIN {Account._meta.db_table} a ON a.username = account WHERE a.id IS NULL
+    UNION ALL
+    SELECT line, 'service: ' || service || ' is unknown'
+    FROM incoming LEFT JOIN {Service._meta.db_table} s ON s.id = service WHERE s.id IS NULL
+    UNION ALL
+    SELECT line, 'number: ' || number || ' is in the file twice'
+    FROM (SELECT line, number, row_number() OVER (PARTITION BY number ORDER BY line) FROM incoming) AS numbered
+    WHERE row_number > 1
+    UNION ALL
+    SELECT line, 'number: ' || number || ' is an order of another account or service'
+    FROM incoming i JOIN {Order._meta.db_table} o USING (number) JOIN {Account._meta.db_table} a ON a.id = o.account_id
+    WHERE a.username <> i.account OR o.service_id <> i.service
+    UNION ALL
+    SELECT line, CASE {" ".join(f"WHEN {condition} THEN {text}" for condition, text in _CONTRADICTIONS.items())} END
+    FROM (SELECT i.line, {_TO_THESE} FROM incoming i LEFT JOIN {Order._meta.db_table} known USING (number)) AS become
+"""
+_GROUPS = {"delivered": list(DELIVERED), "under_way": list(UNDER_WAY)}
+
+
+def _leave_out_wrong(cursor: Any, report: Callable[[int, str, list[str]], object]) -> int:
+    """Report the wrong rows, and take them out of the temporary table. Returns how many there were."""
+    cursor.execute(
+        f"""
+        CREATE TEMPORARY TABLE wrong ON COMMIT DROP AS
+        SELECT line, string_agg(error, '; ' ORDER BY error) AS error
+        FROM ({_WRONG} UNION ALL SELECT line, error FROM incoming) AS wrong WHERE error IS NOT NULL GROUP BY line
+        """,
+        _GROUPS,
+    )
+    count = 0
+    with cursor.copy(
+        "COPY (SELECT line, w.error, cells FROM wrong w JOIN incoming USING (line) ORDER BY 1) TO STDOUT"
+    ) as rows:
+        rows.set_types(["int8", "text", "text[]"])
+        for row in rows.rows():
+            report(*row)
+            count += 1
+    cursor.execute("DELETE FROM incoming USING wrong WHERE incoming.line = wrong.line")
+    return count
+
+
+def _write(cursor: Any, wrong: int, *, analyze: bool) -> Imported:
+    """Write the rows of the temporary table, which are right, to the orders."""
+    orders, accounts = Order._meta.db_table, Account._meta.db_table
+    cursor.execute(f"SELECT count(*), count(o.id) FROM incoming LEFT JOIN {orders} o USING (number)")
+    total, known = cursor.fetchone()
+    # Locked in the order of their ids, as requests for refills do: the next statement writes in another order.
+    cursor.execute(
+        f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM {orders} known JOIN incoming i USING (number)
+            WHERE ({_KNOWN}) IS DISTINCT FROM ({_OF_THESE}) ORDER BY known.id FOR UPDATE OF known
+        ) AS locked
+        """
+    )
+    [changed] = cursor.fetchone()
+    cursor.execute(
+        f"""
+        INSERT INTO {orders} AS o (id, number, account_id, service_id, {_THESE})
+        SELECT i.id, number, a.id, service, {_OF_THESE}
+        FROM incoming i JOIN {accounts} a ON a.username = account LEFT JOIN {orders} known USING (number)
+        WHERE known.id IS NULL OR ({_KNOWN}) IS DISTINCT FROM ({_OF_THESE}) ORDER BY number
+        ON CONFLICT (number) DO UPDATE SET ({_THESE}) = ROW ({_NEW})
+        """
+    )
+    if analyze and total - known >= _MANY:
+        # Connections keep their query plans. A plan made for an empty table would read all of a large one until
+        # autovacuum analyzes it, a minute later.
+        cursor.execute(f"ANALYZE {orders}")
+    return Imported(created=total - known, changed=changed, unchanged=known - changed, wrong=wrong)

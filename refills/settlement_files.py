@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
 from apikeys.models import Account
+from notpanel.kit.cells import Converter, integer, text_up_to
 from notpanel.kit.public_id import LARGEST_NUMBER, parse
 from notpanel.kit.refusals import Refusal
-from orders.csv_files import Column, Converter, FileErrors, integer, read, text_up_to
+from notpanel.kit.row_files import Column, FileErrors, Readable, read
 from refills.models import LONGEST_NOTE, LONGEST_REASON, Refill, RejectionReason, Transition
 from refills.refusals import NoSuchRefill
 from refills.settlement import ALLOWED_FROM, StatusChange, change_status
@@ -54,9 +55,9 @@ def _text(longest: int) -> Converter:
 COLUMNS = (
     Column("refill", _reference),
     Column("status", _status),
-    Column("reason", _text(LONGEST_REASON), optional=True, default=""),
+    Column("reason", _text(LONGEST_REASON), optional=True, default="", verbatim=True),
     Column("delivered", integer(0, LARGEST_NUMBER), optional=True),
-    Column("note", _text(LONGEST_NOTE), optional=True, default=""),
+    Column("note", _text(LONGEST_NOTE), optional=True, default="", verbatim=True),
     Column(SETTLED_AT, str, optional=True, default=""),
     # The other columns of the export say what a refill is; they are not read.
     *(
@@ -97,7 +98,7 @@ class Result:
     refused: list[tuple[int, str]] = field(default_factory=list)  # the line, and a text with the refill and the cause
 
 
-def read_rows(file: BinaryIO) -> Rows:
+def read_rows(file: Readable) -> Rows:
     """Return the rows of a file, which may be the desk's export. Raises BadFile with all errors in it."""
     errors, rows = FileErrors(), Rows()
     reasons = {reason.text: reason for reason in RejectionReason.objects.all()}

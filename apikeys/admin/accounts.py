@@ -40,7 +40,7 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
     ordering = ("username",)
     filter_horizontal = ()  # Django's two lists side by side are wider than the page
     # A suspension needs a reason, so it has a form of its own.
-    readonly_fields = ("is_active", "last_login", "date_joined")
+    readonly_fields = ("is_active", "last_login", "date_joined", "balance", "currency")
     change_form_outer_before_template = "admin/apikeys/account/top.html"
     change_form_outer_after_template = "admin/apikeys/account/second_factor.html"
     list_before_template = "admin/apikeys/account/list_before.html"
@@ -52,11 +52,13 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
         sections = [(title, {"fields": (render,)}) for title, render in sections_of(Account)]
         changes = self.has_change_permission(request, obj)
         account = {"fields": ("username", *(["password"] if changes else []), "email", "tier")}
+        books = {"fields": ("balance", "currency")}
         names = {"fields": ("first_name", "last_name")}
         rights = {"fields": RIGHTS}
         dates = {"fields": ("is_active", "date_joined", "last_login")}
         return [
             (None, account),
+            ("At the last import", books),
             *([("Name", names)] if changes else []),
             *([("Permissions", rights)] if is_superuser(request) else []),
             (None, dates),

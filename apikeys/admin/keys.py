@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from apikeys.keys import revoke_api_key
-from apikeys.models import ApiKey
+from apikeys.models import ApiKey, PanelKey
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin
 
 
@@ -37,6 +37,16 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
         for api_key in revoked:
             self.log_change(request, api_key, "Revoked.")
         self.message_user(request, f"Revoked: {len(revoked)}.", messages.SUCCESS)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("digest")
+
+
+@admin.register(PanelKey)
+class PanelKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
+    """Panel keys, without their values. Only superusers see them, because nobody can be given a permission for it."""
+
+    list_display = ("name", "prefix", "allowed_networks", "created_at", "last_used_at", "revoked_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("digest")

@@ -21,6 +21,15 @@ from notpanel.api.parameters import Number
 FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 MEDIA_TYPES = (FORM, MULTIPART, JSON)
 
+LARGEST_FILE = 10 * 1024 * 1024  # bytes that the panel may send in one request
+_PANEL_PATH = re.compile(r"/api/panel/(orders|services|accounts)/?")
+
+
+def takes_files(path: str) -> bool:
+    """Return whether a body up to LARGEST_FILE may be sent to the path: the panel's, in its one spelling."""
+    return _PANEL_PATH.fullmatch(path) is not None
+
+
 Pairs = Iterable[tuple[str, Any]]
 
 _BEGINS_AS_JSON = re.compile(rb"[ \t\r\n]*\{")

@@ -12,7 +12,7 @@ from django_ratelimit.core import get_usage
 
 from notpanel.api.errors import RateLimitExceeded
 from notpanel.kit.addresses import Address, counted
-from notpanel.kit.caller import Caller
+from notpanel.kit.caller import Caller, PanelCaller
 from notpanel.kit.refusals import ServiceUnavailable
 
 
@@ -46,6 +46,11 @@ class RateLimits:
             self.tier = self._tier_usage(caller.account_id, caller.tier, count=False)
         self._deny_if_spent(key)
         self.count_account(caller.account_id, caller.tier)
+
+    def count_panel(self, caller: PanelCaller) -> None:
+        """Count the request on the panel's key, which has a layer of its own. Raises RateLimitExceeded."""
+        limit = caller.limit_per_minute or settings.PANEL_RATE_LIMIT
+        self._deny_if_spent(self._usage("panel", str(caller.panel_key_id), limit))
 
     def count_account(self, account_id: int, tier: str) -> None:
         """Count the request on the tier of its account. Raises RateLimitExceeded."""

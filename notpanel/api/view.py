@@ -38,12 +38,12 @@ class AlwaysJson(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
-def _content_length(request: Request) -> int:
+def content_length(request: Request) -> int:
     """Return the Content-Length in bytes, 0 without one. Raises MalformedBody if it is not a number."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):  # int() takes signs, blanks and underscores
         raise MalformedBody
-    return int(length) if len(length) < 20 else LARGEST_BODY + 1
+    return int(length) if len(length) < 20 else 10**20
 
 
 class JsonView(APIView):
@@ -101,7 +101,7 @@ class ApiView(JsonView):
 
         Raises BodyTooLarge, MalformedBody, UnsupportedContentEncoding or UnsupportedMediaType.
         """
-        length = _content_length(request)
+        length = content_length(request)
         if length > LARGEST_BODY:
             raise BodyTooLarge
         try:

@@ -12,3 +12,12 @@ class Caller:
     api_key_id: int
     api_key_prefix: str
     limit_per_minute: int | None  # the key's own limit; None: the setting RATE_LIMIT_KEY
+
+
+@dataclass(frozen=True)
+class PanelCaller:
+    """The panel, by the key with which it sends a file."""
+
+    panel_key_id: int
+    prefix: str
+    limit_per_minute: int | None  # the key's own limit; None: the setting PANEL_RATE_LIMIT

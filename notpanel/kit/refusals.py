@@ -1,6 +1,7 @@
 """Refusals: why something was not done. Doors turn them into answers; nothing here knows HTTP."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -52,3 +53,16 @@ class AccountSuspended(Refusal):
 class ServiceUnavailable(Refusal):
     message = "Service temporarily unavailable"
     cause = "The database, a lock or Redis was not available in time. Nothing was changed: try again."
+
+
+class BadFile(Refusal):
+    """A file has errors. ``errors`` holds the first of them, as pairs of line number and text."""
+
+    message = "{errors}\nNothing was changed."
+
+    def __init__(self, errors: Sequence[tuple[int, str]], count: int) -> None:
+        self.errors, self.count = sorted(errors), count
+        lines = [f"line {line}: {text}" for line, text in self.errors]
+        if count > len(lines):
+            lines.append(f"and {count - len(lines):,} more")
+        super().__init__(errors="\n".join(lines))

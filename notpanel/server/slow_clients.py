@@ -6,6 +6,7 @@ arrives, answers in JSON to what is refused before the application sees it, and 
 ways.
 """
 
+import copy
 import json
 import socket
 import time
@@ -26,6 +27,7 @@ from waitress.utilities import (
 
 from notpanel import request_log
 from notpanel.api import errors
+from notpanel.api.bodies import LARGEST_FILE, takes_files
 from notpanel.kit.refusals import Refusal
 
 # Deadlines in seconds. Each is for the whole of its part, so that a client that sends a byte now and then meets it too.
@@ -72,10 +74,15 @@ class Parser(HTTPRequestParser):
 
     path = ""  # until it has been read: waitress logs it if the client goes away
     completed: bool  # whether it was read whole, or is refused
+    adj: Any  # the server's adjustments, or a copy
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
+            if takes_files(self.path):
+                # Every deadline stays, so a larger body must be sent as quickly as any other.
+                self.adj = copy.copy(self.adj)
+                self.adj.max_request_body_size = LARGEST_FILE + 1  # the first size that waitress refuses
         except ValueError:  # of an address with half an IPv6 address, or a length of thousands of digits
             raise ParsingError("A number or an address cannot be read") from None
         if self.version not in ("1.0", "1.1"):

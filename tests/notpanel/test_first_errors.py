@@ -15,6 +15,7 @@ import pytest
 from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
 
+from apikeys.imports import ACCOUNT_COLUMNS
 from notpanel.server import checks
 from orders.imports import ORDER_COLUMNS, SERVICE_COLUMNS
 from tests.server import database_url, free_port
@@ -71,6 +72,7 @@ def wrong_password():
         ("revokeapikey", "np_abcdefgh"),
         ("settlerefills", "{file}", "--by", "x"),
         ("importorders", "{file}"),
+        ("importaccounts", "{file}"),
         ("importservices", "{file}"),
         ("createsuperuser", "--noinput", "--username", "x", "--email", "x@example.com"),
         ("changepassword", "x"),
@@ -80,7 +82,8 @@ def wrong_password():
 )
 def test_a_database_that_cannot_be_used_is_named(command, tmp_path, wrong_password):
     file = tmp_path / "file.csv"
-    columns = {"importorders": ORDER_COLUMNS, "importservices": SERVICE_COLUMNS}.get(command[0], ())
+    all_columns = {"importorders": ORDER_COLUMNS, "importservices": SERVICE_COLUMNS, "importaccounts": ACCOUNT_COLUMNS}
+    columns = all_columns.get(command[0], ())
     file.write_text(",".join(column.name for column in columns) + "\n")
     arguments = [part.format(file=file) for part in command]
     arguments += ["--port", str(free_port())] if command[0] == "serve" else []

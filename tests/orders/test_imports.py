@@ -10,9 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 
+from notpanel.kit.refusals import BadFile
 from orders.imports import _CHANGEABLE, Imported, import_orders, import_services
 from orders.models import Order, Service
-from orders.refusals import BadFile
 from tests import factories, races
 from tests.work import counted
 
@@ -170,10 +170,10 @@ class TestOrders:
             ({"charge": "0.000001"}, "charge: “0.000001” is not an amount"),
             ({"charge": "1000000000"}, "charge: “1000000000” is not an amount"),
             ({"charge": "1e999999999"}, "charge: “1e999999999” is not an amount"),
-            ({"currency": "usd"}, "currency: “usd” is not a currency code"),
+            ({"currency": "US$"}, "currency: “US$” is not a currency code"),
             ({"start_count": "-1"}, "start_count: “-1” is not"),
             ({"remains": "many"}, "remains: “many” is not"),
-            ({"status": "Completed"}, "status: “Completed” is not one of pending, processing"),
+            ({"status": "Done"}, "status: “Done” is not one of pending, processing"),
             ({"created": "yesterday"}, "created: “yesterday” is not a time"),
             ({"created": "0001-01-01"}, "created: 1 is not a year"),
             ({"completed": ""}, "completed: must be given, because the order is completed"),
@@ -220,14 +220,15 @@ class TestOrders:
     @pytest.mark.parametrize(
         ("text", "error"),
         [
-            ("", "number is missing"),
+            ("", "line 1: the file is empty"),
+            (",".join(ORDER)[7:], "number is missing"),
             ("number,acount\n", "“acount” is unknown"),
-            ("number,number\n", "a column is named twice"),
+            ("number,number\n", "number is named twice (“number” and “number”)"),
             (",".join([*ORDER, "colour"]) + "\n", "; “colour” is unknown"),
-            (",".join(ORDER).replace("number", "Number") + "\n", "; number is missing; “Number” is unknown"),
+            (",".join(ORDER).replace("number", "Numbers") + "\n", "; number is missing; “Numbers” is unknown"),
             (",".join([*ORDER, "link"]) + "\n", "the columns must be number, account"),
             (",".join(ORDER) + "\n1,2\n", "line 2: 2 cells, where the header has 12"),
-            (",".join(ORDER) + '\n1,"2\n', "line 2: this is not CSV in UTF-8"),
+            (",".join(ORDER) + '\n1,"2\n', "line 2: this is not CSV: a double quote is not closed"),
         ],
     )
     def test_a_file_of_the_wrong_form_is_refused(self, shop, tmp_path, text, error):
@@ -238,7 +239,9 @@ class TestOrders:
     def test_a_file_that_is_not_utf8_is_refused(self, shop, tmp_path):
         (tmp_path / "file.csv").write_bytes(",".join(ORDER).encode() + b"\n\xff")
 
-        assert "this is not CSV in UTF-8" in refused("importorders", str(tmp_path / "file.csv"))
+        assert "line 2: number: a character is neither UTF-8 nor UTF-16" in refused(
+            "importorders", str(tmp_path / "file.csv")
+        )
 
     def test_a_file_from_a_spreadsheet_is_read(self, shop, tmp_path):
         """With a byte order mark, CRLF, blank lines and a line break within a cell."""
@@ -318,12 +321,12 @@ class TestOrders:
             {"link": "x" * 2048},
             {"completed": "2026-05-01T10:00:00Z"},  # when it was created
             {"created": "1971-01-01"},
-            {"completed": "9998-12-31"},
             {"created": "2026-05-01T10:00:00+14:00"},
             {"status": "cancelled", "completed": ""},
             {"status": "cancelled"},
             {"status": "refunded", "completed": ""},
             {"status": "pending", "completed": ""},
+            {"status": "pending", "created": "9998-12-31", "completed": ""},
             {"status": "processing", "completed": ""},
             {"status": "in_progress", "completed": ""},
         ],
@@ -344,7 +347,7 @@ class TestOrders:
             {"currency": "USDT"},
             {"currency": "U1D"},
             {"created": "1970-12-31"},
-            {"completed": "9999-01-01"},
+            {"status": "pending", "created": "9999-01-01", "completed": ""},
             {"completed": "2026-05-01T09:59:59Z"},
             {"status": "pending"},
             {"status": "processing"},
@@ -425,6 +428,118 @@ class TestOrders:
         large = import_rows(20_000, 100_000)
 
         assert large < small * 1.5 + 200_000
+
+
+class TestSkippingWrongRows:
+    """--skip-wrong --report: the good rows are imported, the others are listed."""
+
+    @pytest.fixture
+    def report(self, tmp_path):
+        return tmp_path / "wrong.csv"
+
+    def rows_of(self, report):
+        with report.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def test_the_good_rows_are_imported_and_the_wrong_ones_listed_with_their_reasons(self, shop, write, report, capsys):
+        wrong = {"18": {"charge": "x", "quantity": "0"}, "19": {"account": "nobody", "service": "9"}, "20": {}}
+        path = write(ORDER, *[ORDER | {"number": number} | cells for number, cells in wrong.items()], ORDER)
+
+        call_command("importorders", path, "--skip-wrong", "--report", str(report))
+
+        assert capsys.readouterr().out == f"Imported: 2 created, 0 changed, 0 unchanged; 3 wrong, listed in {report}.\n"
+        assert set(Order.objects.values_list("number", flat=True)) == {17, 20}
+        assert [(row["line"], row["error"]) for row in self.rows_of(report)] == [
+            (
+                "3",
+                (
+                    f"quantity: “0” is not a whole number from 1 to {2**63 - 1}; charge: “x” is not an amount from 0 "
+                    "to 999999999.99999 with at most five decimals"
+                ),
+            ),
+            ("4", "account: “nobody” is unknown; service: 9 is unknown"),
+            ("6", "number: 17 is in the file twice"),
+        ]
+
+    def test_a_report_that_was_put_right_is_imported_as_it_is(self, shop, write, report):
+        path = write(ORDER | {"account": "nobody", "link": 'a;b,"c"\nd'}, ORDER | {"number": "18", "charge": "x"})
+        call_command("importorders", path, "--skip-wrong", "--report", str(report), verbosity=0)
+        report.write_text(report.read_text().replace("nobody", "shop").replace(",x,", ",1,"))
+
+        call_command("importorders", str(report), verbosity=0)
+
+        orders = Order.objects.order_by("number").values_list("number", "link", "charge")
+        assert list(orders) == [(17, 'a;b,"c"\nd', Decimal("0.27819")), (18, ORDER["link"], 1)]
+
+    def test_the_report_of_a_report_has_its_columns_once(self, shop, write, report):
+        call_command("importorders", write(ORDER | {"account": "x"}), "--skip-wrong", "--report", str(report))
+        before = report.read_text()
+
+        call_command("importorders", str(report), "--skip-wrong", "--report", str(report))
+
+        assert report.read_text() == before
+
+    @pytest.mark.parametrize(("dry_run", "created"), [(False, 1), (True, 0)])
+    def test_without_wrong_rows_the_report_is_empty(self, shop, write, report, dry_run, created):
+        report.write_text("of yesterday")
+
+        call_command(
+            "importorders", write(ORDER), "--skip-wrong", "--report", str(report), dry_run=dry_run, verbosity=0
+        )
+
+        assert self.rows_of(report) == []
+        assert Order.objects.count() == created
+
+    def test_a_row_with_too_few_or_too_many_cells_is_listed_too(self, shop, tmp_path, report):
+        good = ",".join(ORDER.values()).replace("a,b", "a")
+        (tmp_path / "file.csv").write_text(f"{','.join(ORDER)}\n18,shop\n{good}\n{good},more\n")
+
+        call_command("importorders", str(tmp_path / "file.csv"), "--skip-wrong", "--report", str(report), verbosity=0)
+
+        assert Order.objects.get().number == 17
+        assert [row["error"][:8] for row in self.rows_of(report)] == ["2 cells,", "13 cells"]
+
+    def test_what_is_wrong_with_the_whole_file_refuses_it_and_leaves_the_report(self, shop, tmp_path, report):
+        report.write_text("of yesterday")
+        (tmp_path / "file.csv").write_bytes(f"{','.join(ORDER)}\n".encode() + b"\xff\n")
+
+        with pytest.raises(CommandError, match="line 2: number: a character is neither UTF-8"):
+            call_command("importorders", str(tmp_path / "file.csv"), "--skip-wrong", "--report", str(report))
+
+        assert report.read_text() == "of yesterday"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file.csv", "wrong.csv"]
+
+    @pytest.mark.parametrize("options", [["--skip-wrong"], ["--report", "wrong.csv"]])
+    def test_one_option_without_the_other_is_wrong_usage(self, shop, write, options):
+        with pytest.raises(CommandError, match="Give --skip-wrong and --report together") as error:
+            call_command("importorders", write(ORDER), *options)
+
+        assert error.value.returncode == 2
+
+    def test_the_statements_do_not_grow_with_the_file(self, shop, write):
+        def statements(count):
+            rows = [ORDER | {"number": str(n), "account": "shop" if n % 2 else "x"} for n in range(1, count + 1)]
+            with open(write(*rows), "rb") as file, counted() as work:
+                import_orders(file, report_wrong=lambda *row: None)
+            return work.statements
+
+        statements(1)
+        # With BEGIN and COMMIT, and without the two COPYs, which are not logged.
+        assert statements(2) == statements(400) == 14
+
+
+class TestTimeZone:
+    def test_times_without_an_offset_are_read_in_it(self, shop, write):
+        row = ORDER | {"created": "2026-05-01 10:00:00", "completed": "2026-05-02T12:00:00+02:00"}
+
+        call_command("importorders", write(row), "--time-zone", "Europe/Berlin", verbosity=0)
+
+        assert Order.objects.get().created_at == datetime(2026, 5, 1, 8, tzinfo=UTC)
+
+    @pytest.mark.parametrize("name", ["Mars/Olympus", "", "Europe", "../../etc/passwd"])
+    def test_one_that_does_not_exist_is_wrong_usage(self, shop, write, name):
+        with pytest.raises(CommandError, match="is not a time zone such as Europe/Berlin"):
+            call_command("importorders", write(ORDER), "--time-zone", name)
 
 
 class TestServices:
@@ -517,7 +632,7 @@ class TestServices:
                 import_services(file)
             return work.statements
 
-        assert statements(1) == statements(500) == 5  # with BEGIN and COMMIT: the catalogue, the services, the INSERT
+        assert statements(1) == statements(5000) == 5  # with BEGIN and COMMIT: the catalogue, the services, the INSERT
 
     def test_flags_are_read_in_either_case(self, db, write):
         rows = [("True", "FALSE"), ("1", "0"), ("YES", "No")]
@@ -594,9 +709,9 @@ class TestRaces:
         factories.Service(id=1)
 
         class Slow(io.BytesIO):
-            def read1(self, size=-1):
+            def read(self, size=-1):
                 time.sleep(0.3)
-                return super().read1(size)
+                return super().read(size)
 
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = 200")

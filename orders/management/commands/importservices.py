@@ -1,14 +1,15 @@
+from notpanel.kit.import_command import ImportCommand
 from orders.imports import SERVICE_COLUMNS, import_services
-from orders.management.import_command import ImportCommand
 
 
 class Command(ImportCommand):
-    help = "Creates services from a CSV file, or changes those whose id is known."
+    help = "Creates services from a file, or changes those whose id is known."
     columns = SERVICE_COLUMNS
     importer = staticmethod(import_services)
     notes = """\
-The rate is the price of 1000 units. refill, cancel and active are true or false. refill_days is the refill period in
-days (empty: no end), refill_limit the refills per order (empty: the setting REFILL_LIMIT).
+The rate is the price of 1000 units. refill, cancel and active are true or false, yes or no, 1 or 0, on or off.
+refill_days is the refill period in days (empty: no end), refill_limit the refills per order (empty: the setting
+REFILL_LIMIT).
 What the file has no column for stays as it is in a known service. An empty type or active stays as it is too; in a new
 service it is Default and true.
 """

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from apikeys.models import Account
-from orders.refusals import BadFile
+from notpanel.kit.refusals import BadFile
 from refills.settlement_files import read_rows, settle_rows
 
 
