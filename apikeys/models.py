@@ -249,8 +249,9 @@ class AuditEvent(models.Model):
     def record_all(cls, events: Iterable[tuple[str, Account, Mapping[str, Any]]]) -> None:
         """Record what was done to several accounts: kind, account and details of each. One statement writes them."""
         circumstances = cls._circumstances()
-        cls.objects.bulk_create(
-            cls(kind=kind, account=account, details=details, **circumstances) for kind, account, details in events
+        AuditEvent.objects.bulk_create(
+            AuditEvent(kind=kind, account=account, details=details, **circumstances)
+            for kind, account, details in events
         )
 
     @staticmethod

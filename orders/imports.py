@@ -6,7 +6,7 @@ completed), and says nothing of one that may not (type, active, currency).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
 from typing import Any
 
@@ -181,14 +181,14 @@ def import_orders(
     return imported
 
 
-def _load(cursor: Any, file: Readable, zone: tzinfo, *, keep_wrong: bool) -> tuple[FileErrors, list[str]]:
+def _load(cursor: Any, file: Readable, zone: tzinfo, *, keep_wrong: bool) -> tuple[FileErrors, Sequence[str]]:
     """Load the rows of a file into a temporary table. Returns the errors in it, and its header.
 
     With ``keep_wrong``, wrong rows are loaded too, as an error and the cells of the file; the errors that are returned
     are then those of the file itself.
     """
     errors, nothing = FileErrors(), dict.fromkeys(defaults_of(ORDER_COLUMNS))
-    header: list[str] = []
+    header: Sequence[str] = []
     cursor.execute("DROP TABLE IF EXISTS pg_temp.incoming, pg_temp.wrong")  # of an earlier import in this transaction
     cursor.execute(
         """

@@ -131,7 +131,7 @@ class RefillPage(ModelAdmin):
         """Add a note to a refill, whatever its status."""
         form = NoteForm(request.POST)
         if not form.is_valid():
-            messages.error(request, " ".join(form.errors["note"]))
+            messages.error(request, " ".join(map(str, form.errors["note"])))
             return self._page(request, refill, note_form=form)
         add_note([refill.pk], request.user, form.cleaned_data["note"])
         report(request, Outcome([refill], {}), "given your note")

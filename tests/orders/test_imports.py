@@ -11,7 +11,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 
 from notpanel.kit.refusals import BadFile
-from orders.imports import _CHANGEABLE, Imported, import_orders, import_services
+from notpanel.kit.row_files import Imported
+from orders.imports import _CHANGEABLE, import_orders, import_services
 from orders.models import Order, Service
 from tests import factories, races
 from tests.work import counted
