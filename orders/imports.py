@@ -128,7 +128,7 @@ _CONTRADICTIONS = {
 REPORT_COLUMNS = ("line", "error")
 
 # Takes the header of a file, and of a wrong row the line, what is wrong with it, and its cells.
-Report = Callable[[list[str], int, str, list[str]], object]
+Report = Callable[[Sequence[str], int, str, list[str]], object]
 
 
 def _becomes() -> dict[str, str]:

@@ -2,7 +2,7 @@ import csv
 import os
 import tempfile
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -119,7 +119,7 @@ def _report_at(path: Path) -> Iterator[Callable[[list[str], int, str, list[str]]
             writer = csv.writer(file)
             is_empty = True
 
-            def write(header: list[str], line: int, error: str, cells: list[str]) -> None:
+            def write(header: Sequence[str], line: int, error: str, cells: list[str]) -> None:
                 nonlocal is_empty
                 if is_empty:
                     writer.writerow([*header, "line", "error"])
