@@ -2,7 +2,7 @@
 
 What a file does not say of a known service or order stays as it is; a new one gets the column's default. An absent
 column says nothing. An empty cell empties a column that may be empty (refill_days, refill_limit, start_count, remains,
-completed), and says nothing of one that may not (type, active, currency).
+completed, supplier), and says nothing of one that may not (type, active, currency, supplier_order).
 """
 
 import itertools
@@ -28,7 +28,7 @@ from orders.csv_files import (
     text_up_to,
     time,
 )
-from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service
+from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service, Supplier
 
 LARGEST_BIGINT = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
@@ -46,6 +46,7 @@ SERVICE_COLUMNS = (
     Column("active", flag, optional=True, default=True),
     Column("refill_days", integer(1, LARGEST_INTEGER), optional=True),
     Column("refill_limit", integer(1, LARGEST_INTEGER), optional=True),
+    Column("supplier", text_up_to(100), optional=True),
 )
 
 ORDER_COLUMNS = (
@@ -61,6 +62,7 @@ ORDER_COLUMNS = (
     Column("status", one_of(OrderStatus.values)),
     Column("created", time),
     Column("completed", time, optional=True),
+    Column("supplier_order", text_up_to(64), optional=True, default=""),
 )
 
 
@@ -77,12 +79,15 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
     """Create the services of a CSV file, or change those whose id is known. Raises BadFile."""
     errors = FileErrors()
     rows: dict[int, Row] = {}
+    named: dict[str | None, int] = {}  # the suppliers, each with the first line that names it
     for line, row in read(file, SERVICE_COLUMNS, errors, only_given=True):
         if row["max"] < row["min"]:
             errors.add(line, "max: must not be below min")
         if row["id"] in rows:
             errors.add(line, f"id: {row['id']} is in the file twice")
         rows[row["id"]] = row
+        named.setdefault(row.get("supplier"), line)
+    suppliers = _suppliers(named, errors)
     errors.refuse_if_any()
     defaults = defaults_of(SERVICE_COLUMNS)
     with transaction.atomic():
@@ -90,11 +95,11 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         # locked, no service changes between the comparison and the write, and no deadlock is possible.
         list(Catalogue.objects.select_for_update(no_key=True))
         known = {service["id"]: service for service in Service.objects.values(*defaults)}
-        services = {pk: known.get(pk, defaults) | row for pk, row in rows.items()}
+        services = {pk: known.get(pk, defaults) | _with_id(row, suppliers) for pk, row in rows.items()}
         changed = sum(service != known[pk] for pk, service in services.items() if pk in known)
         created = len(services.keys() - known.keys())
         Service.objects.bulk_create(
-            [Service(**service) for service in services.values()],
+            [Service(supplier_id=service.pop("supplier"), **service) for service in services.values()],
             update_conflicts=True,
             unique_fields=["id"],
             update_fields=[name for name in defaults if name != "id"],
@@ -102,6 +107,21 @@ def import_services(file: BinaryIO, *, dry_run: bool = False) -> Imported:
         )
         transaction.set_rollback(dry_run)
     return Imported(created, changed, len(services) - created - changed)
+
+
+def _suppliers(named: dict[str | None, int], errors: FileErrors) -> dict[str | None, int | None]:
+    """Return the ids of the suppliers by their names, and add an error for each that is unknown."""
+    if not any(named):
+        return {None: None}
+    ids: dict[str | None, int | None] = {None: None, **dict(Supplier.objects.values_list("name", "pk"))}
+    for name in named.keys() - ids.keys():
+        errors.add(named[name], f"supplier: “{name}” is unknown")
+    return ids
+
+
+def _with_id(row: Row, suppliers: dict[str | None, int | None]) -> Row:
+    """Return the row with its supplier's id in place of the name, if the file has that column."""
+    return row | {"supplier": suppliers[row["supplier"]]} if "supplier" in row else row
 
 
 # The columns of an existing order that an import can change, with those of the file. The account and the service of an
@@ -116,6 +136,7 @@ _CHANGEABLE = {
     "status": "status",
     "created_at": "created",
     "completed_at": "completed",
+    "supplier_order": "supplier_order",
 }
 _MANY = 10_000  # new orders, after which the table is analyzed
 _THESE = ", ".join(_CHANGEABLE)
@@ -153,7 +174,7 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
             CREATE TEMPORARY TABLE incoming (
                 line bigint, id uuid, number bigint, account text, service integer, link text, quantity bigint,
                 charge numeric, currency text, start_count bigint, remains bigint, status text,
-                created_at timestamptz, completed_at timestamptz
+                created_at timestamptz, completed_at timestamptz, supplier_order text
             ) ON COMMIT DROP
             """
         )
@@ -225,5 +246,8 @@ def import_orders(file: BinaryIO, *, dry_run: bool = False) -> Imported:
 def _become(given: Collection[str]) -> dict[str, str]:
     """Return what each changeable column of an order becomes, as SQL: ``i`` is the file's row, ``known`` the order."""
     become = {name: f"{'i' if column in given else 'known'}.{name}" for name, column in _CHANGEABLE.items()}
-    # An empty cell says nothing here: no order is without a currency.
-    return become | {"currency": f"coalesce(i.currency, known.currency, '{defaults_of(ORDER_COLUMNS)['currency']}')"}
+    # An empty cell says nothing of these: they are never null.
+    defaults = defaults_of(ORDER_COLUMNS)
+    for name in ("currency", "supplier_order"):
+        become[name] = f"coalesce(i.{name}, known.{name}, '{defaults[name]}')"
+    return become

@@ -10,8 +10,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.requests import SignedInRequest
+from notpanel.kit import queue
 from refills.admin.chart import chart_of
 from refills.statistics import LEAST_SAMPLE, WEEK, Day, Statistics, statistics, today
+from refills.supplier_statistics import alerts
 
 KEPT_FOR = 60  # seconds
 KEPT, RENEWING = "refills.statistics.2", "refills.statistics.renewing"  # keys of the cache
@@ -40,6 +42,8 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
             "comparisons": _comparisons(found),
             "chart": chart_of(found.days),
             "least_sample": LEAST_SAMPLE,
+            "queue": queue.figures(now),
+            "suppliers": alerts(now),
             "may_see_agents": request.user.has_perm("refills.view_agent_figures"),
         }
     return context
@@ -49,6 +53,7 @@ def _links(local_day: date, days: list[Day]) -> dict[str, str]:
     """Return the addresses of the lists that show what is counted. Of some the page adds a filter at the end."""
     url = reverse("admin:refills_refill_changelist")
     of_today = {"settled_from": local_day, "settled_to": local_day}
+    dispatches = reverse("admin:refills_dispatch_changelist")
     queries: dict[str, dict[str, Any]] = {
         "waiting": {"status": "waiting"},
         "in_flight": {"status": "in_flight"},
@@ -59,7 +64,8 @@ def _links(local_day: date, days: list[Day]) -> dict[str, str]:
         "settled_this_week": {"status": "settled", "settled_from": days[-WEEK.days].date},
         "settled_this_month": {"status": "settled", "settled_from": days[0].date},
     }
-    return {name: f"{url}?{urlencode(query)}" for name, query in queries.items()}
+    links = {name: f"{url}?{urlencode(query)}" for name, query in queries.items()}
+    return links | {"to_decide": f"{dispatches}?waits=person"}
 
 
 def _kept_statistics(now: datetime) -> tuple[datetime, Statistics]:
