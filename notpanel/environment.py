@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
@@ -166,6 +167,19 @@ class Environment:
         """Declare a list of networks, which may be empty."""
         allowed = "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address"
         return self._items(name, (), ipaddress.ip_network, allowed, help)
+
+    def encryption_keys(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""
+        keys = [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
+        for number, key in enumerate(keys, start=1):
+            try:
+                Fernet(key)
+            except ValueError:
+                raise BadSetting(
+                    f"{name}: key {number} is none: each must be 32 random bytes in URL-safe base64. "
+                    "docs/operations.md shows how to make one."
+                ) from None
+        return keys
 
     def _items(
         self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str

@@ -6,6 +6,7 @@ notpanel/environment.py checks them. `make env-example` writes .env.example, whi
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -27,6 +28,12 @@ SECRET_KEY = env.text(
 ) or ("development" if DEBUG else "")
 if not SECRET_KEY:
     raise BadSetting("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
+
+ENCRYPTION_KEYS = env.encryption_keys(
+    "ENCRYPTION_KEYS",
+    help="Encrypt what is stored and read again, such as the keys of suppliers: Fernet keys separated by commas. The "
+    "first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot change. See docs/operations.md.",
+)
 
 ALLOWED_HOSTS = env.host_names(
     "ALLOWED_HOSTS",
@@ -93,6 +100,13 @@ UNDO_SECONDS = env.whole_number(
     default=30,
     maximum=3600,
     help="Seconds in which an agent may undo a change of a refill's status that the same agent made.",
+)
+
+SUPPLIER_DAYS = env.whole_number(
+    "SUPPLIER_DAYS",
+    default=7,
+    maximum=1000,
+    help="Days after which a refill that a supplier has not settled is given up, for an agent to decide.",
 )
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
@@ -176,31 +190,43 @@ DATABASE_REPLICA_URL = env.database(
     help="A read replica. It serves what may be seconds old: the actions status and services, and the admin's lists.",
 )
 
-DATABASES = {}
-DATABASE_ROUTERS = []
-for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL)):
-    if not url:
-        continue
-    DATABASES[alias] = database_config(url)
-    DATABASES[alias]["OPTIONS"] = DATABASES[alias].get("OPTIONS", {}) | {
+DATABASE_DIRECT_URL = env.database(
+    "DATABASE_DIRECT_URL",
+    help="The database itself, without PgBouncer, for the worker: LISTEN and locks of a session do not pass "
+    "PgBouncer. Required with DATABASE_PGBOUNCER if a worker runs here.",
+)
+
+
+def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
+    database = database_config(url)
+    database["OPTIONS"] = database.get("OPTIONS", {}) | {
         "connect_timeout": DATABASE_CONNECT_TIMEOUT,
         "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": DATABASE_CONNECT_TIMEOUT},
     }
-    if DATABASE_PGBOUNCER:
+    if pgbouncer:
         # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
-        DATABASES[alias]["DISABLE_SERVER_SIDE_CURSORS"] = True
+        database["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
         # Lets notpanel.kit.sql prepare its statements. psycopg prepares none of its own: after a rollback it would
         # deallocate every statement of the connection.
-        DATABASES[alias]["OPTIONS"]["prepare_threshold"] = sys.maxsize
+        database["OPTIONS"]["prepare_threshold"] = sys.maxsize
         # Prepared statements are planned once. By default PostgreSQL plans those with arrays again each time, although
         # their plan is the same for any parameters.
-        DATABASES[alias]["OPTIONS"]["options"] = (
+        database["OPTIONS"]["options"] = (
             f"-c lock_timeout={DATABASE_LOCK_TIMEOUT} -c statement_timeout={DATABASE_STATEMENT_TIMEOUT} "
             "-c plan_cache_mode=force_generic_plan"
         )
-if DATABASE_REPLICA_URL:
-    DATABASE_ROUTERS = ["notpanel.kit.replica.Router"]
+    return database
+
+
+DATABASES = {
+    alias: _database(url, pgbouncer=DATABASE_PGBOUNCER)
+    for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
+    if url
+}
+# What the worker uses as its default database; None: the same.
+WORKER_DATABASE = _database(DATABASE_DIRECT_URL, pgbouncer=False) if DATABASE_DIRECT_URL else None
+DATABASE_ROUTERS = ["notpanel.kit.replica.Router"] if DATABASE_REPLICA_URL else []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 env.section("The counters of the rate limits")
@@ -248,6 +274,21 @@ if WEB_CONCURRENCY == 0:
     WEB_CONCURRENCY = (os.cpu_count() or 1) if REDIS_URL else 1
 WEB_THREADS = env.whole_number("WEB_THREADS", default=4, help="How many threads each process has.")
 
+env.section("Work in the background: manage.py work")
+
+WORKER = env.switch(
+    "WORKER",
+    default=True,
+    help="on: `manage.py serve` runs one worker beside the server, and starts another if it dies. off: it runs none; "
+    "run `manage.py work`, as often as you like, on any machine.",
+)
+WORKER_CONCURRENCY = env.whole_number(
+    "WORKER_CONCURRENCY",
+    default=8,
+    maximum=1000,
+    help="How many jobs a worker does at once. Each holds a connection to the database.",
+)
+
 env.section("Mail, which resets passwords")
 
 vars().update(
@@ -287,6 +328,8 @@ LOGGING = {
         # The one line per request is enough for a client's mistake.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
+        # Its two lines for every job. Jobs that fail are errors.
+        "procrastinate": {"level": "WARNING"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },
@@ -312,6 +355,7 @@ INSTALLED_APPS = [
     "csp",
     "django_otp",
     "django_otp.plugins.otp_totp",
+    "procrastinate.contrib.django",
     "rest_framework",
     "notpanel",
     "apikeys",

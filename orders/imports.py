@@ -2,7 +2,7 @@
 
 What a file does not say of a known service or order stays as it is; a new one gets the column's default. An absent
 column says nothing. An empty cell empties a column that may be empty (refill_days, refill_limit, start_count, remains,
-completed), and says nothing of one that may not (type, active, currency).
+completed, supplier), and says nothing of one that may not (type, active, currency, supplier_order).
 """
 
 import itertools
@@ -16,7 +16,7 @@ from ulid import ULID
 from apikeys.models import Account
 from notpanel.kit.cells import amount, currency, flag, integer, one_of, past_time, text_up_to, time
 from notpanel.kit.row_files import Column, FileErrors, Imported, Readable, Row, defaults_of, parse, read
-from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service
+from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service, Supplier
 
 LARGEST_BIGINT = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
@@ -34,6 +34,7 @@ SERVICE_COLUMNS = (
     Column("active", flag, optional=True, default=True, also=("enabled", "status")),
     Column("refill_days", integer(1, LARGEST_INTEGER), optional=True, also=("refill_period",)),
     Column("refill_limit", integer(1, LARGEST_INTEGER), optional=True, also=("max_refills",)),
+    Column("supplier", text_up_to(100), optional=True, also=("provider",)),
 )
 
 # The words of other panels. Refunded orders have no word of their own in most.
@@ -64,6 +65,7 @@ ORDER_COLUMNS = (
         zoned=True,
         also=("completed_at", "completed_date", "date_completed", "completion_date"),
     ),
+    Column("supplier_order", text_up_to(64), optional=True, default="", also=("provider_order",)),
 )
 
 
@@ -71,12 +73,15 @@ def import_services(file: Readable, *, dry_run: bool = False) -> Imported:
     """Create the services of a file, or change those whose id is known. Raises BadFile."""
     errors = FileErrors()
     rows: dict[int, Row] = {}
+    named: dict[str | None, int] = {}  # the suppliers, each with the first line that names it
     for line, row in read(file, SERVICE_COLUMNS, errors, only_given=True):
         if row["max"] < row["min"]:
             errors.add(line, "max: must not be below min")
         if row["id"] in rows:
             errors.add(line, f"id: {row['id']} is in the file twice")
         rows[row["id"]] = row
+        named.setdefault(row.get("supplier"), line)
+    suppliers = _suppliers(named, errors)
     errors.refuse_if_any()
     defaults = defaults_of(SERVICE_COLUMNS)
     with transaction.atomic():
@@ -84,17 +89,32 @@ def import_services(file: Readable, *, dry_run: bool = False) -> Imported:
         # locked, no service changes between the comparison and the write, and no deadlock is possible.
         list(Catalogue.objects.select_for_update(no_key=True))
         known = {service["id"]: service for service in Service.objects.values(*defaults)}
-        services = {pk: known.get(pk, defaults) | row for pk, row in rows.items()}
+        services = {pk: known.get(pk, defaults) | _with_id(row, suppliers) for pk, row in rows.items()}
         changed = sum(service != known[pk] for pk, service in services.items() if pk in known)
         created = len(services.keys() - known.keys())
         Service.objects.bulk_create(
-            [Service(**service) for service in services.values()],
+            [Service(supplier_id=service.pop("supplier"), **service) for service in services.values()],
             update_conflicts=True,
             unique_fields=["id"],
             update_fields=[name for name in defaults if name != "id"],
         )
         transaction.set_rollback(dry_run)
     return Imported(created, changed, len(services) - created - changed)
+
+
+def _suppliers(named: dict[str | None, int], errors: FileErrors) -> dict[str | None, int | None]:
+    """Return the ids of the suppliers by their names, and add an error for each that is unknown."""
+    if not any(named):
+        return {None: None}
+    ids: dict[str | None, int | None] = {None: None, **dict(Supplier.objects.values_list("name", "pk"))}
+    for name in named.keys() - ids.keys():
+        errors.add(named[name], f"supplier: “{name}” is unknown")
+    return ids
+
+
+def _with_id(row: Row, suppliers: dict[str | None, int | None]) -> Row:
+    """Return the row with its supplier's id in place of the name, if the file has that column."""
+    return row | {"supplier": suppliers[row["supplier"]]} if "supplier" in row else row
 
 
 # The columns of an existing order that an import can change, with those of the file. The account and the service of an
@@ -109,6 +129,7 @@ _CHANGEABLE = {
     "status": "status",
     "created_at": "created",
     "completed_at": "completed",
+    "supplier_order": "supplier_order",
 }
 _MANY = 10_000  # new orders, after which the table is analyzed
 _THESE = ", ".join(_CHANGEABLE)
@@ -195,7 +216,8 @@ def _load(cursor: Any, file: Readable, zone: tzinfo, *, keep_wrong: bool) -> tup
         CREATE TEMPORARY TABLE incoming (
             line bigint, id uuid, number bigint, account text, service integer, link text, quantity bigint,
             charge numeric, currency text, start_count bigint, remains bigint, status text,
-            created_at timestamptz, completed_at timestamptz, absent text[], error text, cells text[]
+            created_at timestamptz, completed_at timestamptz, supplier_order text,
+            absent text[], error text, cells text[]
         ) ON COMMIT DROP
         """
     )

@@ -1,12 +1,86 @@
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.postgres.indexes import HashIndex, OpClass
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
 from notpanel.kit.public_id import PublicIdField
 from orders.querysets import OrderQuerySet, link_key
+
+
+def check_api_address(text: str) -> None:
+    """Refuse an address to which a key must not be sent: one without TLS, unless it is this machine's own."""
+    problem = "Enter an address that begins with https:// and has no user name and no fragment."
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValidationError(problem) from error
+    is_own = host in ("localhost", "127.0.0.1", "::1")
+    if not host or parts.scheme not in (["https", "http"] if is_own else ["https"]):
+        raise ValidationError(problem)
+    if parts.username is not None or parts.fragment or any(map(str.isspace, text)):
+        raise ValidationError(problem)
+
+
+class Supplier(models.Model):
+    """A panel that delivers services, and to whose v2 API refills can be sent."""
+
+    class Mode(models.TextChoices):
+        MANUAL = "manual"
+        AUTOMATIC = "automatic"
+        OFF = "off"
+
+    name = models.CharField(max_length=100, unique=True, help_text="The column supplier of importservices names it.")
+    url = models.CharField(
+        "address",
+        max_length=500,
+        validators=[check_api_address],
+        help_text="Of its v2 API, such as https://supplier.example/api/v2.",
+    )
+    encrypted_key = models.TextField(editable=False)
+    mode = models.CharField(
+        max_length=10,
+        choices=Mode,
+        default=Mode.MANUAL,
+        help_text="Manual: a refill is sent when an agent approves it. Automatic: as soon as it is requested. "
+        "Off: none is sent; those that were sent are followed.",
+    )
+    paused = models.BooleanField(default=False, help_text="Nothing is sent to it, and nothing asked, until it goes on.")
+    per_minute = models.PositiveIntegerField(
+        "requests per minute",
+        default=60,
+        validators=[MinValueValidator(1)],
+        help_text="At most so many are made, those that ask for a status included.",
+    )
+    poll_seconds = models.PositiveIntegerField(
+        "poll interval",
+        default=300,
+        validators=[MinValueValidator(1)],
+        help_text="Seconds after which it is asked again what became of a refill.",
+    )
+    account = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="supplier",
+        editable=False,
+        help_text="Under it refills are approved and settled on the supplier's word. Nobody can sign in to it.",
+    )
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(condition=Q(per_minute__gte=1), name="supplier_requests_per_minute_are_positive"),
+            models.CheckConstraint(condition=Q(poll_seconds__gte=1), name="supplier_poll_interval_is_positive"),
+            models.CheckConstraint(condition=Q(mode__in=["manual", "automatic", "off"]), name="supplier_mode_is_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Service(models.Model):
@@ -32,6 +106,14 @@ class Service(models.Model):
         null=True,
         blank=True,
         help_text="Refills per order, not counting rejected ones; empty: the setting REFILL_LIMIT.",
+    )
+    supplier = models.ForeignKey(
+        Supplier,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="services",
+        help_text="Who delivers it, and gets the refills of orders with a supplier_order; empty: the desk alone.",
     )
 
     class Meta:
@@ -92,6 +174,13 @@ class Order(models.Model):
     status = models.CharField(max_length=20, choices=OrderStatus, default=OrderStatus.PENDING)
     created_at = models.DateTimeField()
     completed_at = models.DateTimeField(null=True, blank=True)
+    supplier_order = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The id of the order at the supplier of its service; empty: its refills stay at the desk.",
+    )
 
     objects = OrderQuerySet.as_manager()
 

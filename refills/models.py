@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from apikeys.models import ApiKey
 from notpanel.kit.public_id import PublicIdField
-from orders.models import Order, Service
-from refills.querysets import RefillQuerySet
+from orders.models import Order, Service, Supplier
+from refills.querysets import DispatchQuerySet, RefillQuerySet
 from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
@@ -220,6 +220,7 @@ class Transition(models.Model):
     class Via(models.TextChoices):
         ADMIN = "admin"
         COMMAND = "command"
+        SUPPLIER = "supplier"
 
     class Kind(models.TextChoices):
         CHANGE = "change"
@@ -256,6 +257,183 @@ class Note(models.Model):
     class Meta:
         ordering = ["at", "id"]
         constraints = [models.CheckConstraint(condition=~Q(text=""), name="refill_note_has_text")]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class DispatchState(models.TextChoices):
+    """How far the sending of a refill to its supplier is (docs/suppliers.md, "States")."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    SENT = "sent"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    SETTLED = "settled"
+    GIVEN_UP = "given_up"
+
+
+OPEN = (DispatchState.WAITING, DispatchState.SENDING, DispatchState.SENT, DispatchState.UNCLEAR)
+ENDED = (DispatchState.REFUSED, DispatchState.SETTLED, DispatchState.GIVEN_UP)
+
+
+class Dispatch(models.Model):
+    """The sending of a refill to the supplier of its order, and what became of it there: the state of that work.
+
+    Only ``refills.dispatching`` and ``refills.following`` write it.
+    """
+
+    refill = models.OneToOneField(Refill, models.PROTECT, primary_key=True, editable=False)
+    supplier = models.ForeignKey(Supplier, models.PROTECT, db_index=False, related_name="+", editable=False)
+    state = models.CharField(max_length=10, choices=DispatchState, editable=False)
+    on_approval = models.BooleanField(
+        editable=False, help_text="An agent's approval asked for it, so it ends with that."
+    )
+    asked_at = models.DateTimeField(editable=False, help_text="When it was to be sent; it is given up some days later.")
+    next_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="When something is next done by itself; empty: a person decides, or it ended.",
+    )
+    attempts = models.PositiveIntegerField(default=0, editable=False, help_text="How often it was sent.")
+    asked = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often in vain, since it last moved on."
+    )
+    sent_at = models.DateTimeField(null=True, editable=False, help_text="When it was last sent.")
+    supplier_refill = models.CharField(max_length=64, blank=True, default="", editable=False)
+    words = models.TextField(blank=True, default="", editable=False, help_text="What the supplier said last.")
+    breaks_promise = models.BooleanField(
+        default=False, editable=False, help_text="The supplier refused what the catalogue promises."
+    )
+    ended_at = models.DateTimeField(null=True, editable=False)
+
+    objects = DispatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "dispatches"
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=DispatchState.values), name="dispatch_state_is_known"),
+            models.CheckConstraint(
+                condition=~Q(state=DispatchState.SENT) | ~Q(supplier_refill=""), name="dispatch_sent_has_its_id"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=ENDED, ended_at__isnull=False) | Q(state__in=OPEN, ended_at__isnull=True),
+                name="dispatch_ended_has_its_time",
+            ),
+            # Nothing that should go on by itself is without a time at which it does.
+            models.CheckConstraint(
+                condition=Q(state__in=[DispatchState.WAITING, DispatchState.SENT], next_at__isnull=False)
+                | Q(state=DispatchState.UNCLEAR)
+                | Q(state__in=[DispatchState.SENDING, *ENDED], next_at__isnull=True),
+                name="dispatch_goes_on",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[DispatchState.WAITING, DispatchState.SETTLED, DispatchState.GIVEN_UP])
+                | Q(attempts__gte=1, sent_at__isnull=False),
+                name="dispatch_was_sent",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["supplier", "state", "next_at"], condition=Q(ended_at__isnull=True), name="dispatch_open"
+            ),
+            models.Index(fields=["supplier", "state", "ended_at"], name="dispatch_by_supplier"),
+            # What waits for a person.
+            models.Index(
+                fields=["asked_at"],
+                condition=Q(state__in=[DispatchState.UNCLEAR, DispatchState.REFUSED, DispatchState.GIVEN_UP]),
+                name="dispatch_for_a_person",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.refill_id}: {self.get_state_display()}"
+
+    @property
+    def waits_for_decision(self) -> bool:
+        """Return whether it does not go on by itself: an agent decides, if the refill is in flight."""
+        if self.state == DispatchState.UNCLEAR:
+            return self.next_at is None
+        return self.state in (DispatchState.REFUSED, DispatchState.GIVEN_UP)
+
+
+class DispatchStep(models.Model):
+    """A step of a dispatch, with the supplier's words. The database refuses to change or delete one."""
+
+    class Kind(models.TextChoices):
+        SEND = "send"  # the refill was sent
+        ASK = "ask"  # the supplier was asked what became of it
+        DECISION = "decision"  # a person decided
+
+    dispatch = models.ForeignKey(Dispatch, models.PROTECT, related_name="steps", editable=False)
+    at = models.DateTimeField(editable=False)
+    kind = models.CharField(max_length=10, choices=Kind, editable=False)
+    attempt = models.PositiveIntegerField(editable=False)
+    state = models.CharField(max_length=10, choices=DispatchState, editable=False, help_text="After the step.")
+    words = models.TextField(blank=True, editable=False)
+    milliseconds = models.PositiveIntegerField(null=True, editable=False, help_text="Until the supplier answered.")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, db_index=False, related_name="+", editable=False
+    )
+
+    class Meta:
+        ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.attempt}: {self.state}"
+
+
+class SupplierState(models.Model):
+    """How the requests to a supplier go: the limit per minute, and the circuit breaker. The worker writes it."""
+
+    supplier = models.OneToOneField(Supplier, models.CASCADE, primary_key=True, related_name="traffic", editable=False)
+    minute = models.DateTimeField(null=True, editable=False, help_text="The minute in which requests are counted.")
+    requests = models.PositiveIntegerField(default=0, editable=False, help_text="Made in that minute.")
+    failures = models.PositiveIntegerField(default=0, editable=False, help_text="Requests in a row without an answer.")
+    rests_until = models.DateTimeField(null=True, editable=False, help_text="Until then nothing is asked of it.")
+    failing_since = models.DateTimeField(null=True, editable=False)
+    words = models.TextField(blank=True, default="", editable=False, help_text="What the last failure was.")
+
+    def __str__(self) -> str:
+        return str(self.supplier)
+
+
+class SupplierText(models.Model):
+    """What is done when a supplier refuses with some words. Staff maintain the list."""
+
+    class Action(models.TextChoices):
+        REJECT = "reject", "Reject the refill with the reason"
+        RETRY = "retry", "Send it again after some hours"
+        PERSON = "person", "Let an agent decide"
+
+    text = models.CharField(
+        max_length=200, unique=True, help_text="The supplier's answer contains this, in upper or lower case."
+    )
+    action = models.CharField(max_length=10, choices=Action)
+    reason = models.ForeignKey(
+        RejectionReason, models.PROTECT, null=True, blank=True, help_text="To reject with: the customer reads it."
+    )
+    hours = models.PositiveSmallIntegerField(null=True, blank=True, help_text="After which it is sent again.")
+    breaks_promise = models.BooleanField(
+        default=False, help_text="Our catalogue promises what the supplier refuses so: shown on the start page."
+    )
+
+    class Meta:
+        ordering = ["text"]
+        verbose_name = "answer of suppliers"
+        verbose_name_plural = "answers of suppliers"
+        constraints = [
+            models.CheckConstraint(condition=~Q(text=""), name="supplier_text_has_text"),
+            models.CheckConstraint(
+                condition=Q(action="reject", reason__isnull=False, hours__isnull=True)
+                | Q(action="retry", reason__isnull=True, hours__isnull=False, hours__gte=1)
+                | Q(action="person", reason__isnull=True, hours__isnull=True),
+                name="supplier_text_has_what_its_action_needs",
+                violation_error_message="Choose a reason to reject with, or hours to wait, or neither of them to let "
+                "an agent decide.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.text

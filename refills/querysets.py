@@ -1,10 +1,10 @@
 """The conditions on refills, each defined once. Tests compare the raw SQL that repeats a condition with it."""
 
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from notpanel.kit.public_id import PublicIdQuerySet
@@ -75,6 +75,13 @@ class RefillQuerySet(PublicIdQuerySet):
     def oldest_first(self) -> Self:
         """Order the refills as the queue does."""
         return self.order_by("created_at", "id")
+
+
+class DispatchQuerySet(QuerySet[Any]):
+    def waiting_for_decision(self) -> Self:
+        """Return the dispatches of refills in flight that do not go on by themselves: an agent decides."""
+        waits = Q(state="unclear", next_at=None) | Q(state__in=["refused", "given_up"])
+        return self.filter(waits, refill__status__in=IN_FLIGHT)
 
 
 def is_late(now: datetime) -> Q:

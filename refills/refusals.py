@@ -69,6 +69,14 @@ class NotANote(Refusal):
     message = "Write a note of 1 to {longest} characters."
 
 
+class DispatchDecided(Refusal):
+    message = "Nothing is to be decided about it any longer. Load the page again."
+
+
+class NotASupplierRefill(Refusal):
+    message = "Enter the id that the refill has at the supplier, of 1 to {longest} characters without a comma."
+
+
 class ReopeningUnexplained(Refusal):
     message = "Write a note that says why the refill is reopened."
 

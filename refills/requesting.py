@@ -13,6 +13,7 @@ from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
 from notpanel.kit.sql import execute, fetch
 from orders.refusals import OrderNotFound
+from refills import dispatching
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
@@ -23,6 +24,7 @@ ATTEMPTS = 3  # to insert a batch that the constraint refused
 # and one that used the account's index would read all the orders of a large account.
 LOCK_ORDERS = """
     SELECT "order".id, "order".number, "order".service_id, "order".status, "order".completed_at,
+        CASE WHEN "order".supplier_order <> '' THEN service.supplier_id END,
         service.refill, service.refill_days, service.refill_limit
     FROM orders_order AS "order" JOIN orders_service AS service ON service.id = "order".service_id
     WHERE "order".account_id + 0 = %(account)s
@@ -62,6 +64,7 @@ class LockedOrder(NamedTuple):
     service_id: int
     status: str
     completed_at: datetime | None
+    supplier_id: int | None  # to whom a refill can be sent
     service: LockedTerms
 
 
@@ -135,6 +138,8 @@ def _judge_and_insert(
             }
             by = {"account": account_id, "api_key": api_key_id, "requested_by": requested_by_id}
             execute(INSERT_REFILLS, insert | by | {"now": now})
+            if suppliers := {refill: order.supplier_id for refill, order in made.items() if order.supplier_id}:
+                dispatching.send_requested(suppliers, now)
     return outcomes
 
 
@@ -144,12 +149,11 @@ def lock_orders(account_id: int, references: Iterable[str | int | None]) -> dict
     ids = {to_uuid(name): name for name in names if isinstance(name, str)}
     numbers = [name for name in names if isinstance(name, int)]
     orders: dict[str | int | None, LockedOrder] = {}
-    for pk, number, service_id, status, completed_at, *terms in fetch(
+    for pk, number, service_id, status, completed_at, supplier_id, *terms in fetch(
         LOCK_ORDERS, {"account": account_id, "ids": list(ids), "numbers": numbers}
     ):
-        order = LockedOrder(
-            ids.get(pk) or from_uuid("ord", pk), number, service_id, status, completed_at, LockedTerms(*terms)
-        )
+        order_id = ids.get(pk) or from_uuid("ord", pk)
+        order = LockedOrder(order_id, number, service_id, status, completed_at, supplier_id, LockedTerms(*terms))
         orders[order.id] = orders[number] = order
     return orders
 

@@ -6,6 +6,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from apikeys import models as apikeys
+from notpanel.kit import secrets
 from orders import models as orders
 from refills import models as refills
 from refills.statuses import SETTLED, RefillStatus
@@ -16,6 +17,21 @@ class Account(DjangoModelFactory):
         model = apikeys.Account
 
     username = factory.Sequence(lambda n: f"customer{n}")
+
+
+class Supplier(DjangoModelFactory):
+    """An automatic supplier, whose limit no test reaches unawares."""
+
+    class Meta:
+        model = orders.Supplier
+
+    name = factory.Sequence(lambda n: f"Supplier {n}")
+    url = "https://supplier.example/api/v2"
+    encrypted_key = factory.LazyFunction(lambda: secrets.encrypt("their-key"))
+    mode = orders.Supplier.Mode.AUTOMATIC
+    per_minute = 100_000
+    poll_seconds = 1
+    account = factory.SubFactory(Account, username=factory.Sequence(lambda n: f"supplier-{n}"), is_active=False)
 
 
 class Service(DjangoModelFactory):

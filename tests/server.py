@@ -44,7 +44,10 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "serve", "--port", str(self.port)],
                 cwd=BASE_DIR,
-                env=os.environ | limits | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5"} | environment,
+                env=os.environ
+                | limits
+                | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5", "WORKER": "off"}
+                | environment,
                 stderr=log,
             )
         deadline = time.monotonic() + 30

@@ -77,6 +77,15 @@ def check_migrations() -> None:
         raise Unready(f"The database lacks migrations ({names}{more}): run `manage.py migrate`.")
 
 
+def check_worker() -> None:
+    """Raise Unready if a worker could not listen for jobs."""
+    if settings.DATABASE_PGBOUNCER and not settings.DATABASE_DIRECT_URL:
+        raise Unready(
+            "DATABASE_PGBOUNCER is on, and a worker cannot listen through PgBouncer: set DATABASE_DIRECT_URL to the "
+            "database itself, or WORKER=off if workers run elsewhere."
+        )
+
+
 def close_connections() -> None:
     """Close what the checks opened. Call it before a fork: processes on one connection read each other's answers.
 

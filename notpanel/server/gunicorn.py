@@ -9,12 +9,14 @@ import time
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
 from notpanel.server.slow_clients import LARGEST_BODY, Server
+from notpanel.server.worker import WorkerBeside
 
 TICK = 1.0  # seconds between two looks at deadlines and signals, at most
 CONNECTIONS = 4096  # per process
@@ -87,12 +89,31 @@ def _raise_limit_of_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+class ServerAndWorker(Arbiter):
+    """gunicorn's own process, which keeps a worker of the queue running beside those that serve."""
+
+    def manage_workers(self) -> None:
+        super().manage_workers()
+        if self.app.beside:
+            self.app.beside.keep_running()
+
+    def stop(self, graceful: bool = True) -> None:
+        if self.app.beside:
+            self.app.beside.tell_to_stop()
+        super().stop(graceful)
+        if self.app.beside:
+            self.app.beside.wait()
+
+
 class Application(BaseApplication):
     """gunicorn, configured by its arguments alone."""
 
-    def __init__(self, bind: str, workers: int, threads: int) -> None:
-        self.bind, self.workers, self.threads = bind, workers, threads
+    def __init__(self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None) -> None:
+        self.bind, self.workers, self.threads, self.beside = bind, workers, threads, beside
         super().__init__()
+
+    def run(self) -> None:
+        ServerAndWorker(self).run()
 
     def load_config(self) -> None:
         self.cfg.set("bind", self.bind)

@@ -17,10 +17,12 @@ from unfold.admin import ModelAdmin
 
 from apikeys.requests import SignedInRequest
 from notpanel.kit.public_id import parse
+from notpanel.kit.refusals import Refusal
 from refills import desk
 from refills.admin import presence
 from refills.admin.forms import NoteForm, SettleForm, SnoozeForm
 from refills.admin.status_changes import apply_change, may_reopen, may_settle, report, report_snoozed
+from refills.dispatching import is_with_supplier, send_again
 from refills.models import Refill, RejectionReason
 from refills.notes import add_note
 from refills.refusals import DeliveredAboveQuantity
@@ -66,6 +68,7 @@ class RefillPage(ModelAdmin):
             "note": self.note_view,
             "snooze": self.snooze_view,
             "reopen": self.reopen_view,
+            "dispatch": self.dispatch_view,
             "next": self.next_view,
             "presence": self.presence_view,
         }
@@ -165,6 +168,20 @@ class RefillPage(ModelAdmin):
         return _to_page(request, refill) if outcome.done else self._page(request, refill, reopen_form=form)
 
     @on_a_refill
+    def dispatch_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
+        """Decide about a refill of which it is not clear whether its supplier has it, or which that refused."""
+        try:
+            if request.POST.get("decision") == "is_there":
+                is_with_supplier(refill, request.POST.get("supplier_refill", ""), request.user)
+                messages.success(request, f"Refill #{refill.number} is followed at its supplier.")
+            else:
+                send_again(refill, request.user)
+                messages.success(request, f"Refill #{refill.number} is sent to its supplier again.")
+        except Refusal as refusal:
+            messages.error(request, refusal.text)
+        return _to_page(request, refill)
+
+    @on_a_refill
     def next_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
         """Skip a refill: release it, and go on to the next of the queue."""
         release([refill.pk], request.user)
@@ -232,9 +249,13 @@ class RefillPage(ModelAdmin):
         # Without the forms, because a colleague was first: what was typed into them may still become a note.
         lost = [settle_form, bound_forms.get("snooze_form")] if not settles or look.taken_by_another else []
         typed = [form.data.get(name, "") for form in lost if form for name in ("note", "words", "delivered")]
+        dispatch = getattr(refill, "dispatch", None)
         context = {
             "opts": self.opts,
             "original": refill,
+            "dispatch": dispatch,
+            "steps": dispatch.steps.select_related("by") if dispatch else (),
+            "decides": settles and dispatch is not None and dispatch.waits_for_decision,
             "title": f"Refill #{refill.number}",
             "look": look,
             "others": "" if "peek" in request.GET else presence.others(refill, request.user),
@@ -271,6 +292,7 @@ def _find(object_id: str) -> Refill | None:
         "approved_by",
         "claimed_by",
         "snoozed_by",
+        "dispatch__supplier",
     )
     return Refill.objects.select_related(*related).named([reference]).first()
 

@@ -10,8 +10,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apikeys.requests import SignedInRequest
+from notpanel.kit import queue
 from refills.admin.chart import chart_of
 from refills.statistics import LEAST_SAMPLE, WEEK, Statistics, statistics, today
+from refills.supplier_statistics import alerts
 
 KEPT_FOR = 60  # seconds
 KEPT, RENEWING = "refills.statistics.2", "refills.statistics.renewing"  # keys of the cache
@@ -60,6 +62,8 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
             "comparisons": _comparisons(found),
             "chart": chart_of(found.days),
             "tables": _tables(found, with_agents=request.user.has_perm("refills.view_agent_figures")),
+            "queue": queue.figures(now),
+            "suppliers": alerts(now),
         }
     return context
 
@@ -79,6 +83,7 @@ def _links(local_day: date) -> dict[str, str]:
         "approved": _list(status="approved"),
         "completed_today": _list(status="completed", **of_today),
         "rejected_today": _list(status="rejected", **of_today),
+        "to_decide": f"{reverse('admin:refills_dispatch_changelist')}?waits=person",
     }
 
 

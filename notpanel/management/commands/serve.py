@@ -6,12 +6,13 @@ from django.core.management.base import BaseCommand, CommandError
 
 from notpanel.server import checks
 from notpanel.server.gunicorn import Application
+from notpanel.server.worker import WorkerBeside
 
 
 class Command(BaseCommand):
     help = (
         "Serves the site and the API with gunicorn, in production too, until Ctrl-C or SIGTERM. "
-        "HOST, PORT, WEB_CONCURRENCY and WEB_THREADS are settings: see .env.example. "
+        "HOST, PORT, WEB_CONCURRENCY, WEB_THREADS and WORKER are settings: see .env.example. "
         "Exit status: 1 if something is missing, which it names; 2 wrong usage."
     )
     requires_system_checks = []
@@ -30,10 +31,17 @@ class Command(BaseCommand):
                 "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
             )
         checks.check_settings()
+        if settings.WORKER:
+            checks.check_worker()
         checks.check_static_files()
         checks.check_migrations()
         checks.close_connections()
-        Application(f"{settings.HOST}:{port}", settings.WEB_CONCURRENCY, settings.WEB_THREADS).run()
+        Application(
+            f"{settings.HOST}:{port}",
+            settings.WEB_CONCURRENCY,
+            settings.WEB_THREADS,
+            WorkerBeside() if settings.WORKER else None,
+        ).run()
 
 
 def _port(text: str) -> int:

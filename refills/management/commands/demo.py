@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import CharField, Max
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from apikeys.keys import ApiKeyDetails, authenticate, create_api_key, revoke_api_key
@@ -20,7 +22,8 @@ from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
 from notpanel.server.checks import check_migrations
 from notpanel.server.embedded import is_embedded
-from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service
+from orders.models import DELIVERED, UNDER_WAY, Order, OrderStatus, Service, Supplier
+from orders.suppliers import save_supplier
 from refills.models import Refill, RejectionReason
 from refills.refusals import (
     OrderNotDelivered,
@@ -93,7 +96,7 @@ class Command(BaseCommand):
         check_migrations()
         earlier = _read_file()
         with transaction.atomic():
-            variables = {"BASE_URL": base_url, **_load(earlier)}
+            variables = {"BASE_URL": base_url, **_load(earlier, _supplier(base_url))}
         FILE.parent.mkdir(exist_ok=True)
         FILE.touch(mode=0o600)
         FILE.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
@@ -109,6 +112,11 @@ API key    {variables["API_KEY"]}
 Request a refill (the second time it is refused: one is pending):
 
 curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill&order={variables["ORDER_COMPLETED"]}"
+
+With `make demo` a worker sends it to a fake supplier, which completes it within a minute. Watch it at
+{base_url}/admin/refills/dispatch/, or ask (its log is var/fakesupplier.log):
+
+curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill_status&refill=ID_OF_THE_REFILL"
 
 All keys and orders, as shell variables: {FILE.relative_to(settings.BASE_DIR)}
 """
@@ -148,7 +156,16 @@ def _roles() -> dict[str, _Role]:
     }
 
 
-def _load(earlier: dict[str, str]) -> dict[str, str]:
+def _supplier(base_url: str) -> Supplier:
+    """Return the supplier of the demo: the fake one, at the next port of this machine (Makefile)."""
+    supplier = Supplier.objects.filter(name="Demo supplier").first() or Supplier(name="Demo supplier")
+    supplier.url = f"http://127.0.0.1:{(urlsplit(base_url).port or settings.PORT) + 1}/api/v2"
+    supplier.mode, supplier.poll_seconds = Supplier.Mode.AUTOMATIC, 5
+    save_supplier(supplier, "demo")
+    return supplier
+
+
+def _load(earlier: dict[str, str], supplier: Supplier) -> dict[str, str]:
     now = timezone.now()
     staff, _ = Account.objects.update_or_create(
         username="demo-staff", defaults={"is_staff": True, "is_superuser": True, "is_active": True}
@@ -191,6 +208,11 @@ def _load(earlier: dict[str, str]) -> dict[str, str]:
             account = dice.choice([reseller, standard, agency])
             draft.add(account, service, status, days_ago=dice.randint(4, 29), history=history)
     draft.save(staff)
+    # Of these the supplier knows the orders: their refills go to it.
+    Service.objects.filter(pk=services[roles["ORDER_COMPLETED"].promise].pk).update(supplier=supplier)
+    Order.objects.filter(number__in=[*numbers["ORDER_COMPLETED"], *numbers["ORDERS_FRESH"]]).update(
+        supplier_order=Cast("number", CharField())
+    )
 
     ids = dict(Order.objects.filter(number__in=itertools.chain(*numbers.values())).values_list("number", "id"))
     return {

@@ -1,0 +1,32 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from notpanel.server import checks, worker
+
+
+class Command(BaseCommand):
+    help = (
+        "Does the work in the background, until Ctrl-C or SIGTERM; then it finishes what it has begun. Any number may "
+        "run, on any machine. WORKER_CONCURRENCY and DATABASE_DIRECT_URL are settings: see .env.example. "
+        "Exit status: 1 if something is missing or the database was lost: start it again; 2 wrong usage."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--with-parent", action="store_true", help="stop as soon as the process that started this one has ended"
+        )
+
+    def handle(self, *args: Any, with_parent: bool, **options: Any) -> None:
+        if with_parent:
+            worker.end_with_parent()
+        checks.check_worker()
+        worker.connect_directly()
+        checks.check_migrations()
+        checks.close_connections()
+        try:
+            worker.run()
+        except worker.WorkerStopped as error:
+            raise CommandError(str(error)) from error

@@ -1,0 +1,470 @@
+"""Send refills to a supplier and follow them there, each exactly once, until the supplier has settled it.
+
+``follow`` is the work with one supplier, alone: an advisory lock keeps other workers away, and ends with the worker,
+however that ends. What a request may do is committed before the request is made: a dispatch that is found ``sending``
+without a worker may have been sent, so it is unclear, and is never sent again by itself.
+
+No transaction is open while a supplier is asked. In each, refills are locked before dispatches (docs/locks.md).
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Min, Q, QuerySet
+from django.utils import timezone
+
+from notpanel.kit import queue
+from orders.models import Supplier
+from refills import supplier_api
+from refills.dispatching import FOLLOW
+from refills.models import ENDED, Dispatch, DispatchState, DispatchStep, Refill, SupplierState, SupplierText, Transition
+from refills.settlement import StatusChange, change_status
+from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
+from refills.supplier_answers import Accepted, NotDone, Progress, Refused, Status, Unclear
+from refills.supplier_texts import KnownTexts
+
+LOCK = 7_001  # the class of the advisory locks, one per supplier
+TURN = 20.0  # seconds after which the work with a supplier lets others have the worker
+ASK_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=3))  # about an unclear refill
+TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
+PATIENCE = 3  # failures in a row after which a supplier rests, and useless answers after which a person decides
+SHORTEST_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=30)
+UNDONE = "The approval was undone before it was sent."
+BY_HAND = "It was settled by hand, so it is not followed any longer."
+LOST = "The worker ended before the supplier had answered."
+SILENT = "The supplier does not say what became of it."
+
+Reply = Accepted | Refused | NotDone | Unclear  # to a refill that was sent
+Said = Status | Refused | Unclear  # of one that is followed
+Answer = TypeVar("Answer")
+
+
+class _Locked:
+    """Dispatches that this transaction has locked, with their refills, and what is to be written of them."""
+
+    def __init__(self, rows: list[tuple[Refill, Dispatch]], now: datetime) -> None:
+        self.rows, self.now = rows, now
+        self._changed: dict[str, Dispatch] = {}
+        self._steps: list[DispatchStep] = []
+
+    def write(
+        self, dispatch: Dispatch, state: DispatchState, words: str, *, next_at: datetime | None = None, asked: int = 0
+    ) -> None:
+        dispatch.state, dispatch.words, dispatch.next_at, dispatch.asked = state, words, next_at, asked
+        dispatch.ended_at = self.now if state in ENDED else None
+        self._changed[dispatch.pk] = dispatch
+
+    def record(
+        self,
+        dispatch: Dispatch,
+        kind: DispatchStep.Kind,
+        words: str,
+        milliseconds: int | None = None,
+        *,
+        attempt: int | None = None,
+        by: int | None = None,
+    ) -> None:
+        """Add a step to the history of a dispatch, with the state that was written last."""
+        step = DispatchStep(dispatch=dispatch, at=self.now, kind=kind, words=words, milliseconds=milliseconds, by_id=by)
+        step.attempt = dispatch.attempts if attempt is None else attempt
+        step.state = dispatch.state
+        self._steps.append(step)
+
+    def save(self) -> None:
+        Dispatch.objects.bulk_update(self._changed.values(), _WRITTEN)
+        DispatchStep.objects.bulk_create(self._steps)
+
+
+_WRITTEN = [
+    *("state", "words", "next_at", "asked", "ended_at"),
+    *("attempts", "sent_at", "supplier_refill", "breaks_promise"),
+]
+
+
+@contextlib.contextmanager
+def _locked(dispatches: QuerySet[Dispatch]) -> Iterator[_Locked]:
+    """Lock the refills of dispatches, then the dispatches, each in the order of their ids, and write what is changed.
+
+    A fixed number of statements, however many there are.
+    """
+    ids = list(dispatches.values_list("pk", flat=True))
+    if not ids:
+        yield _Locked([], timezone.now())
+        return
+    with transaction.atomic():
+        refills = Refill.objects.filter(pk__in=ids).select_for_update().order_by("id").in_bulk()
+        found = Dispatch.objects.filter(pk__in=ids).select_for_update().order_by("refill_id").in_bulk()
+        locked = _Locked([(refills[pk], dispatch) for pk, dispatch in found.items()], timezone.now())
+        yield locked
+        locked.save()
+
+
+def follow(supplier_id: int) -> None:
+    """Do what is due with a supplier, and see to it that somebody looks again when more is.
+
+    If another worker is at it, that one does: it looks again after it has let go.
+    """
+    while not queue.is_stopping():
+        with _alone_with(supplier_id) as is_alone:
+            if not is_alone:
+                return
+            turn = _Turn(Supplier.objects.get(pk=supplier_id))
+            turn.take()
+        # Looked at without the lock: who could not get it has committed before.
+        next_at = turn.next_at()
+        if next_at is None:
+            return
+        if next_at > timezone.now():
+            queue.wake_unless_due(FOLLOW, {"supplier": supplier_id}, next_at)
+            return
+        if turn.is_over():
+            queue.wake(FOLLOW, {"supplier": supplier_id})
+            return
+
+
+def sweep() -> None:
+    """Wake the worker for each supplier with work that is due: a job may have been lost with its worker."""
+    now = timezone.now()
+    due = Dispatch.objects.filter(Q(next_at__lte=now) | Q(state=DispatchState.SENDING), ended_at=None)
+    for supplier in due.order_by().values_list("supplier", flat=True).distinct():
+        queue.wake_unless_due(FOLLOW, {"supplier": supplier}, now)
+
+
+@contextlib.contextmanager
+def _alone_with(supplier_id: int) -> Iterator[bool]:
+    """Yield whether this is the only worker that now deals with the supplier."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK, supplier_id])
+        [is_alone] = cursor.fetchone()
+    try:
+        yield is_alone
+    finally:
+        # If the connection was lost, so was the lock, and there is nothing to give back.
+        if is_alone and connection.connection is not None and not connection.connection.closed:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, supplier_id])
+
+
+class _Turn:
+    """One turn of work with one supplier."""
+
+    def __init__(self, supplier: Supplier) -> None:
+        self.supplier = supplier
+        self.state, _ = SupplierState.objects.get_or_create(supplier=supplier)
+        self.texts = KnownTexts()
+        self.ends_at = time.monotonic() + TURN
+
+    def is_over(self) -> bool:
+        return queue.is_stopping() or time.monotonic() >= self.ends_at
+
+    def take(self) -> None:
+        """Do what is due, until nothing is, the supplier rests, its limit is spent, or the turn is over."""
+        self._take_over()
+        self._end_what_was_settled()
+        self._give_up()
+        # One of each in turn: many refills to send must not keep those that were sent from being followed.
+        steps: tuple[Callable[[], bool], ...] = (self._poll, self._ask, self._send)
+        while not self.supplier.paused and not self.is_over():
+            worked = [step() for step in steps]
+            if not any(worked):
+                return
+
+    def next_at(self) -> datetime | None:
+        """Return when something is next due, which may be in the past; None: nothing is."""
+        if self.supplier.paused:
+            return None
+        is_mine = Q(refill__status__in=IN_FLIGHT)
+        if self.supplier.mode == Supplier.Mode.OFF:
+            is_mine &= ~Q(state=DispatchState.WAITING)
+        found = self._open().aggregate(
+            due=Min("next_at", filter=is_mine),
+            settled=Min("refill__settled_at", filter=Q(next_at__isnull=False)),
+        )
+        moments = []
+        if found["due"]:
+            moments.append(max(filter(None, [found["due"], self.state.rests_until, self._limit_ends()])))
+        if found["settled"]:
+            moments.append(found["settled"] + timedelta(seconds=settings.UNDO_SECONDS))
+        return min(moments, default=None)
+
+    def _open(self) -> QuerySet[Dispatch]:
+        return Dispatch.objects.filter(supplier=self.supplier, ended_at=None)
+
+    def _due(self, state: DispatchState) -> QuerySet[Dispatch]:
+        due = self._open().filter(state=state, next_at__lte=timezone.now(), refill__status__in=IN_FLIGHT)
+        return due.order_by("next_at", "refill_id")
+
+    # ---- What was left by others
+
+    def _take_over(self) -> None:
+        """Make unclear what a worker that has ended was sending. Nobody else sends: this turn has the lock."""
+        with _locked(self._open().filter(state=DispatchState.SENDING)) as locked:
+            for _, dispatch in locked.rows:
+                locked.write(dispatch, DispatchState.UNCLEAR, LOST, next_at=locked.now)
+                locked.record(dispatch, DispatchStep.Kind.SEND, LOST)
+
+    def _end_what_was_settled(self) -> None:
+        """End the following of refills that agents settled, once they cannot undo that."""
+        final = timezone.now() - timedelta(seconds=settings.UNDO_SECONDS)
+        with _locked(self._open().filter(refill__settled_at__lte=final)) as locked:
+            for refill, dispatch in locked.rows:
+                if refill.status in SETTLED:
+                    locked.write(dispatch, DispatchState.SETTLED, dispatch.words)
+                    locked.record(dispatch, DispatchStep.Kind.DECISION, BY_HAND, by=refill.settled_by_id)
+
+    def _give_up(self) -> None:
+        """Give up what the supplier has not settled for SUPPLIER_DAYS. An agent decides then."""
+        since = timezone.now() - timedelta(days=settings.SUPPLIER_DAYS)
+        with _locked(self._open().filter(asked_at__lte=since)) as locked:
+            for _, dispatch in locked.rows:
+                locked.write(dispatch, DispatchState.GIVEN_UP, dispatch.words)
+                locked.record(dispatch, DispatchStep.Kind.ASK, f"Not settled within {settings.SUPPLIER_DAYS} days.")
+
+    # ---- Sending
+
+    def _send(self) -> bool:
+        """Send the refill that has been due longest. Returns whether there was one."""
+        if self.supplier.mode == Supplier.Mode.OFF:
+            return False
+        found = self._due(DispatchState.WAITING).first()
+        if found is None or not self._may_ask():
+            return False
+        with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
+            [(refill, dispatch)] = locked.rows
+            if dispatch.state != DispatchState.WAITING or not dispatch.next_at or dispatch.next_at > locked.now:
+                return True  # somebody decided meanwhile
+            if refill.status not in IN_FLIGHT:
+                return True
+            if dispatch.on_approval and refill.status != RefillStatus.APPROVED:
+                locked.write(dispatch, DispatchState.SETTLED, dispatch.words)
+                locked.record(dispatch, DispatchStep.Kind.DECISION, UNDONE)
+                return True
+            dispatch.attempts, dispatch.sent_at = dispatch.attempts + 1, locked.now
+            locked.write(dispatch, DispatchState.SENDING, dispatch.words)
+        # From here on the refill may be at the supplier, whatever happens to this worker.
+        reply, took = self._timed(lambda: supplier_api.request_refill(self.supplier, refill.order.supplier_order))
+        self._sent(refill.pk, dispatch.attempts, reply, took)
+        return True
+
+    def _sent(self, refill_id: str, attempt: int, reply: Reply, milliseconds: int) -> None:
+        """Record what came of an attempt to send a refill."""
+        with _locked(Dispatch.objects.filter(pk=refill_id)) as locked:
+            [(refill, dispatch)] = locked.rows
+            awaited = {DispatchState.SENDING, DispatchState.UNCLEAR}
+            if isinstance(reply, Accepted):  # an agent may have decided to send it again
+                awaited |= {DispatchState.WAITING}
+            if dispatch.attempts == attempt and dispatch.state in awaited:
+                self._conclude(locked, refill, dispatch, reply)
+            locked.record(dispatch, DispatchStep.Kind.SEND, reply.words, milliseconds, attempt=attempt)
+
+    def _conclude(self, locked: _Locked, refill: Refill, dispatch: Dispatch, reply: Reply) -> None:
+        match reply:
+            case Accepted(supplier_refill, words):
+                dispatch.supplier_refill = supplier_refill
+                locked.write(dispatch, DispatchState.SENT, words, next_at=self._next_poll(locked.now))
+                self._approve([refill.pk])
+            case Refused(words):
+                self._refused(locked, refill, dispatch, words)
+            case NotDone(words):
+                locked.write(dispatch, DispatchState.WAITING, words, next_at=locked.now + TRY_AGAIN_AFTER)
+            case Unclear(words):
+                locked.write(dispatch, DispatchState.UNCLEAR, words, next_at=locked.now + ASK_AFTER[0])
+
+    def _refused(self, locked: _Locked, refill: Refill, dispatch: Dispatch, words: str) -> None:
+        """Do what the list of answers says about a refusal: reject, send again later, or let an agent decide."""
+        known = self.texts.find(words)
+        dispatch.breaks_promise = known is not None and known.breaks_promise
+        if known is not None and known.hours is not None:
+            locked.write(dispatch, DispatchState.WAITING, words, next_at=locked.now + timedelta(hours=known.hours))
+            return
+        locked.write(dispatch, DispatchState.REFUSED, words)
+        if known is not None and known.reason is not None:
+            change = StatusChange(RefillStatus.REJECTED, reason=known.reason)
+            # If an agent is at it, that agent sees the refusal, and decides.
+            change_status([refill.pk], change, self.supplier.account, via=Transition.Via.SUPPLIER)
+
+    # ---- Asking about what is unclear
+
+    def _ask(self) -> bool:
+        """Ask for an unclear refill by its order. Returns whether there was one."""
+        found = self._due(DispatchState.UNCLEAR).select_related("refill__order").first()
+        if found is None or not self._may_ask():
+            return False
+        order = found.refill.order.supplier_order
+        reply, milliseconds = self._timed(lambda: supplier_api.latest_refill(self.supplier, order))
+        with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
+            [(refill, dispatch)] = locked.rows
+            if dispatch.state != DispatchState.UNCLEAR:
+                return True
+            if isinstance(reply, Status) and self._is_the_lost_one(dispatch, reply):
+                dispatch.supplier_refill = reply.refill
+                locked.write(dispatch, DispatchState.SENT, reply.words, next_at=self._next_poll(locked.now))
+                self._approve([refill.pk])
+            else:
+                asked = dispatch.asked + 1
+                next_at = locked.now + ASK_AFTER[asked] if asked < len(ASK_AFTER) else None
+                locked.write(dispatch, DispatchState.UNCLEAR, dispatch.words, next_at=next_at, asked=asked)
+            locked.record(dispatch, DispatchStep.Kind.ASK, reply.words, milliseconds)
+        return True
+
+    def _is_the_lost_one(self, dispatch: Dispatch, reply: Status) -> bool:
+        """Return whether the latest refill of the order at the supplier is the one whose answer was lost.
+
+        A supplier has one refill of an order in flight at most. One that is settled there may be an earlier one, which
+        came to the supplier without us: an agent looks.
+        """
+        if reply.progress != Progress.IN_PROGRESS or not reply.refill:
+            return False
+        others = Dispatch.objects.filter(supplier=self.supplier, refill__order=dispatch.refill.order_id)
+        return not others.exclude(pk=dispatch.pk).filter(supplier_refill=reply.refill).exists()
+
+    # ---- Following what was sent
+
+    def _poll(self) -> bool:
+        """Ask what became of up to a hundred refills. Returns whether there were any."""
+        found = list(self._due(DispatchState.SENT)[: supplier_api.LARGEST_BATCH])
+        if not found or not self._may_ask():
+            return False
+        if len(found) > 1:
+            batch = [dispatch.supplier_refill for dispatch in found]
+            replies, milliseconds = self._timed(lambda: supplier_api.refill_statuses(self.supplier, batch))
+            if isinstance(replies, dict):
+                self._polled(found, replies, milliseconds)
+                return True
+            if isinstance(replies, NotDone) or (isinstance(replies, Unclear) and not replies.answered):
+                self._put_off(found, replies.words)
+                return True
+            # It does not take a list, so it is asked for each.
+        for number, dispatch in enumerate(found):
+            if (number or len(found) > 1) and (self.is_over() or not self._may_ask()):
+                return False
+            ask = functools.partial(supplier_api.refill_status, self.supplier, dispatch.supplier_refill)
+            reply, milliseconds = self._timed(ask)
+            if isinstance(reply, NotDone) or (isinstance(reply, Unclear) and not reply.answered):
+                self._put_off(found[number:], reply.words)
+                return True
+            self._polled([dispatch], {dispatch.supplier_refill: reply}, milliseconds)
+        return True
+
+    def _put_off(self, found: Iterable[Dispatch], words: str) -> None:
+        """Ask again later about refills of which the supplier said nothing at all."""
+        with _locked(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
+            for _, dispatch in locked.rows:
+                if dispatch.state == DispatchState.SENT:
+                    next_at = self._next_poll(locked.now)
+                    locked.write(dispatch, DispatchState.SENT, words, next_at=next_at, asked=dispatch.asked)
+
+    def _polled(self, found: Iterable[Dispatch], replies: dict[str, Said], milliseconds: int) -> None:
+        """Record what the supplier says of refills that were sent, and settle those that it has settled."""
+        with _locked(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
+            rows = [
+                (refill, dispatch)
+                for refill, dispatch in locked.rows
+                if dispatch.state == DispatchState.SENT and refill.status in IN_FLIGHT
+            ]
+            nothing = Unclear(SILENT, answered=True)
+            said = {refill.pk: replies.get(dispatch.supplier_refill, nothing) for refill, dispatch in rows}
+            settled = self._settle(said)
+            for refill, dispatch in rows:
+                reply = said[refill.pk]
+                is_news = reply.words != dispatch.words
+                if refill.pk in settled:
+                    locked.write(dispatch, DispatchState.SETTLED, reply.words)
+                elif isinstance(reply, Status):  # in progress; or settled, while an agent is at it: asked again
+                    locked.write(dispatch, DispatchState.SENT, reply.words, next_at=self._next_poll(locked.now))
+                else:
+                    self._not_said(locked, dispatch, reply)
+                if is_news or dispatch.state != DispatchState.SENT:
+                    locked.record(dispatch, DispatchStep.Kind.ASK, reply.words, milliseconds)
+
+    def _settle(self, said: dict[str, Said]) -> set[str]:
+        """Change the status of refills as the supplier says. Returns the ids of those that are settled now."""
+        changes: dict[StatusChange, list[str]] = {}
+        for refill, reply in said.items():
+            if isinstance(reply, Status):
+                changes.setdefault(self._change(reply), []).append(refill)
+        settled: set[str] = set()
+        for change, refills in changes.items():
+            outcome = change_status(refills, change, self.supplier.account, via=Transition.Via.SUPPLIER)
+            if change.to in SETTLED:
+                settled |= {refill.pk for refill in outcome.done}
+        return settled
+
+    def _change(self, reply: Status) -> StatusChange:
+        match reply.progress:
+            case Progress.COMPLETED:
+                return StatusChange(RefillStatus.COMPLETED)
+            case Progress.REJECTED:
+                return StatusChange(RefillStatus.REJECTED, reason=self.texts.reason_of_rejection(reply.words))
+        return StatusChange(RefillStatus.APPROVED)
+
+    def _not_said(self, locked: _Locked, dispatch: Dispatch, reply: Refused | Unclear) -> None:
+        """Ask again about a refill, until it is clear that an agent has to."""
+        known = self.texts.find(reply.words) if isinstance(reply, Refused) else None
+        asked = dispatch.asked + 1
+        if asked >= PATIENCE or (known is not None and known.action == SupplierText.Action.PERSON):
+            locked.write(dispatch, DispatchState.UNCLEAR, reply.words, asked=asked)
+        else:
+            next_at = self._next_poll(locked.now)
+            locked.write(dispatch, DispatchState.SENT, reply.words, next_at=next_at, asked=asked)
+
+    def _approve(self, refills: list[str]) -> None:
+        """Make refills (ids) that the supplier has accepted approved, unless they are, or an agent is at them."""
+        change_status(refills, StatusChange(RefillStatus.APPROVED), self.supplier.account, via=Transition.Via.SUPPLIER)
+
+    def _next_poll(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.supplier.poll_seconds)
+
+    # ---- The limit per minute, and the circuit breaker
+
+    def _may_ask(self) -> bool:
+        """Return whether the supplier may be asked now, and count that."""
+        now = timezone.now()
+        if self.state.rests_until is not None and self.state.rests_until > now:
+            return False
+        if not self._count(now):
+            return False
+        if self.state.failures < PATIENCE:
+            return True
+        # After a rest: a question that changes nothing shows whether it answers again.
+        failure, _ = self._timed(lambda: supplier_api.is_there(self.supplier))
+        return failure is None and self._count(timezone.now())
+
+    def _count(self, now: datetime) -> bool:
+        minute = now.replace(second=0, microsecond=0)
+        if self.state.minute != minute:
+            self.state.minute, self.state.requests = minute, 0
+        if self.state.requests >= self.supplier.per_minute:
+            return False
+        self.state.requests += 1
+        self.state.save()
+        return True
+
+    def _limit_ends(self) -> datetime | None:
+        """Return when the supplier may be asked again, if the limit of this minute is spent."""
+        if self.state.minute is None or self.state.requests < self.supplier.per_minute:
+            return None
+        return self.state.minute + timedelta(minutes=1)
+
+    def _timed(self, ask: Callable[[], Answer]) -> tuple[Answer, int]:
+        """Ask the supplier. Returns its reply, and the milliseconds that it took. Failures open the circuit breaker."""
+        began = time.monotonic()
+        reply = ask()
+        milliseconds = round((time.monotonic() - began) * 1000)
+        state, now = self.state, timezone.now()
+        if isinstance(reply, NotDone) or (isinstance(reply, Unclear) and not reply.answered):
+            state.failures += 1
+            state.failing_since, state.words = state.failing_since or now, reply.words
+            if state.failures >= PATIENCE:
+                state.rests_until = now + min(SHORTEST_REST * 2 ** min(state.failures - PATIENCE, 10), LONGEST_REST)
+            state.save()
+        elif state.failures:
+            state.failures, state.rests_until, state.failing_since, state.words = 0, None, None, ""
+            state.save()
+        return reply, milliseconds

@@ -1,0 +1,16 @@
+"""The refills' work in the background."""
+
+from procrastinate.contrib.django import app
+
+from refills import following
+
+
+@app.task(name="refills.tasks.follow_supplier")
+def follow_supplier(supplier: int) -> None:
+    following.follow(supplier)
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="refills.tasks.sweep")
+def sweep(timestamp: int) -> None:
+    following.sweep()
