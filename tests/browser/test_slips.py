@@ -249,6 +249,14 @@ class TestQueue:
         assert queue[1].pk in page.url
         assert Refill.objects.get(pk=queue[1].pk).claimed_by == agent
 
+    def test_the_heading_of_the_next_page_has_the_same_parts(self, page, queue):
+        self.open_first(page)
+        parts = page.locator("h1 > *").count()
+        self.press(page, "c")
+
+        expect(page.locator("h1")).to_contain_text(queue[1].pk, ignore_case=True)
+        assert page.locator("h1 > *").count() == parts > 0
+
     def test_the_list_opens_as_a_queue(self, page, queue):
         page.goto("/admin/refills/refill/?age=7")
 

@@ -127,7 +127,7 @@ function show(text, url) {
   if (messages) document.querySelector("#desk-messages").replaceWith(document.adoptNode(messages));
   document.title = page.title;
   const title = page.querySelector("h1");
-  if (title) for (const shown of document.querySelectorAll("h1")) shown.textContent = title.textContent;
+  if (title) document.querySelector("h1").replaceChildren(...document.adoptNode(title).childNodes);
   if (url !== location.href) history.pushState(null, "", url);
   restsUntil = Date.now() + REST;
   arrive();
