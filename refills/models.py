@@ -200,6 +200,12 @@ class Refill(models.Model):
             models.Index(
                 fields=["settled_by", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_by_settler"
             ),
+            # Few of what an agent settles is rejected.
+            models.Index(
+                fields=["settled_by", "settled_at", "id"],
+                condition=Q(status=RefillStatus.REJECTED),
+                name="refill_rejected_by_settler",
+            ),
             # Backward, what is in flight comes first.
             models.Index(fields=["settled_at", "id"], name="refill_by_settlement"),
         ]

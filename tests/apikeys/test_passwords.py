@@ -87,7 +87,7 @@ class TestStaffWhoWereCustomers:
 
     def promote(self, account):
         account.is_staff = True
-        account.save()
+        account.save(update_fields=["is_staff"])
 
     def change(self, client, password):
         fields = {"old_password": self.SHORT, "new_password1": password, "new_password2": password}

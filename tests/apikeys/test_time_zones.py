@@ -132,7 +132,7 @@ def test_so_are_who_has_taken_a_refill_and_why_it_is_refused(in_berlin):
     body = {"action": "complete", "_selected_action": refills}
     [message] = get_messages(in_berlin.post(listed, body).wsgi_request)
 
-    assert re.search(f"Taken by ann, <time [^>]*>{SHOWN.pattern}", page)
+    assert re.search(rf"Taken by ann</span>\s*<time [^>]*>{SHOWN.pattern}", page)
     assert "taken by ann at 2026-11-25 09:14 CET" in str(message)
     assert "completed by ann at 2026-11-25 09:14 CET" in str(message)
 

@@ -1,7 +1,8 @@
-"""The pages of the desk and of the customers pass axe's rules for WCAG 2.1, levels A and AA."""
+"""The pages of the desk and of the customers fit the window, and pass axe's rules for WCAG 2.1, levels A and AA."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.hashers import make_password
 
 from refills.models import Refill
 from tests import factories
@@ -30,6 +31,11 @@ OF_STAFF = {
     "a service": "/admin/orders/service/{service}/change/",
     "list of accounts": "/admin/apikeys/account/",
     "a new account": "/admin/apikeys/account/add/",
+    "a new agent": "/admin/apikeys/account/new-agent/",
+    "an invited agent": "/admin/apikeys/account/{colleague}/change/",
+    "a leaver": "/admin/apikeys/account/{colleague}/leave/",
+    "requests for a customer": "/admin/refills/refill/request/{account}/",
+    "time zone": "/admin/time-zone/",
     "list of reasons": "/admin/refills/rejectionreason/",
     "a new reason": "/admin/refills/rejectionreason/add/",
     "list of keys": "/admin/apikeys/apikey/",
@@ -72,13 +78,14 @@ def ids(agent):
     factories.Refill(order__account=customer.account, status="approved")
     factories.Refill(order__account=customer.account, status="completed")
     rejected = factories.Refill(order__account=customer.account, status="rejected")
-    factories.Order(account=customer.account)
     return {
+        "fresh": factories.Order(account=customer.account).pk,
         "pending": pending.pk,
         "rejected": rejected.pk,
         "order": pending.order_id,
         "service": pending.service_id,
         "account": customer.account.pk,
+        "colleague": factories.Account(username="mia", is_staff=True, password=make_password(None)).pk,
         "key": customer.api_key.pk,
     }
 
@@ -99,13 +106,16 @@ def browse(browser, server, look_of_page):
 
 
 def faults(page):
-    """Return what axe finds on the page: for each rule, the elements."""
+    """Return what axe finds on the page: for each rule, the elements. A page wider than the window is a fault too."""
     violations = Axe().run(page, options=RULES).response["violations"]
-    return {each["id"]: [node["html"] for node in each["nodes"]] for each in violations}
+    found = {each["id"]: [node["html"] for node in each["nodes"]] for each in violations}
+    if too_wide := page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"):
+        found["wider than the window"] = [f"by {too_wide} pixels"]
+    return found
 
 
 def look(page, pages, ids):
-    """Return what axe finds on each of the pages that has faults."""
+    """Return the faults of each of the pages that has any."""
     found = {}
     for name, address in pages.items():
         page.goto(address.format(**ids))
@@ -126,6 +136,12 @@ def test_the_desk(browse, agent, ids):
         page.get_by_role("heading", name="Reject refills").first.wait_for()
         if faulty := faults(page):
             found["reject form"] = faulty
+        page.goto(OF_STAFF["requests for a customer"].format(**ids))
+        page.get_by_label("Ids or numbers of orders").fill(f"{ids['order']} {ids['fresh']}")
+        page.get_by_role("button", name="Request refills").click()
+        page.get_by_text("Requested 1 of 2 refills").wait_for()
+        if faulty := faults(page):
+            found["outcomes of requests for a customer"] = faulty
     assert found == {}
 
 
