@@ -195,7 +195,7 @@ REFUSED = {
     "no header": (f"{ROW}\n", "line 1: the columns must be number, account, service"),
     "two columns with the same meaning": (
         f"{HEADER},Order ID\n{ROW},17\n",
-        "start_count, remains, status, created, completed; number is named twice (“number” and “Order ID”)",
+        "created, completed, supplier_order; number is named twice (“number” and “Order ID”)",
     ),
     "a comma in a cell without quotes": (
         cells(link="https://example.com/a,b"),

@@ -1,6 +1,7 @@
 """Which role may do which action in the admin, checked on the server for every path."""
 
 import importlib
+from ipaddress import ip_network
 
 import pytest
 from django.apps import apps
@@ -8,21 +9,25 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from apikeys import staff
 from apikeys.keys import create_api_key
 from apikeys.models import AuditEvent
-from refills.models import Refill
+from apikeys.panel_keys import create_panel_key
+from refills.models import Dispatch, Refill, SupplierText
 from tests import factories
 from tests.conftest import end
 
 roles_migration = importlib.import_module("refills.migrations.0009_roles")
+suppliers_migration = importlib.import_module("refills.migrations.0011_answers_of_suppliers")
 
 
 @pytest.fixture
 def roles(db):
     """Create the groups as the migration does: a test that empties the tables removes them."""
     roles_migration.create_roles(apps, None)
+    suppliers_migration.extend_roles(apps, None)
     return {group.name.lower(): group for group in Group.objects.filter(name__in=["Support", "Lead"])}
 
 
@@ -207,13 +212,18 @@ REACHED = {
         refills_refill_note! refills_refill_presence refills_refill_presence! refills_refill_queue
         refills_refill_queue! refills_refill_reopen refills_refill_request refills_refill_request!
         refills_refill_settle refills_refill_settle! refills_refill_snooze refills_refill_snooze!
-        refills_refill_undo refills_refill_undo!
+        refills_refill_undo refills_refill_undo! refills_dispatch_change refills_dispatch_changelist
+        refills_dispatch_changelist! refills_dispatch_history refills_dispatch_history!
     """,
     "lead": """
         apikeys_account_suspend apikeys_account_suspend! refills_refill_reopen! refills_rejectionreason_add
         refills_rejectionreason_add! refills_rejectionreason_change refills_rejectionreason_change!
         refills_rejectionreason_changelist refills_rejectionreason_changelist!
-        refills_rejectionreason_history refills_rejectionreason_history!
+        refills_rejectionreason_history refills_rejectionreason_history! orders_supplier_change
+        orders_supplier_changelist orders_supplier_changelist! orders_supplier_history orders_supplier_history!
+        refills_suppliertext_add refills_suppliertext_add! refills_suppliertext_change refills_suppliertext_change!
+        refills_suppliertext_changelist refills_suppliertext_changelist! refills_suppliertext_delete
+        refills_suppliertext_delete! refills_suppliertext_history refills_suppliertext_history!
     """,
     "superuser": """
         apikeys_account_add apikeys_account_add! apikeys_account_change! apikeys_account_invite
@@ -225,7 +235,9 @@ REACHED = {
         auth_group_add! auth_group_change auth_group_change! auth_group_changelist auth_group_changelist!
         auth_group_delete auth_group_delete! auth_group_history auth_group_history!
         auth_user_password_change auth_user_password_change! orders_service_add orders_service_add!
-        orders_service_change!
+        orders_service_change! orders_supplier_add orders_supplier_add! orders_supplier_change!
+        apikeys_panelkey_change apikeys_panelkey_changelist apikeys_panelkey_changelist! apikeys_panelkey_history
+        apikeys_panelkey_history!
     """,
 }
 
@@ -256,6 +268,12 @@ def is_refused(method, url, **fields):
 def test_each_role_reaches_its_addresses_and_no_others(log_in):
     """Of all that the admin has: list a new address above."""
     refill = factories.Refill(status="rejected", reason=factories.RejectionReason())
+    supplier = factories.Supplier()
+    now = timezone.now()
+    dispatch = Dispatch.objects.create(
+        refill=refill, supplier=supplier, state="waiting", on_approval=False, asked_at=now, next_at=now
+    )
+    panel_key, _ = create_panel_key("books", [ip_network("203.0.113.0/24")])
     objects = {
         "refills_refill": refill,
         "refills_rejectionreason": refill.reason,
@@ -263,6 +281,10 @@ def test_each_role_reaches_its_addresses_and_no_others(log_in):
         "orders_service": refill.service,
         "auth_group": Group.objects.get(name="Lead"),
         "apikeys_apikey": create_api_key(refill.account)[0],
+        "apikeys_panelkey": panel_key,
+        "orders_supplier": supplier,
+        "refills_dispatch": dispatch,
+        "refills_suppliertext": SupplierText.objects.create(text="Not today", action="person"),
         "apikeys_auditevent": AuditEvent.objects.earliest("pk"),
     }
     expected: set[str] = set()

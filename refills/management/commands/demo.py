@@ -114,9 +114,7 @@ Request a refill (the second time it is refused: one is pending):
 curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill&order={variables["ORDER_COMPLETED"]}"
 
 With `make demo` a worker sends it to a fake supplier, which completes it within a minute. Watch it at
-{base_url}/admin/refills/dispatch/, or ask (its log is var/fakesupplier.log):
-
-curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill_status&refill=ID_OF_THE_REFILL"
+{base_url}/admin/refills/dispatch/, or ask for its `refill_status`. The supplier's log is var/fakesupplier.log.
 
 All keys and orders, as shell variables: {FILE.relative_to(settings.BASE_DIR)}
 """
