@@ -213,7 +213,8 @@ REACHED = {
         refills_refill_queue! refills_refill_reopen refills_refill_request refills_refill_request!
         refills_refill_settle refills_refill_settle! refills_refill_snooze refills_refill_snooze!
         refills_refill_undo refills_refill_undo! refills_dispatch_change refills_dispatch_changelist
-        refills_dispatch_changelist! refills_dispatch_history refills_dispatch_history!
+        refills_dispatch_changelist! refills_dispatch_history refills_dispatch_history! refills_refill_dispatch
+        refills_refill_dispatch!
     """,
     "lead": """
         apikeys_account_suspend apikeys_account_suspend! refills_refill_reopen! refills_rejectionreason_add
