@@ -43,7 +43,7 @@ class SupplierAdmin(PanelsAdmin, FilteredAdmin):
     fields = ("name", "url", "key", "mode", "paused", "per_minute", "poll_seconds")
 
     def get_fields(self, request: HttpRequest, obj: Supplier | None = None) -> Any:
-        # Whoever may only look sees no field for the key.
+        # Staff who may only view a supplier see no field for the key.
         may_write = self.has_change_permission(request, obj) if obj else True
         sections = [section.render for section in sections_of(Supplier)] if obj else []
         return (*(name for name in self.fields if name != "key" or may_write), *sections)

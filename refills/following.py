@@ -384,7 +384,7 @@ class _Turn:
                     locked.record(dispatch, DispatchStep.Kind.ASK, reply.words, milliseconds)
 
     def _settle(self, said: dict[str, Said]) -> set[str]:
-        """Change the status of refills as the supplier says. Returns the ids of those that are settled now."""
+        """Change the status of refills as the supplier says. Returns the ids of the refills that it settled."""
         changes: dict[StatusChange, list[str]] = {}
         for refill, reply in said.items():
             if isinstance(reply, Status):

@@ -14,15 +14,13 @@ from notpanel.api.bodies import LARGEST_FILE, MULTIPART
 from notpanel.api.errors import (
     BodyTooLarge,
     MalformedBody,
-    UnsupportedContentEncoding,
     UnsupportedMediaType,
     headers_of,
     status_of,
 )
-from notpanel.api.ratelimits import RateLimits
-from notpanel.api.view import JsonView, content_length
+from notpanel.api.view import LimitedView, content_length, refuse_encoded
 from notpanel.kit import cells
-from notpanel.kit.addresses import Address, client_address
+from notpanel.kit.addresses import Address
 from notpanel.kit.caller import PanelCaller
 from notpanel.kit.refusals import BadFile, Refusal
 from notpanel.kit.row_files import Imported
@@ -46,28 +44,16 @@ def _no_importer(file: Any, **options: Any) -> Imported:
     raise NotImplementedError
 
 
-class PanelView(JsonView):
+class PanelView(LimitedView):
     """An address that takes a file. Its methods stand in the order in which a request passes through them.
 
     urls.py passes ``importer``, and ``authenticate(raw_key, address)``, which returns the PanelCaller or raises
     InvalidApiKey. ``has_times``: the importer takes the time zone of times without one.
     """
 
-    http_method_names = ["post"]
-
     importer: Callable[..., Imported] = staticmethod(_no_importer)
     authenticate: Callable[[str, Address | None], PanelCaller] = staticmethod(_no_authentication)
     has_times = False
-
-    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        super().setup(request, *args, **kwargs)
-        self.address = client_address(request)
-        self.rate_limits = RateLimits(request)
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Count every request on its address, even one with the wrong method."""
-        self.rate_limits.count_address(self.address)
-        super().initial(request, *args, **kwargs)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         caller = self.identify_caller(request)
@@ -113,19 +99,10 @@ class PanelView(JsonView):
         length = content_length(request)
         if length > LARGEST_FILE:
             raise BodyTooLarge
-        if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
-            raise UnsupportedContentEncoding
+        refuse_encoded(request)
         if request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() == MULTIPART:
             raise UnsupportedMediaType  # the file is the body, not a field of a form
         return Body(request._request, length)
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Add the headers that every answer has, refusals included."""
-        response = super().finalize_response(request, response, *args, **kwargs)
-        for name, value in self.rate_limits.headers().items():
-            response[name] = value
-        response["Cache-Control"] = "no-store"
-        return response
 
 
 class Body:

@@ -46,6 +46,12 @@ def content_length(request: Request) -> int:
     return int(length) if len(length) < 20 else 10**20
 
 
+def refuse_encoded(request: Request) -> None:
+    """Raise UnsupportedContentEncoding if the body is compressed."""
+    if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
+        raise UnsupportedContentEncoding
+
+
 class JsonView(APIView):
     """Answers in JSON."""
 
@@ -56,22 +62,10 @@ class JsonView(APIView):
     content_negotiation_class = AlwaysJson
 
 
-def _no_authentication(raw_key: str, address: Address | None) -> Caller:
-    raise NotImplementedError
-
-
-@method_decorator(sensitive_post_parameters(), name="dispatch")
-class ApiView(JsonView):
-    """The v2 API. Its methods stand in the order in which a request passes through them.
-
-    urls.py, which alone knows the apps, passes ``actions`` by their names, and ``authenticate(raw_key, address)``,
-    which returns the Caller or raises InvalidApiKey or AccountSuspended.
-    """
+class LimitedView(JsonView):
+    """Takes POST alone, and counts each request on its address. Every answer says what is left of the limits."""
 
     http_method_names = ["post"]
-
-    actions: Mapping[str, Action] = {}
-    authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
 
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
@@ -82,6 +76,30 @@ class ApiView(JsonView):
         """Count every request on its address, even one with the wrong method."""
         self.rate_limits.count_address(self.address)
         super().initial(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add the headers that every answer has, refusals included."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in self.rate_limits.headers().items():
+            response[name] = value
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _no_authentication(raw_key: str, address: Address | None) -> Caller:
+    raise NotImplementedError
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class ApiView(LimitedView):
+    """The v2 API. Its methods stand in the order in which a request passes through them.
+
+    urls.py, which alone knows the apps, passes ``actions`` by their names, and ``authenticate(raw_key, address)``,
+    which returns the Caller or raises InvalidApiKey or AccountSuspended.
+    """
+
+    actions: Mapping[str, Action] = {}
+    authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
 
     @sensitive_variables("parameters")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -110,8 +128,7 @@ class ApiView(JsonView):
             raise MalformedBody from error
         if len(body) < length:  # the body was cut off, so its last id may be too
             raise MalformedBody
-        if request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
-            raise UnsupportedContentEncoding
+        refuse_encoded(request)
         return Parameters(read_pairs(body, request.META.get("CONTENT_TYPE", "")))
 
     @sensitive_variables("parameters", "key")
@@ -139,14 +156,6 @@ class ApiView(JsonView):
             raise UnknownAction
         request_log.add(action=action.name)
         return action
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Add the headers that every answer has, refusals included."""
-        response = super().finalize_response(request, response, *args, **kwargs)
-        for name, value in self.rate_limits.headers().items():
-            response[name] = value
-        response.setdefault("Cache-Control", "no-store")
-        return response
 
 
 class OpenApiView(JsonView):
