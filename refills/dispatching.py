@@ -11,9 +11,9 @@ from apikeys.models import Account
 from notpanel.kit import queue
 from notpanel.kit.public_id import to_uuid
 from notpanel.kit.sql import fetch
-from refills.models import Dispatch, DispatchState, DispatchStep, Refill
+from refills.models import Dispatch, DispatchStep, Refill
 from refills.refusals import DispatchDecided, NotASupplierRefill
-from refills.statuses import IN_FLIGHT
+from refills.statuses import IN_FLIGHT, DispatchState
 from refills.supplier_answers import LONGEST_ID
 
 FOLLOW = "refills.tasks.follow_supplier"  # the task, which takes the id of a supplier

@@ -12,7 +12,6 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -23,18 +22,18 @@ from notpanel.kit import queue
 from orders.models import Supplier
 from refills import supplier_api
 from refills.dispatching import FOLLOW
-from refills.models import ENDED, Dispatch, DispatchState, DispatchStep, Refill, SupplierState, SupplierText, Transition
+from refills.models import Dispatch, DispatchStep, Refill, SupplierText, Transition
 from refills.settlement import StatusChange, change_status
-from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
+from refills.statuses import ENDED, IN_FLIGHT, SETTLED, DispatchState, RefillStatus
 from refills.supplier_answers import Accepted, NotDone, Progress, Refused, Status, Unclear
 from refills.supplier_texts import KnownTexts
+from refills.supplier_traffic import Traffic, is_failure
 
 LOCK = 7_001  # the class of the advisory locks, one per supplier
 TURN = 20.0  # seconds after which the work with a supplier lets others have the worker
 ASK_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=3))  # about an unclear refill
 TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
-PATIENCE = 3  # failures in a row after which a supplier rests, and useless answers after which a person decides
-SHORTEST_REST, LONGEST_REST = timedelta(seconds=30), timedelta(minutes=30)
+PATIENCE = 3  # useless answers after which a person decides
 UNDONE = "The approval was undone before it was sent."
 BY_HAND = "It was settled by hand, so it is not followed any longer."
 LOST = "The worker ended before the supplier had answered."
@@ -42,7 +41,6 @@ SILENT = "The supplier does not say what became of it."
 
 Reply = Accepted | Refused | NotDone | Unclear  # to a refill that was sent
 Said = Status | Refused | Unclear  # of one that is followed
-Answer = TypeVar("Answer")
 
 
 class _Locked:
@@ -156,7 +154,7 @@ class _Turn:
 
     def __init__(self, supplier: Supplier) -> None:
         self.supplier = supplier
-        self.state, _ = SupplierState.objects.get_or_create(supplier=supplier)
+        self.traffic = Traffic(supplier)
         self.texts = KnownTexts()
         self.ends_at = time.monotonic() + TURN
 
@@ -188,7 +186,7 @@ class _Turn:
         )
         moments = []
         if found["due"]:
-            moments.append(max(filter(None, [found["due"], self.state.rests_until, self._limit_ends()])))
+            moments.append(max(filter(None, [found["due"], self.traffic.stops_until()])))
         if found["settled"]:
             moments.append(found["settled"] + timedelta(seconds=settings.UNDO_SECONDS))
         return min(moments, default=None)
@@ -233,7 +231,7 @@ class _Turn:
         if self.supplier.mode == Supplier.Mode.OFF:
             return False
         found = self._due(DispatchState.WAITING).first()
-        if found is None or not self._may_ask():
+        if found is None or not self.traffic.may_ask():
             return False
         with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
             [(refill, dispatch)] = locked.rows
@@ -248,7 +246,9 @@ class _Turn:
             dispatch.attempts, dispatch.sent_at = dispatch.attempts + 1, locked.now
             locked.write(dispatch, DispatchState.SENDING, dispatch.words)
         # From here on the refill may be at the supplier, whatever happens to this worker.
-        reply, took = self._timed(lambda: supplier_api.request_refill(self.supplier, refill.order.supplier_order))
+        reply, took = self.traffic.timed(
+            lambda: supplier_api.request_refill(self.supplier, refill.order.supplier_order)
+        )
         self._sent(refill.pk, dispatch.attempts, reply, took)
         return True
 
@@ -294,10 +294,10 @@ class _Turn:
     def _ask(self) -> bool:
         """Ask for an unclear refill by its order. Returns whether there was one."""
         found = self._due(DispatchState.UNCLEAR).select_related("refill__order").first()
-        if found is None or not self._may_ask():
+        if found is None or not self.traffic.may_ask():
             return False
         order = found.refill.order.supplier_order
-        reply, milliseconds = self._timed(lambda: supplier_api.latest_refill(self.supplier, order))
+        reply, milliseconds = self.traffic.timed(lambda: supplier_api.latest_refill(self.supplier, order))
         with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
             [(refill, dispatch)] = locked.rows
             if dispatch.state != DispatchState.UNCLEAR:
@@ -329,24 +329,24 @@ class _Turn:
     def _poll(self) -> bool:
         """Ask what became of up to a hundred refills. Returns whether there were any."""
         found = list(self._due(DispatchState.SENT)[: supplier_api.LARGEST_BATCH])
-        if not found or not self._may_ask():
+        if not found or not self.traffic.may_ask():
             return False
         if len(found) > 1:
             batch = [dispatch.supplier_refill for dispatch in found]
-            replies, milliseconds = self._timed(lambda: supplier_api.refill_statuses(self.supplier, batch))
+            replies, milliseconds = self.traffic.timed(lambda: supplier_api.refill_statuses(self.supplier, batch))
             if isinstance(replies, dict):
                 self._polled(found, replies, milliseconds)
                 return True
-            if isinstance(replies, NotDone) or (isinstance(replies, Unclear) and not replies.answered):
+            if is_failure(replies):
                 self._put_off(found, replies.words)
                 return True
             # It does not take a list, so it is asked for each.
         for number, dispatch in enumerate(found):
-            if (number or len(found) > 1) and (self.is_over() or not self._may_ask()):
+            if (number or len(found) > 1) and (self.is_over() or not self.traffic.may_ask()):
                 return False
             ask = functools.partial(supplier_api.refill_status, self.supplier, dispatch.supplier_refill)
-            reply, milliseconds = self._timed(ask)
-            if isinstance(reply, NotDone) or (isinstance(reply, Unclear) and not reply.answered):
+            reply, milliseconds = self.traffic.timed(ask)
+            if isinstance(reply, NotDone) or is_failure(reply):
                 self._put_off(found[number:], reply.words)
                 return True
             self._polled([dispatch], {dispatch.supplier_refill: reply}, milliseconds)
@@ -420,51 +420,3 @@ class _Turn:
 
     def _next_poll(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.supplier.poll_seconds)
-
-    # ---- The limit per minute, and the circuit breaker
-
-    def _may_ask(self) -> bool:
-        """Return whether the supplier may be asked now, and count that."""
-        now = timezone.now()
-        if self.state.rests_until is not None and self.state.rests_until > now:
-            return False
-        if not self._count(now):
-            return False
-        if self.state.failures < PATIENCE:
-            return True
-        # After a rest: a question that changes nothing shows whether it answers again.
-        failure, _ = self._timed(lambda: supplier_api.is_there(self.supplier))
-        return failure is None and self._count(timezone.now())
-
-    def _count(self, now: datetime) -> bool:
-        minute = now.replace(second=0, microsecond=0)
-        if self.state.minute != minute:
-            self.state.minute, self.state.requests = minute, 0
-        if self.state.requests >= self.supplier.per_minute:
-            return False
-        self.state.requests += 1
-        self.state.save()
-        return True
-
-    def _limit_ends(self) -> datetime | None:
-        """Return when the supplier may be asked again, if the limit of this minute is spent."""
-        if self.state.minute is None or self.state.requests < self.supplier.per_minute:
-            return None
-        return self.state.minute + timedelta(minutes=1)
-
-    def _timed(self, ask: Callable[[], Answer]) -> tuple[Answer, int]:
-        """Ask the supplier. Returns its reply, and the milliseconds that it took. Failures open the circuit breaker."""
-        began = time.monotonic()
-        reply = ask()
-        milliseconds = round((time.monotonic() - began) * 1000)
-        state, now = self.state, timezone.now()
-        if isinstance(reply, NotDone) or (isinstance(reply, Unclear) and not reply.answered):
-            state.failures += 1
-            state.failing_since, state.words = state.failing_since or now, reply.words
-            if state.failures >= PATIENCE:
-                state.rests_until = now + min(SHORTEST_REST * 2 ** min(state.failures - PATIENCE, 10), LONGEST_REST)
-            state.save()
-        elif state.failures:
-            state.failures, state.rests_until, state.failing_since, state.words = 0, None, None, ""
-            state.save()
-        return reply, milliseconds

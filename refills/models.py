@@ -10,7 +10,7 @@ from apikeys.models import ApiKey
 from notpanel.kit.public_id import PublicIdField
 from orders.models import Order, Service, Supplier
 from refills.querysets import DispatchQuerySet, RefillQuerySet
-from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
+from refills.statuses import ENDED, IN_FLIGHT, OPEN, SETTLED, DispatchState, RefillStatus
 
 ONE_IN_FLIGHT = "refill_one_in_flight_per_order"  # the constraint's name
 LONGEST_REASON = 200  # characters of the words for the customer
@@ -266,22 +266,6 @@ class Note(models.Model):
 
     def __str__(self) -> str:
         return self.text
-
-
-class DispatchState(models.TextChoices):
-    """How far the sending of a refill to its supplier is (docs/suppliers.md, "States")."""
-
-    WAITING = "waiting"
-    SENDING = "sending"
-    SENT = "sent"
-    UNCLEAR = "unclear"
-    REFUSED = "refused"
-    SETTLED = "settled"
-    GIVEN_UP = "given_up"
-
-
-OPEN = (DispatchState.WAITING, DispatchState.SENDING, DispatchState.SENT, DispatchState.UNCLEAR)
-ENDED = (DispatchState.REFUSED, DispatchState.SETTLED, DispatchState.GIVEN_UP)
 
 
 class Dispatch(models.Model):

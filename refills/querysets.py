@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from notpanel.kit.public_id import PublicIdQuerySet
-from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
+from refills.statuses import IN_FLIGHT, SETTLED, DispatchState, RefillStatus
 
 if TYPE_CHECKING:
     from apikeys.models import Account
@@ -80,8 +80,9 @@ class RefillQuerySet(PublicIdQuerySet):
 class DispatchQuerySet(QuerySet[Any]):
     def waiting_for_decision(self) -> Self:
         """Return the dispatches of refills in flight that do not go on by themselves: an agent decides."""
-        waits = Q(state="unclear", next_at=None) | Q(state__in=["refused", "given_up"])
-        return self.filter(waits, refill__status__in=IN_FLIGHT)
+        unclear = Q(state=DispatchState.UNCLEAR, next_at=None)
+        ended = Q(state__in=[DispatchState.REFUSED, DispatchState.GIVEN_UP])
+        return self.filter(unclear | ended, refill__status__in=IN_FLIGHT)
 
 
 def is_late(now: datetime) -> Q:

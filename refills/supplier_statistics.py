@@ -7,8 +7,9 @@ from typing import Any
 from django.db.models import Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 
 from orders.models import Supplier
-from refills.models import Dispatch, DispatchState, DispatchStep, SupplierState
+from refills.models import Dispatch, DispatchStep, SupplierState
 from refills.statistics import WINDOW, Percentile
+from refills.statuses import DispatchState
 
 FAILING = 3  # requests in a row without an answer, from which on the start page tells it
 

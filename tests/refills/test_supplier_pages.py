@@ -7,8 +7,9 @@ from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
 
-from refills.models import Dispatch, DispatchState, DispatchStep, SupplierState
+from refills.models import Dispatch, DispatchStep, SupplierState
 from refills.refusals import DispatchDecided
+from refills.statuses import DispatchState
 from tests import factories
 from tests.conftest import messages_of, settle
 
@@ -161,6 +162,21 @@ class TestList:
         listed = admin.get(LIST, {"waits": "person"}).context["cl"].result_list
 
         assert [dispatch.pk for dispatch in listed] == [waiting.pk]
+
+    def test_it_lists_exactly_those_whose_page_has_buttons(self, admin, make_dispatch):
+        now = timezone.now()
+        for status in ("pending", "approved", "completed"):
+            for state in DispatchState:
+                sent = {"supplier_refill": "7"} if state == DispatchState.SENT else {}
+                if state in (DispatchState.WAITING, DispatchState.SENT, DispatchState.UNCLEAR):
+                    make_dispatch(state, status=status, next_at=now, **sent)
+                if state not in (DispatchState.WAITING, DispatchState.SENT):
+                    make_dispatch(state, status=status)
+
+        listed = set(Dispatch.objects.waiting_for_decision())
+
+        assert listed == {each for each in Dispatch.objects.all() if 'name="decision"' in page(admin, each)}
+        assert len(listed) == 6
 
     def test_its_statements_do_not_grow(self, admin, make_dispatch, django_assert_max_num_queries):
         make_dispatch()
