@@ -231,7 +231,7 @@ class AuditEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}, {time_text(self.at)}"
+        return f"{self.get_kind_display()}, {time_text(self.at, seconds=True)}"
 
     @classmethod
     def record(

@@ -23,7 +23,7 @@ class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
     @admin.display(description="when")
     def when(self, event: AuditEvent) -> str:
-        return time_text(event.at)
+        return time_text(event.at, seconds=True)
 
     @admin.display(description="details")
     def more(self, event: AuditEvent) -> str:
