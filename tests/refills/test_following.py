@@ -119,6 +119,39 @@ class TestWhatIsSent:
 
         assert jobs() == []
 
+    @pytest.mark.parametrize(("suppliers", "more"), [(0, 0), (1, 2), (3, 2)])
+    def test_a_request_takes_two_statements_more_however_many_refills_and_suppliers(self, customer, suppliers, more):
+        def statements(count, chosen):
+            orders = [
+                factories.Order(
+                    account=customer.account,
+                    service__supplier=chosen[number % len(chosen)] if chosen else None,
+                    supplier_order="815",
+                )
+                for number in range(count)
+            ]
+            with counted() as work:
+                answers = customer.post("refill", orders=",".join(order.pk for order in orders)).json()
+            assert all("refill" in each for each in answers)
+            return work.statements
+
+        chosen = [factories.Supplier() for _ in range(suppliers)]
+        statements(1, [])  # writes when the key was last used
+        without = statements(1, [])
+
+        assert [statements(count, chosen) for count in (1, 10, 100)] == [without + more] * 3
+
+    @pytest.mark.parametrize("count", [1, 10])
+    def test_so_does_an_approval(self, customer, staff, count):
+        def statements(supplier):
+            refills = [make_refill(customer, supplier).pk for _ in range(count)]
+            with counted() as work:
+                settle(refills, "approved", staff)
+            return work.statements
+
+        # One looks for those with a supplier, also if there is none.
+        assert statements(factories.Supplier(mode="manual")) == statements(factories.Supplier(mode="off")) + 1
+
     @pytest.mark.parametrize("mode", ["manual", "automatic"])
     def test_an_approval_sends_it_once_it_cannot_be_undone(self, customer, staff, settings, mode):
         supplier = factories.Supplier(mode="off")
