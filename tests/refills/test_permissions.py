@@ -177,14 +177,27 @@ def test_staff_without_the_permission_to_settle_see_no_buttons(log_in):
         assert 'name="claim"' not in text
 
 
-SUPPORT = ["request_refill", "settle_refill", "view_account", "view_order", "view_refill", "view_service"]
+SUPPORT = [
+    "request_refill",
+    "settle_refill",
+    "view_account",
+    "view_dispatch",
+    "view_order",
+    "view_refill",
+    "view_service",
+]
 LEAD = [
     "add_rejectionreason",
+    "add_suppliertext",
     "change_rejectionreason",
+    "change_suppliertext",
+    "delete_suppliertext",
     "reopen_refill",
     "suspend_account",
     "view_agent_figures",
     "view_rejectionreason",
+    "view_supplier",
+    "view_suppliertext",
 ]
 
 

@@ -15,7 +15,7 @@ def case(
     status="completed", *, completed_ago=timedelta(days=1), refill=True, days=None, limit=None, in_flight=0, used=0
 ):
     completed_at = None if completed_ago is None else NOW - completed_ago
-    order = LockedOrder("ord_1", 1, 1, status, completed_at, LockedTerms(refill, days, limit))
+    order = LockedOrder("ord_1", 1, 1, status, completed_at, None, LockedTerms(refill, days, limit))
     return Case(order, Tally(in_flight, used), NOW)
 
 
