@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection
@@ -169,14 +170,14 @@ def test_networks_and_origins_may_be_several(read):
 
 # ---- Values that stop the start
 
-SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR"}
-URLS = {"DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
+SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WORKER"}
+URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
-    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY"} == set(DEFAULTS)
+    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY", "ENCRYPTION_KEYS"} == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -218,6 +219,17 @@ def test_a_number_is_accepted_at_its_limits(read, name):
         read(**{name: limit})
     with pytest.raises(BadSetting):
         read(**{name: str(int(limits[1]) + 1)})
+
+
+@pytest.mark.parametrize("wrong", ["short", "x" * 43, "x" * 44 + "="])
+def test_a_wrong_encryption_key_is_told_by_its_place_and_never_shown(read, wrong):
+    right = Fernet.generate_key().decode()
+
+    with pytest.raises(BadSetting, match=r"^ENCRYPTION_KEYS: key 2 is none: each must be 32 random bytes") as refusal:
+        read(ENCRYPTION_KEYS=f"{right}, {wrong}")
+
+    assert wrong not in str(refusal.value)
+    assert read(ENCRYPTION_KEYS=f"{right}, ")["ENCRYPTION_KEYS"] == [right]
 
 
 def test_there_are_65535_ports(read):
