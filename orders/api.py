@@ -4,10 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from notpanel.api.actions import Action, Example
+from notpanel.api.answers import Keyed, Outcome, answer_to_one
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
 from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
-from notpanel.api.schemas import ERROR, record
+from notpanel.api.schemas import REFUSED, record
 from notpanel.kit.caller import Caller
 from notpanel.kit.replica import reads_may_lag
 from orders.lookups import active_services, catalogue_version, find_orders
@@ -23,13 +24,8 @@ ORDER_IDS = OneOrMany(
 def status(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     orders = find_orders(caller.account_id, ids.texts)
-    if ids.is_batch:
-        not_found = {"error": OrderNotFound.message}
-        return {text: _state(order) if order else not_found for text, order in orders.items()}
-    [order] = orders.values()
-    if order is None:
-        raise OrderNotFound
-    return _state(order)
+    states: dict[str, Outcome] = {text: _state(order) if order else OrderNotFound() for text, order in orders.items()}
+    return Keyed(states) if ids.is_batch else answer_to_one(states.values())
 
 
 def _state(order: Order) -> dict[str, str | None]:
@@ -109,7 +105,7 @@ ACTIONS = (
                 {ORDER: IN_PROGRESS, UNKNOWN_ORDER: {"error": OrderNotFound.message}},
             ),
         ),
-        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, ERROR]}}]},
+        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, REFUSED]}}]},
         handler=status,
         shown_live=True,
     ),

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notpanel.api.actions import Action, Example
+from notpanel.api.answers import answer_to
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
@@ -16,7 +17,7 @@ from notpanel.api.examples import (
     UNKNOWN_REFILL,
 )
 from notpanel.api.parameters import OneOrMany, Parameters
-from notpanel.api.schemas import ERROR, record, row
+from notpanel.api.schemas import REFUSED, record, row
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
@@ -44,31 +45,17 @@ REFILL_IDS = OneOrMany(
 def refill(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     outcomes = request_refills(caller.account_id, ids.texts, api_key_id=caller.api_key_id)
-    if ids.is_batch:
-        return [{"order": text} | _shape(outcome) for text, outcome in zip(ids.texts, outcomes, strict=True)]
-    [outcome] = outcomes
-    if isinstance(outcome, Refusal):
-        raise outcome
-    return _shape(outcome)
-
-
-def _shape(outcome: str | Refusal) -> dict[str, str]:
-    return {"error": outcome.text} if isinstance(outcome, Refusal) else {"refill": outcome}
+    shaped = [outcome if isinstance(outcome, Refusal) else {"refill": outcome} for outcome in outcomes]
+    return answer_to(ids, "order", shaped)
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
     ids = REFILL_IDS.read(parameters)
     found = find_refills(caller.account_id, ids.texts)
-    if ids.is_batch:
-        return [{"refill": text} | _state(refill) for text, refill in zip(ids.texts, found, strict=True)]
-    if found[0] is None:
-        raise RefillNotFound
-    return _state(found[0])
+    return answer_to(ids, "refill", [_state(refill) if refill else RefillNotFound() for refill in found])
 
 
-def _state(refill: FoundRefill | None) -> dict[str, str]:
-    if refill is None:
-        return {"error": RefillNotFound.message}
+def _state(refill: FoundRefill) -> dict[str, str]:
     return {"status": refill.status} | ({"reason": refill.reason} if refill.reason else {})
 
 
@@ -110,7 +97,7 @@ ACTIONS = (
                 ],
             ),
         ),
-        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", ERROR)]}}]},
+        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
         handler=refill,
     ),
     Action(
@@ -130,7 +117,9 @@ ACTIONS = (
                 [{"refill": REFILL, "status": "pending"}, {"refill": UNKNOWN_REFILL, "error": RefillNotFound.message}],
             ),
         ),
-        schema={"oneOf": [STATE, {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", ERROR)]}}]},
+        schema={
+            "oneOf": [STATE, {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", REFUSED)]}}]
+        },
         handler=refill_status,
         shown_live=True,
     ),

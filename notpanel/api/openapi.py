@@ -19,6 +19,7 @@ VERSION = "2.0.0"  # of the API, not of NotPanel
 _NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": f"[^{_NO_PART}]"}
 _IDS: Schema = {"anyOf": [_ID, {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}}]}
+_SCALAR: Schema = {"type": ["string", "integer", "number", "boolean", "null"]}
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": f"^[{_NO_PART}]*$"}
 
 Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
@@ -121,7 +122,7 @@ def request_schema(action: Action) -> dict[str, Any]:
         "required": [key.name, name.name],
     }
     if action.ids:
-        one, many = action.parameters
+        one, many = action.ids.parameters
         described = {one.name: {"description": one.description}, many.name: {"description": many.description}}
         schema["properties"] |= described
         schema["oneOf"] = [
@@ -136,6 +137,7 @@ def request_schema(action: Action) -> dict[str, Any]:
                 "required": [many.name],
             },
         ]
+    schema["properties"] |= {option.name: {**_SCALAR, "description": option.description} for option in action.options}
     return schema
 
 

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
+from notpanel.api.dialects import as_json
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
@@ -107,11 +108,12 @@ class ApiView(LimitedView):
         caller = self.identify_caller(parameters)
         self.rate_limits.count_caller(caller)
         action = self.find_action(parameters)
+        codes = action.wants_codes(parameters)
         answer = action.handler(caller, parameters)
         if isinstance(answer, Prepared):
             return answer.respond(request)
         # A Response would be rendered alike, but only after REST framework had chosen how.
-        return HttpResponse(_RENDERER.render(answer), content_type=_RENDERER.media_type)
+        return HttpResponse(_RENDERER.render(as_json(answer, codes=codes)), content_type=_RENDERER.media_type)
 
     @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:
