@@ -16,6 +16,7 @@ from notpanel.api.actions import Action
 from notpanel.api.dialects import as_json
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, Parameters
+from notpanel.api.ratelimits import key_limit, met_first
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
@@ -108,8 +109,10 @@ class Developers:
             "page_name": name,
             "limits": {
                 "ip": settings.RATE_LIMIT_IP,
-                "key": settings.RATE_LIMIT_KEY,
-                "tiers": settings.RATE_LIMIT_TIERS,
+                "tiers": [
+                    {"name": tier, "key": key_limit(tier), "account": limit, "first": met_first(tier)}
+                    for tier, limit in settings.RATE_LIMIT_TIERS.items()
+                ],
             },
             "largest_batch": LARGEST_BATCH,
             "largest_body": LARGEST_BODY // 1024,

@@ -10,9 +10,10 @@ from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
 from notpanel.api.schemas import REFUSED, record
 from notpanel.kit.caller import Caller
+from notpanel.kit.money import money
 from notpanel.kit.replica import reads_may_lag
 from orders.lookups import active_services, catalogue_version, find_orders
-from orders.models import Order, OrderStatus, money
+from orders.models import Order, OrderStatus, refill_cap
 from orders.refusals import OrderNotFound
 
 ORDER_IDS = OneOrMany(
@@ -66,6 +67,9 @@ def _active_services() -> list[dict[str, Any]]:
             "max": str(service.max),
             "refill": service.refill,
             "cancel": service.cancel,
+            "dripfeed": False,  # orders are made elsewhere; clients expect the member
+            "refill_days": service.refill_days,
+            "refill_limit": refill_cap(service.refill_limit),
         }
         for service in active_services()
     ]
@@ -112,7 +116,8 @@ ACTIONS = (
     Action(
         name="services",
         title="Services",
-        summary="Lists the services that can be ordered. The rate is the price of 1000 units.",
+        summary="Lists the services that can be ordered. The rate is the price of 1000 units; "
+        "refill_days is how long after its completion an order may be refilled (null: no end), refill_limit how often.",
         examples=(
             Example(
                 "All services",
@@ -128,6 +133,9 @@ ACTIONS = (
                         "max": "10000",
                         "refill": True,
                         "cancel": False,
+                        "dripfeed": False,
+                        "refill_days": 30,
+                        "refill_limit": 3,
                     }
                 ],
             ),
@@ -145,6 +153,9 @@ ACTIONS = (
                     "max": COUNT,
                     "refill": {"type": "boolean"},
                     "cancel": {"type": "boolean"},
+                    "dripfeed": {"type": "boolean"},
+                    "refill_days": {"type": ["integer", "null"]},
+                    "refill_limit": {"type": "integer"},
                 }
             ),
         },

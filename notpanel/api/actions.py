@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from notpanel.api.errors import SHARED_ERRORS
-from notpanel.api.parameters import OneOrMany, Parameter, Parameters
+from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 
@@ -37,11 +37,12 @@ class Action:
     examples: tuple[Example, ...]
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
-    ids: OneOrMany | None = None
+    ids: OneOrMany | Either | None = None
     own_options: tuple[Parameter, ...] = ()
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
     prepared: bool = False  # the handler returns a Prepared
+    counted: bool = True  # on the limits of the key and the tier
 
     @property
     def required(self) -> tuple[Parameter, Parameter]:
@@ -69,7 +70,7 @@ class Action:
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:
         """Return the errors that it shares with all actions, without those about parameters, which are its own."""
-        left_out = self.refusals + OneOrMany.errors
+        left_out = self.refusals + OneOrMany.errors + Either.errors
         return tuple(error for error in SHARED_ERRORS if error not in left_out)
 
     def wants_codes(self, parameters: Parameters) -> bool:

@@ -12,6 +12,14 @@ Outcome = Mapping[str, Any] | Refusal
 
 
 @dataclass(frozen=True)
+class Reference:
+    """An order or a refill in an answer."""
+
+    id: str
+    number: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """The answer to a list of ids: a row for each, in the order sent. ``name`` is the member with the id as sent."""
 
@@ -26,9 +34,9 @@ class Keyed:
     members: Mapping[str, Outcome]
 
 
-def answer_to(ids: Ids, name: str, outcomes: Sequence[Outcome]) -> Rows | Mapping[str, Any]:
+def answer_to(ids: Ids, outcomes: Sequence[Outcome]) -> Rows | Mapping[str, Any]:
     """Return the answer to a request for ``ids``: rows for a list. Raises the refusal of a single id."""
-    return Rows(name, list(zip(ids.texts, outcomes, strict=True))) if ids.is_batch else answer_to_one(outcomes)
+    return Rows(ids.name, list(zip(ids.texts, outcomes, strict=True))) if ids.is_batch else answer_to_one(outcomes)
 
 
 def answer_to_one(outcomes: Iterable[Outcome]) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from notpanel.api.answers import Keyed, Outcome, Rows
+from notpanel.api.answers import Keyed, Outcome, Reference, Rows
 from notpanel.kit.refusals import Refusal
 
 
@@ -14,10 +14,21 @@ def as_json(answer: Any, *, codes: bool = False) -> Any:
         case Keyed():
             return {sent: _row(outcome, codes) for sent, outcome in answer.members.items()}
         case _:
-            return answer
+            return _value(answer)
 
 
 def _row(outcome: Outcome, codes: bool) -> Any:
     if not isinstance(outcome, Refusal):
-        return outcome
+        return _value(outcome)
     return {"error": outcome.text} | ({"code": outcome.code()} if codes else {})
+
+
+def _value(value: Any) -> Any:
+    match value:
+        case Reference():
+            return value.id
+        case dict():
+            return {name: _value(each) for name, each in value.items()}
+        case list():
+            return [_value(each) for each in value]
+    return value
