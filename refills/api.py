@@ -22,8 +22,9 @@ from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
 from refills import dashboard
+from refills.checking import Verdict, check_orders
 from refills.lookups import FoundRefill, find_latest_refills, find_refills
-from refills.refusals import NoRefillRequested, RefillNotFound
+from refills.refusals import NoRefillRequested, RefillAlreadyPending, RefillNotFound
 from refills.requesting import request_refills
 from refills.rules import REFUSALS
 from refills.statuses import RefillStatus
@@ -39,6 +40,12 @@ REFILL_IDS = OneOrMany(
     "refills",
     single="Single refill ID",
     batch=". Returns an array — each row carries either a status or an error.",
+)
+CHECKED_IDS = OneOrMany(
+    "order",
+    "orders",
+    single="Single-order ID",
+    batch=". Returns an array — each row carries what a request for a refill would be told.",
 )
 STATUS_IDS = Either(
     REFILL_IDS,
@@ -80,6 +87,26 @@ def _state(refill: FoundRefill) -> dict[str, Any]:
     return state
 
 
+def refill_check(caller: Caller, parameters: Parameters) -> Any:
+    ids = CHECKED_IDS.read(parameters)
+    verdicts = check_orders(caller.account_id, ids.texts, timezone.now())
+    return answer_to(ids, [each if isinstance(each, Refusal) else _verdict(each) for each in verdicts])
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    shaped: dict[str, Any] = {"refillable": verdict.refusal is None}
+    if verdict.refusal:
+        shaped |= {"error": verdict.refusal.text, "code": verdict.refusal.code()}
+    shaped |= {
+        "used": verdict.used,
+        "left": verdict.left,
+        "ends_at": verdict.ends_at and int(verdict.ends_at.timestamp()),
+    }
+    if verdict.in_flight:
+        shaped["refill"] = Reference(*verdict.in_flight)
+    return shaped
+
+
 def own_ids(account_id: int) -> dict[str, str]:
     """Return the account's own ids, keyed by the ids of the examples that they replace.
 
@@ -98,6 +125,15 @@ MADE = record({"refill": REFILL_ID})
 STATUS: dict[str, Schema] = {"status": {"type": "string", "enum": RefillStatus.values}}
 DETAILS: dict[str, Schema] = {"reason": {"type": "string"}, "delivered": {"type": "integer", "minimum": 0}}
 STATE = record(STATUS, DETAILS)
+CHECKED = record(
+    {
+        "refillable": {"type": "boolean"},
+        "used": {"type": "integer"},
+        "left": {"type": "integer"},
+        "ends_at": {"type": ["integer", "null"]},
+    },
+    {"error": {"type": "string"}, "code": {"type": "string"}, "refill": REFILL_ID},
+)
 LATEST = record({"refill": REFILL_ID, **STATUS}, DETAILS)
 
 ACTIONS = (
@@ -153,6 +189,46 @@ ACTIONS = (
             ]
         },
         handler=refill_status,
+        shown_live=True,
+    ),
+    Action(
+        name="refill_check",
+        title="Check a refill",
+        summary=(
+            "Tells whether a refill would be accepted now, by the very rules of refill, and requests nothing. It also "
+            "tells how many refills of the order are used and left, when its refill period ends (in Unix seconds; null: "
+            "it has no end), and which refill is in flight."
+        ),
+        ids=CHECKED_IDS,
+        refusals=(OrderNotFound,),
+        examples=(
+            Example(
+                "One order",
+                {"order": REFILLABLE_ORDER},
+                {"refillable": True, "used": 1, "left": 2, "ends_at": 1767225600},
+            ),
+            Example(
+                "Several orders",
+                {"orders": f"{ORDER},{UNKNOWN_ORDER}"},
+                [
+                    {
+                        "order": ORDER,
+                        "refillable": False,
+                        "error": RefillAlreadyPending.message,
+                        "code": RefillAlreadyPending.code(),
+                        "used": 1,
+                        "left": 2,
+                        "ends_at": None,
+                        "refill": REFILL,
+                    },
+                    {"order": UNKNOWN_ORDER, "error": OrderNotFound.message},
+                ],
+            ),
+        ),
+        schema={
+            "oneOf": [CHECKED, {"type": "array", "items": {"oneOf": [row("order", CHECKED), row("order", REFUSED)]}}]
+        },
+        handler=refill_check,
         shown_live=True,
     ),
 )

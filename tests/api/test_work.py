@@ -104,6 +104,17 @@ def test_refill_status_of_orders(customer, orders, count):
     assert found == Work(statements=2, round_trips=3)
 
 
+@pytest.mark.parametrize("count", [1, 100])
+def test_refill_check(customer, orders, count):
+    for order in orders[:count:2]:
+        factories.Refill(order=order)
+
+    response, found = work(lambda: customer.post("refill_check", orders=",".join(order.pk for order in orders[:count])))
+
+    assert len(response.json()) == count
+    assert found == Work(statements=2, round_trips=3)
+
+
 def test_balance(customer):
     response, found = work(lambda: customer.post("balance"))
 
