@@ -160,6 +160,7 @@ ACTIONS = (
         ),
         schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
         handler=refill,
+        once=True,
     ),
     Action(
         name="refill_status",
@@ -195,9 +196,9 @@ ACTIONS = (
         name="refill_check",
         title="Check a refill",
         summary=(
-            "Tells whether a refill would be accepted now, by the very rules of refill, and requests nothing. It also "
-            "tells how many refills of the order are used and left, when its refill period ends (in Unix seconds; null: "
-            "it has no end), and which refill is in flight."
+            "Tells whether a refill would be accepted now, by the very rules of refill, and requests nothing. It "
+            "also tells how many refills of the order are used and left, when its refill period ends (in Unix seconds; "
+            "null: it has no end), and which refill is in flight."
         ),
         ids=CHECKED_IDS,
         refusals=(OrderNotFound,),
