@@ -16,15 +16,22 @@ from notpanel.api.examples import (
     UNKNOWN_ORDER,
     UNKNOWN_REFILL,
 )
-from notpanel.api.parameters import Either, OneOrMany, Parameters
+from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.api.schemas import REFUSED, Schema, record, row
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
 from refills import dashboard
 from refills.checking import Verdict, check_orders
+from refills.listing import PAGE, ChangedRefill, list_changed
 from refills.lookups import FoundRefill, find_latest_refills, find_refills
-from refills.refusals import NoRefillRequested, RefillAlreadyPending, RefillNotFound
+from refills.refusals import (
+    InvalidCursor,
+    NoRefillRequested,
+    RefillAlreadyPending,
+    RefillNotFound,
+    UnknownStatus,
+)
 from refills.requesting import request_refills
 from refills.rules import REFUSALS
 from refills.statuses import RefillStatus
@@ -78,7 +85,7 @@ def _named(refill: FoundRefill) -> dict[str, Any]:
     return {"refill": Reference(refill.id, refill.number)}
 
 
-def _state(refill: FoundRefill) -> dict[str, Any]:
+def _state(refill: FoundRefill | ChangedRefill) -> dict[str, Any]:
     state: dict[str, Any] = {"status": refill.status}
     if refill.reason:
         state["reason"] = refill.reason
@@ -107,6 +114,25 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     return shaped
 
 
+def refill_list(caller: Caller, parameters: Parameters) -> Any:
+    cursor, status = parameters.text("cursor"), parameters.text("status")
+    if status and status not in RefillStatus.values:
+        raise UnknownStatus
+    page = list_changed(caller.account_id, [status] if status else RefillStatus.values, cursor)
+    return {"refills": [_changed(each) for each in page.refills], "next": str(page.next), "more": page.more}
+
+
+def _changed(refill: ChangedRefill) -> dict[str, Any]:
+    return {
+        "refill": Reference(refill.id, refill.number),
+        "number": refill.number,
+        "order": Reference(refill.order_id, refill.order_number),
+        **_state(refill),
+        "requested_at": int(refill.requested_at.timestamp()),
+        "changed_at": int(refill.changed_at.timestamp()),
+    }
+
+
 def own_ids(account_id: int) -> dict[str, str]:
     """Return the account's own ids, keyed by the ids of the examples that they replace.
 
@@ -121,6 +147,7 @@ def own_ids(account_id: int) -> dict[str, str]:
 
 
 REFILL_ID: Schema = {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}
+ORDER_ID: Schema = {"type": "string", "pattern": "^ord_[0-9A-HJKMNP-TV-Z]{26}$"}
 MADE = record({"refill": REFILL_ID})
 STATUS: dict[str, Schema] = {"status": {"type": "string", "enum": RefillStatus.values}}
 DETAILS: dict[str, Schema] = {"reason": {"type": "string"}, "delivered": {"type": "integer", "minimum": 0}}
@@ -133,6 +160,12 @@ CHECKED = record(
         "ends_at": {"type": ["integer", "null"]},
     },
     {"error": {"type": "string"}, "code": {"type": "string"}, "refill": REFILL_ID},
+)
+TIME: Schema = {"type": "integer"}
+LISTED = record(
+    {"refill": REFILL_ID, "number": {"type": "integer"}, "order": ORDER_ID, **STATUS}
+    | {"requested_at": TIME, "changed_at": TIME},
+    DETAILS,
 )
 LATEST = record({"refill": REFILL_ID, **STATUS}, DETAILS)
 
@@ -231,5 +264,50 @@ ACTIONS = (
         },
         handler=refill_check,
         shown_live=True,
+    ),
+    Action(
+        name="refill_list",
+        title="Changed refills",
+        summary=(
+            f"Lists your refills in the order in which they last changed, {PAGE} a page. Keep next, and send it as "
+            "cursor to get what changed since. A refill that changes again comes again; no change is ever skipped. "
+            "Times are Unix seconds."
+        ),
+        own_options=(
+            Parameter(
+                "cursor", "string", "next of an earlier answer: what changed since. Without it: from the beginning."
+            ),
+            Parameter("status", "string", "Only refills that have this status."),
+        ),
+        refusals=(InvalidCursor, UnknownStatus),
+        examples=(
+            Example(
+                "What is completed",
+                {"status": "completed"},
+                {
+                    "refills": [
+                        {
+                            "refill": REFILL,
+                            "number": 1234,
+                            "order": ORDER,
+                            "status": "completed",
+                            "delivered": 650,
+                            "requested_at": 1764028800,
+                            "changed_at": 1764064800,
+                        }
+                    ],
+                    "next": "6NAnNwAAAAAAAAPoAZPIdXbKd7DXUy6fRVVmBQ",
+                    "more": False,
+                },
+            ),
+        ),
+        schema=record(
+            {
+                "refills": {"type": "array", "maxItems": PAGE, "items": LISTED},
+                "next": {"type": "string"},
+                "more": {"type": "boolean"},
+            }
+        ),
+        handler=refill_list,
     ),
 )

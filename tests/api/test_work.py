@@ -129,6 +129,17 @@ def test_refill_check(customer, orders, count):
     assert found == Work(statements=2, round_trips=3)
 
 
+@pytest.mark.parametrize("count", [0, 101])
+def test_refill_list(customer, orders, count):
+    for order in orders[:count]:
+        factories.Refill(order=order)
+
+    response, found = work(lambda: customer.post("refill_list"))
+
+    assert response.status_code == 200
+    assert found == Work(statements=2, round_trips=3)
+
+
 def test_balance(customer):
     response, found = work(lambda: customer.post("balance"))
 
