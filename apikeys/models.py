@@ -360,3 +360,22 @@ class PanelKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class KeptAnswer(models.Model):
+    """The first answer to a request that had a request_id. ``apikeys.idempotency`` alone writes it."""
+
+    account = models.ForeignKey(Account, models.PROTECT, db_index=False, related_name="+", editable=False)
+    request_id = models.CharField(max_length=128, editable=False)
+    digest = models.CharField(max_length=64, editable=False)  # of what was requested: SHA-256, in hexadecimal
+    created_at = models.DateTimeField(db_index=True, editable=False)
+    status = models.PositiveSmallIntegerField(editable=False)
+    code = models.CharField(max_length=100, blank=True, editable=False)
+    body = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["account", "request_id"], name="one_answer_per_request_id")]
+
+    def __str__(self) -> str:
+        return self.request_id

@@ -11,6 +11,7 @@ import orders.api
 import refills.api
 import refills.urls
 from apikeys import panel_keys
+from apikeys.idempotency import answer_once
 from apikeys.imports import import_accounts
 from apikeys.keys import authenticate
 from apikeys.middleware import remember_who_acts
@@ -23,7 +24,9 @@ from orders.imports import import_orders, import_services
 
 ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS)
 
-api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
+api_v2 = ApiView.as_view(
+    actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
+)
 # What the panel sends files to. The audit log says from which address an account was changed.
 panel = {
     name: remember_who_acts(PanelView.as_view(importer=importer, authenticate=panel_keys.authenticate, **options))

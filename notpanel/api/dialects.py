@@ -1,9 +1,39 @@
 """Write answers as the client's program expects them (docs/contract.md, "Answers for other programs")."""
 
+from collections.abc import Callable
 from typing import Any
 
+from rest_framework.renderers import JSONRenderer
+
 from notpanel.api.answers import Keyed, Outcome, Reference, Rows
+from notpanel.api.errors import ApiError, status_of
 from notpanel.kit.refusals import Refusal
+from notpanel.kit.rendered import Rendered
+
+_RENDERER = JSONRenderer()
+
+
+def render(answer: Any, *, codes: bool = False) -> Rendered:
+    """Return an answer as it is sent. With ``codes``, each refused row has the code of its error."""
+    return Rendered(200, "", _RENDERER.render(as_json(answer, codes=codes)).decode())
+
+
+def render_refusal(refusal: Refusal) -> Rendered:
+    """Return a refusal as it is sent."""
+    return Rendered(status_of(type(refusal)), refusal.code(), _RENDERER.render({"error": refusal.text}).decode())
+
+
+def render_kept(answer: Callable[[], Any], *, codes: bool = False) -> Rendered:
+    """Return what ``answer`` returns as it is sent, or the refusal that it raises, if it is one that a rule gave.
+
+    Raises any other: what was not judged is not kept.
+    """
+    try:
+        return render(answer(), codes=codes)
+    except Refusal as refusal:
+        if isinstance(refusal, ApiError) or status_of(type(refusal)) != 400:
+            raise
+        return render_refusal(refusal)
 
 
 def as_json(answer: Any, *, codes: bool = False) -> Any:

@@ -32,6 +32,11 @@ class MissingParameter(ApiError):
     example = {"name": "action"}
 
 
+class InvalidRequestId(ApiError):
+    message = "Invalid request_id (1 to 128 visible ASCII characters)"
+    cause = "The request_id is too long, or holds a blank or a character beyond ASCII."
+
+
 class UnknownAction(ApiError):
     message = "Unknown action"
     cause = "No action has this name. Names are case-sensitive."

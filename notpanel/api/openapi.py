@@ -33,6 +33,7 @@ RATE_LIMIT_HEADERS = {
     "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
 }
 _ERROR_CODE = {"X-Error-Code": ("The name of the error for programs. It never changes.", "string")}
+_REPLAY = {"X-Idempotent-Replay": ("true: the first answer to this request_id was sent again.", "string")}
 _RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: how many seconds to wait.", "integer")}
 # The headers that answers with these statuses have in addition.
 HEADERS_OF: Mapping[int, Headers] = {
@@ -148,7 +149,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
             "Success. Rows of a batch may still have errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
-            optional=_HEADERS_OF_PREPARED,
+            optional={**_HEADERS_OF_PREPARED, **_REPLAY},
         ),
         "304": {
             "description": "The answer is the one whose ETag you sent as If-None-Match. There is no body.",
