@@ -56,7 +56,7 @@ class Account(AbstractUser):
         max_length=20,
         choices=Tier,
         default=Tier.STANDARD,
-        help_text="Sets how many requests a minute all API keys of the account may make together.",
+        help_text="Sets how many requests a minute each API key of the account may make, and all of them together.",
     )
     time_zone = models.CharField(
         max_length=64,
@@ -308,7 +308,7 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, unique=True, help_text="The visible beginning of the key.")
     digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256, in hexadecimal
     limit_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Requests a minute; empty: the general limit of keys."
+        null=True, blank=True, help_text="Requests a minute; empty: the limit of keys of the account's tier."
     )
     allowed_networks = ArrayField(
         models.CharField(max_length=43),

@@ -111,9 +111,14 @@ SUPPLIER_DAYS = env.whole_number(
 )
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
-RATE_LIMIT_KEY = env.whole_number(
-    "RATE_LIMIT_KEY", default=100, help="Requests per minute with one API key, unless the key has a limit of its own."
-)
+RATE_LIMIT_KEYS = {
+    tier: env.whole_number(
+        f"RATE_LIMIT_KEY_{tier.upper()}",
+        default=default,
+        help=f"Requests per minute with one API key of the tier “{tier}”, unless the key has a limit of its own.",
+    )
+    for tier, default in {"standard": 100, "reseller": 300, "agency": 1000}.items()
+}
 RATE_LIMIT_TIERS = {
     tier: env.whole_number(
         f"RATE_LIMIT_TIER_{tier.upper()}",

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+import apikeys.api
 import apikeys.urls
 import notpanel.views
 import orders.api
@@ -20,7 +21,7 @@ from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
 from orders.imports import import_orders, import_services
 
-ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
+ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS)
 
 api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
 # What the panel sends files to. The audit log says from which address an account was changed.

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notpanel.api.actions import Action, Example
+from notpanel.api.answers import Reference, answer_to
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
@@ -15,14 +16,14 @@ from notpanel.api.examples import (
     UNKNOWN_ORDER,
     UNKNOWN_REFILL,
 )
-from notpanel.api.parameters import OneOrMany, Parameters
-from notpanel.api.schemas import ERROR, record, row
+from notpanel.api.parameters import Either, OneOrMany, Parameters
+from notpanel.api.schemas import REFUSED, Schema, record, row
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
 from refills import dashboard
-from refills.lookups import FoundRefill, find_refills
-from refills.refusals import RefillNotFound
+from refills.lookups import FoundRefill, find_latest_refills, find_refills
+from refills.refusals import NoRefillRequested, RefillNotFound
 from refills.requesting import request_refills
 from refills.rules import REFUSALS
 from refills.statuses import RefillStatus
@@ -39,37 +40,44 @@ REFILL_IDS = OneOrMany(
     single="Single refill ID",
     batch=". Returns an array — each row carries either a status or an error.",
 )
+STATUS_IDS = Either(
+    REFILL_IDS,
+    OneOrMany(
+        "order",
+        "orders",
+        single="Single-order ID: the status of its latest refill, with its ID",
+        batch=". Returns an array — each row carries the order’s latest refill or an error.",
+    ),
+)
 
 
 def refill(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     outcomes = request_refills(caller.account_id, ids.texts, api_key_id=caller.api_key_id)
-    if ids.is_batch:
-        return [{"order": text} | _shape(outcome) for text, outcome in zip(ids.texts, outcomes, strict=True)]
-    [outcome] = outcomes
-    if isinstance(outcome, Refusal):
-        raise outcome
-    return _shape(outcome)
-
-
-def _shape(outcome: str | Refusal) -> dict[str, str]:
-    return {"error": outcome.text} if isinstance(outcome, Refusal) else {"refill": outcome}
+    shaped = [outcome if isinstance(outcome, Refusal) else {"refill": outcome} for outcome in outcomes]
+    return answer_to(ids, shaped)
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
-    ids = REFILL_IDS.read(parameters)
+    ids = STATUS_IDS.read(parameters)
+    if ids.name == ORDER_IDS.one:
+        latest = find_latest_refills(caller.account_id, ids.texts)
+        return answer_to(ids, [each if isinstance(each, Refusal) else _named(each) | _state(each) for each in latest])
     found = find_refills(caller.account_id, ids.texts)
-    if ids.is_batch:
-        return [{"refill": text} | _state(refill) for text, refill in zip(ids.texts, found, strict=True)]
-    if found[0] is None:
-        raise RefillNotFound
-    return _state(found[0])
+    return answer_to(ids, [each if isinstance(each, Refusal) else _state(each) for each in found])
 
 
-def _state(refill: FoundRefill | None) -> dict[str, str]:
-    if refill is None:
-        return {"error": RefillNotFound.message}
-    return {"status": refill.status} | ({"reason": refill.reason} if refill.reason else {})
+def _named(refill: FoundRefill) -> dict[str, Any]:
+    return {"refill": Reference(refill.id, refill.number)}
+
+
+def _state(refill: FoundRefill) -> dict[str, Any]:
+    state: dict[str, Any] = {"status": refill.status}
+    if refill.reason:
+        state["reason"] = refill.reason
+    if refill.delivered is not None:
+        state["delivered"] = refill.delivered
+    return state
 
 
 def own_ids(account_id: int) -> dict[str, str]:
@@ -85,8 +93,12 @@ def own_ids(account_id: int) -> dict[str, str]:
     return {example: own_id for example, own_id in replacements.items() if own_id}
 
 
-MADE = record({"refill": {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}})
-STATE = record({"status": {"type": "string", "enum": RefillStatus.values}}, {"reason": {"type": "string"}})
+REFILL_ID: Schema = {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}
+MADE = record({"refill": REFILL_ID})
+STATUS: dict[str, Schema] = {"status": {"type": "string", "enum": RefillStatus.values}}
+DETAILS: dict[str, Schema] = {"reason": {"type": "string"}, "delivered": {"type": "integer", "minimum": 0}}
+STATE = record(STATUS, DETAILS)
+LATEST = record({"refill": REFILL_ID, **STATUS}, DETAILS)
 
 ACTIONS = (
     Action(
@@ -110,7 +122,7 @@ ACTIONS = (
                 ],
             ),
         ),
-        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", ERROR)]}}]},
+        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
         handler=refill,
     ),
     Action(
@@ -118,10 +130,11 @@ ACTIONS = (
         title="Refill status",
         summary=(
             "Tells where a refill is: pending, approved, completed or rejected. "
-            "A rejected one has a reason, in the words of the staff."
+            "A rejected one has a reason, in the words of the staff; a completed one may have the units delivered. "
+            "Asked by order, it finds the order's latest refill, so that an answer that was lost can be found."
         ),
-        ids=REFILL_IDS,
-        refusals=(RefillNotFound,),
+        ids=STATUS_IDS,
+        refusals=(RefillNotFound, OrderNotFound, NoRefillRequested),
         examples=(
             Example("One refill", {"refill": REFILL}, {"status": "pending"}),
             Example(
@@ -129,8 +142,16 @@ ACTIONS = (
                 {"refills": f"{REFILL},{UNKNOWN_REFILL}"},
                 [{"refill": REFILL, "status": "pending"}, {"refill": UNKNOWN_REFILL, "error": RefillNotFound.message}],
             ),
+            Example("The latest refill of an order", {"order": ORDER}, {"refill": REFILL, "status": "pending"}),
         ),
-        schema={"oneOf": [STATE, {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", ERROR)]}}]},
+        schema={
+            "oneOf": [
+                STATE,
+                LATEST,
+                {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", REFUSED)]}},
+                {"type": "array", "minItems": 1, "items": {"oneOf": [row("order", LATEST), row("order", REFUSED)]}},
+            ]
+        },
         handler=refill_status,
         shown_live=True,
     ),

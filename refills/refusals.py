@@ -34,6 +34,11 @@ class RefillLimitReached(Refusal):
     example = {"limit": settings.REFILL_LIMIT}
 
 
+class NoRefillRequested(Refusal):
+    message = "No refill was requested for this order"
+    cause = "The order is yours, and nobody has requested a refill of it yet."
+
+
 class RefillNotFound(Refusal):
     message = "Refill not found"
     cause = "Refill ID doesn't exist or doesn't belong to your account."

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, NamedTuple, Protocol
 
-from django.conf import settings
-
 from notpanel.kit.durations import duration
 from notpanel.kit.refusals import Refusal
-from orders.models import DELIVERED
+from orders.models import DELIVERED, refill_cap
 from orders.refusals import OrderNotFound
 from refills.refusals import (
     OrderNotDelivered,
@@ -160,4 +158,4 @@ def judge(order: JudgedOrder, tally: Tally, now: datetime) -> Refusal | None:
 
 def cap_of(service: Terms) -> int:
     """Return how many refills an order of the service may have, rejected ones not counted."""
-    return service.refill_limit or settings.REFILL_LIMIT
+    return refill_cap(service.refill_limit)

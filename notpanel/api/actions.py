@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from notpanel.api.errors import SHARED_ERRORS
-from notpanel.api.parameters import OneOrMany, Parameter, Parameters
+from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 
@@ -19,12 +19,16 @@ class Example:
     response: Any
 
 
+CODES = Parameter("codes", "string", "1: the refused rows of a batch have the code of their error as well.")
+
+
 @dataclass(frozen=True)
 class Action:
     """One action of ``POST /api/v2``.
 
     ``handler(caller, parameters)`` returns the answer, to be rendered as JSON, or raises one of ``refusals``.
-    ``schema`` is the JSON Schema of the answer. ``ids`` describes the action's parameters, if it has any.
+    ``schema`` is the JSON Schema of the answer. ``ids`` describes the parameters for ids, if it has any, and
+    ``own_options`` others of its own, which may be left out.
     """
 
     name: str
@@ -33,10 +37,12 @@ class Action:
     examples: tuple[Example, ...]
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
-    ids: OneOrMany | None = None
+    ids: OneOrMany | Either | None = None
+    own_options: tuple[Parameter, ...] = ()
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
     prepared: bool = False  # the handler returns a Prepared
+    counted: bool = True  # on the limits of the key and the tier
 
     @property
     def required(self) -> tuple[Parameter, Parameter]:
@@ -49,7 +55,12 @@ class Action:
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """Return the action's own parameters."""
-        return self.ids.parameters if self.ids else ()
+        return (*(self.ids.parameters if self.ids else ()), *self.options)
+
+    @property
+    def options(self) -> tuple[Parameter, ...]:
+        """Return the parameters that may be left out."""
+        return (*self.own_options, CODES) if self.ids else self.own_options
 
     @property
     def errors(self) -> tuple[type[Refusal], ...]:
@@ -59,8 +70,12 @@ class Action:
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:
         """Return the errors that it shares with all actions, without those about parameters, which are its own."""
-        left_out = self.refusals + OneOrMany.errors
+        left_out = self.refusals + OneOrMany.errors + Either.errors
         return tuple(error for error in SHARED_ERRORS if error not in left_out)
+
+    def wants_codes(self, parameters: Parameters) -> bool:
+        """Return whether refused rows shall have codes. Raises what ``Parameters.text`` raises."""
+        return self.ids is not None and parameters.text(CODES.name) == "1"
 
     def text_of(self, error: type[Refusal]) -> str:
         """Return the text of an error, with the names of the action's parameters in it."""

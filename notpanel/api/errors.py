@@ -43,6 +43,12 @@ class BothGiven(ApiError):
     example = {"one": "order", "many": "orders"}
 
 
+class SeveralGiven(ApiError):
+    message = "Provide only one of {names}"
+    cause = "The request has more than one of the parameters of which it may have one."
+    example = {"names": "refill, refills, order or orders"}
+
+
 class TooMany(ApiError):
     message = "Too many {many} ({limit} at most)"
     cause = "The list holds more ids than one request may carry."

@@ -19,6 +19,7 @@ VERSION = "2.0.0"  # of the API, not of NotPanel
 _NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": f"[^{_NO_PART}]"}
 _IDS: Schema = {"anyOf": [_ID, {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}}]}
+_SCALAR: Schema = {"type": ["string", "integer", "number", "boolean", "null"]}
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": f"^[{_NO_PART}]*$"}
 
 Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
@@ -121,21 +122,19 @@ def request_schema(action: Action) -> dict[str, Any]:
         "required": [key.name, name.name],
     }
     if action.ids:
-        one, many = action.parameters
-        described = {one.name: {"description": one.description}, many.name: {"description": many.description}}
-        schema["properties"] |= described
+        schema["properties"] |= {each.name: {"description": each.description} for each in action.ids.parameters}
         schema["oneOf"] = [
             {
-                "title": f"One: {one.name}",
-                "properties": {one.name: _ID, many.name: _NO_ID},
-                "required": [one.name],
-            },
-            {
-                "title": f"Up to {LARGEST_BATCH}: {many.name}",
-                "properties": {one.name: _NO_ID, many.name: _IDS},
-                "required": [many.name],
-            },
+                "title": f"Up to {LARGEST_BATCH}: {given.name}" if given.is_list else f"One: {given.name}",
+                "properties": {
+                    each.name: _NO_ID if each != given else _IDS if each.is_list else _ID
+                    for each in action.ids.parameters
+                },
+                "required": [given.name],
+            }
+            for given in action.ids.parameters
         ]
+    schema["properties"] |= {option.name: {**_SCALAR, "description": option.description} for option in action.options}
     return schema
 
 

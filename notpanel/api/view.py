@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
+from notpanel.api.dialects import as_json
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
@@ -26,6 +27,7 @@ from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
 from notpanel.kit.addresses import Address, client_address
 from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import Refusal
 
 LARGEST_BODY = 64 * 1024  # bytes
 _RENDERER = JSONRenderer()
@@ -105,13 +107,14 @@ class ApiView(LimitedView):
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         parameters = self.read_body(request)
         caller = self.identify_caller(parameters)
-        self.rate_limits.count_caller(caller)
+        self.rate_limits.count_caller(caller, count=self.is_counted(parameters))
         action = self.find_action(parameters)
+        codes = action.wants_codes(parameters)
         answer = action.handler(caller, parameters)
         if isinstance(answer, Prepared):
             return answer.respond(request)
         # A Response would be rendered alike, but only after REST framework had chosen how.
-        return HttpResponse(_RENDERER.render(answer), content_type=_RENDERER.media_type)
+        return HttpResponse(_RENDERER.render(as_json(answer, codes=codes)), content_type=_RENDERER.media_type)
 
     @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:
@@ -145,6 +148,14 @@ class ApiView(LimitedView):
         caller = self.authenticate("".join(key.split()), self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         return caller
+
+    def is_counted(self, parameters: Parameters) -> bool:
+        """Return whether the request counts on the limits of the key and the tier. An invalid one does."""
+        try:
+            action = self.actions.get(parameters.text("action"))
+        except Refusal:
+            return True
+        return action is None or action.counted
 
     def find_action(self, parameters: Parameters) -> Action:
         """Return the action that the request names.

@@ -92,6 +92,27 @@ def test_refill_status(customer, orders, count):
 
 
 @pytest.mark.parametrize("count", [1, 100])
+def test_refill_status_of_orders(customer, orders, count):
+    for order in orders[:count]:
+        factories.Refill(order=order)
+
+    response, found = work(
+        lambda: customer.post("refill_status", orders=",".join(order.pk for order in orders[:count]))
+    )
+
+    assert [row["status"] for row in response.json()] == ["pending"] * count
+    assert found == Work(statements=2, round_trips=3)
+
+
+def test_balance(customer):
+    response, found = work(lambda: customer.post("balance"))
+
+    assert response.status_code == 200
+    # Round trips: the address; the tier, which is read for its header and not counted.
+    assert found == Work(statements=2, round_trips=2)
+
+
+@pytest.mark.parametrize("count", [1, 100])
 def test_status(customer, orders, count):
     response, found = work(lambda: customer.post("status", orders=",".join(order.pk for order in orders[:count])))
 
@@ -135,12 +156,12 @@ def test_the_first_use_of_a_key_in_a_minute_is_one_statement_more(customer):
     ("setting", "expected"),
     [
         ("RATE_LIMIT_IP", Work(statements=0, round_trips=1)),
-        ("RATE_LIMIT_KEY", Work(statements=1, round_trips=3)),  # the tier is read for its header
+        ("RATE_LIMIT_KEYS", Work(statements=1, round_trips=3)),  # the tier is read for its header
         ("RATE_LIMIT_TIERS", Work(statements=1, round_trips=3)),
     ],
 )
 def test_a_spent_limit(customer, settings, setting, expected):
-    setattr(settings, setting, {customer.account.tier: 1} if setting == "RATE_LIMIT_TIERS" else 1)
+    setattr(settings, setting, 1 if setting == "RATE_LIMIT_IP" else {customer.account.tier: 1})
     customer.post("services")
 
     response, found = work(lambda: customer.post("services"))

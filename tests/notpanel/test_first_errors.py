@@ -103,12 +103,12 @@ def test_a_database_that_cannot_be_used_is_named(command, tmp_path, wrong_passwo
         assert cause in line
 
 
-@pytest.mark.parametrize("probe", [(), ("--probe",)])
-def test_a_port_that_is_taken_is_named_before_anything_is_printed(probe):
+@pytest.mark.parametrize("command", [("serve",), ("serve", "--probe"), ("fakesupplier",)])
+def test_a_port_that_is_taken_is_named_before_anything_is_printed(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        status, output = manage("serve", "--port", str(port), *probe)
+        status, output = manage(*command, "--port", str(port))
 
     assert (status, output) == (
         1,
