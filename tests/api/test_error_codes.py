@@ -15,6 +15,7 @@ CODES = {
     "headers_too_large",
     "internal_server_error",
     "invalid_api_key",
+    "invalid_webhook_url",
     "malformed_body",
     "malformed_request",
     "method_not_allowed",
@@ -38,6 +39,10 @@ CODES = {
     "unsupported_content_encoding",
     "unsupported_media_type",
     "unsupported_transfer_encoding",
+    "unknown_webhook_event",
+    "webhook_exists",
+    "webhook_limit_reached",
+    "webhook_not_found",
 }
 
 

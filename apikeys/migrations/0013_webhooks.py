@@ -14,7 +14,7 @@ import notpanel.kit.public_id
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0011_balances_and_panel_keys"),
+        ("apikeys", "0012_keys_for_programs"),
     ]
 
     operations = [
