@@ -17,6 +17,7 @@ CODES = {
     "invalid_api_key",
     "invalid_cursor",
     "invalid_request_id",
+    "key_is_read_only",
     "malformed_body",
     "malformed_request",
     "method_not_allowed",
