@@ -194,7 +194,9 @@ class ApiKeyForm(PasswordAgainForm):
         help_text="Choose “As most panels answer” if your program was written for other panels.",
     )
     read_only = forms.BooleanField(
-        label="Read-only", required=False, help_text="It may ask for everything, and request no refills."
+        label="Read-only",
+        required=False,
+        help_text="It may ask for everything, and neither request refills nor change webhooks.",
     )
 
     field_order = ("name", "allowed_networks", "expires_on", "answers", "read_only", "password")
@@ -254,7 +256,6 @@ class RotateKeyForm(PasswordAgainForm):
         label="The old value",
         coerce=int,
         required=False,
-        empty_value=0,
         initial=0,
         choices=[
             (hours, f"works for {hours} hour{'s' * (hours > 1)} more" if hours else "stops working at once")

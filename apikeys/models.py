@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from apikeys import acting
 from apikeys.time_zones import check_time_zone
+from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
+from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
 from notpanel.kit.times import time_text
 
 LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may still work
@@ -198,6 +200,10 @@ class AuditEvent(models.Model):
         LEFT = "left", "Left the staff"
         PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
         PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
+        WEBHOOK_ADDED = "webhook_added", "Webhook added"
+        WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"
+        WEBHOOK_ROTATED = "webhook_rotated", "Webhook secret rotated"
+        WEBHOOK_REMOVED = "webhook_removed", "Webhook removed"
 
     at = models.DateTimeField(editable=False)
     kind = models.CharField("what", max_length=20, choices=Kind, editable=False)

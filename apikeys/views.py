@@ -174,7 +174,7 @@ def key(request: SignedInRequest, key_id: int) -> HttpResponse:
     api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=request.user)
     form = RotateKeyForm(request.user, request.POST or None)
     if form.is_valid():
-        grace = timedelta(hours=form.cleaned_data["grace"])
+        grace = timedelta(hours=form.cleaned_data["grace"] or 0)
         try:
             return _show_once(request, api_key, rotate_api_key(api_key, request.POST.get("prefix", ""), grace))
         except Refusal as refusal:

@@ -39,8 +39,8 @@ class Action:
     """One action of ``POST /api/v2``.
 
     ``handler(caller, parameters)`` returns the answer, to be rendered as JSON, or raises one of ``refusals``.
-    ``schema`` is the JSON Schema of the answer. ``ids`` describes the parameters for ids, if it has any, and
-    ``own_options`` others of its own, which may be left out.
+    ``schema`` is the JSON Schema of the answer. ``ids`` describes the parameters for ids, if it has any,
+    ``own_required`` others that it needs, and ``own_options`` others that may be left out.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Action:
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
     ids: OneOrMany | Either | None = None
+    own_required: tuple[Parameter, ...] = ()
     own_options: tuple[Parameter, ...] = ()
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
@@ -59,16 +60,17 @@ class Action:
     counted: bool = True  # on the limits of the key and the tier
 
     @property
-    def required(self) -> tuple[Parameter, Parameter]:
-        """Return the parameters that every request has: the key and the name of the action."""
+    def required(self) -> tuple[Parameter, ...]:
+        """Return the parameters that every request has: the key, the name of the action, and what the action needs."""
         return (
             Parameter("key", "string", "Your API key."),
             Parameter("action", "string", f'Must be the literal string "{self.name}".'),
+            *self.own_required,
         )
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Return the action's own parameters."""
+        """Return the action's own parameters, without those that it needs."""
         return (*(self.ids.parameters if self.ids else ()), *self.options)
 
     @property

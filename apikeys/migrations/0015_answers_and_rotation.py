@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0013_kept_answers"),
+        ("apikeys", "0014_webhooks"),
     ]
 
     operations = [
