@@ -29,7 +29,7 @@ _HAPPENED = f"""
         JOIN refills_refill AS refill ON refill.id = named.id
         JOIN orders_order AS "order" ON "order".id = refill.order_id
 """  # noqa: S608  # made of constants
-# To be followed by the statement that inserts refills, as ``made``, with its arrays unnested as ``named``.
+# Follows the statement that inserts refills, as ``made``. It returns their ids and numbers.
 REQUESTED = f"""
     happened AS (
         SELECT refill.account_id, 'refill.requested' AS type, refill.id AS subject,
@@ -39,7 +39,7 @@ REQUESTED = f"""
         ) AS named (id, refill, "order", order_number) ON named.id = refill.id
     ),
     {DELIVERIES}
-    SELECT count(*) FROM told
+    SELECT id, number FROM made
 """  # noqa: S608  # made of constants
 _CHANGED = f"WITH happened AS ({_HAPPENED}), {DELIVERIES} SELECT count(*) FROM told"  # noqa: S608  # made of constants
 # What no endpoint was told yet goes without a word. An attempt that has begun may have told it: who deletes waits for

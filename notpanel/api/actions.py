@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from notpanel.api.errors import SHARED_ERRORS, InvalidRequestId
+from notpanel.api.errors import SHARED_ERRORS, InvalidRequestId, KeyIsReadOnly
 from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal, RequestIdUsed
@@ -55,6 +55,7 @@ class Action:
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
     prepared: bool = False  # the handler returns a Prepared
+    writes: bool = False  # refused to keys that are read-only
     once: bool = False  # a request may have a request_id, so that it is answered once
     counted: bool = True  # on the limits of the key and the tier
 
@@ -85,7 +86,8 @@ class Action:
     def errors(self) -> tuple[type[Refusal], ...]:
         """Return the action's own errors: its refusals, then the errors about its parameters."""
         about_ids = self.ids.errors if self.ids else ()
-        return self.refusals + about_ids + ((InvalidRequestId, RequestIdUsed) if self.once else ())
+        about_requests = (InvalidRequestId, RequestIdUsed) if self.once else ()
+        return self.refusals + about_ids + about_requests + ((KeyIsReadOnly,) if self.writes else ())
 
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:

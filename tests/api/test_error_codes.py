@@ -18,6 +18,7 @@ CODES = {
     "invalid_cursor",
     "invalid_request_id",
     "invalid_webhook_url",
+    "key_is_read_only",
     "malformed_body",
     "malformed_request",
     "method_not_allowed",
