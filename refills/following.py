@@ -26,12 +26,14 @@ from refills.models import Dispatch, DispatchStep, Refill, SupplierText, Transit
 from refills.settlement import StatusChange, change_status
 from refills.statuses import ENDED, IN_FLIGHT, SETTLED, DispatchState, RefillStatus
 from refills.supplier_answers import Accepted, NotDone, Progress, Refused, Status, Unclear
+from refills.supplier_lanes import Lane, lane_of
 from refills.supplier_texts import KnownTexts
 from refills.supplier_traffic import Traffic, is_failure
 
 LOCK = 7_001  # the class of the advisory locks, one per supplier
 TURN = 20.0  # seconds after which the work with a supplier lets others have the worker
 ASK_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=3))  # about an unclear refill
+NO_PLACE = timedelta(seconds=5)  # until a slow supplier is tried again, for which a worker had no place
 TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
 PATIENCE = 3  # useless answers after which a person decides
 UNDONE = "The approval was undone before it was sent."
@@ -109,11 +111,15 @@ def follow(supplier_id: int) -> None:
     If another worker is at it, that one does: it looks again after it has let go.
     """
     while not queue.is_stopping():
-        with _alone_with(supplier_id) as is_alone:
-            if not is_alone:
+        with lane_of(supplier_id) as lane:
+            if not lane.is_open:
+                queue.wake_unless_due(FOLLOW, {"supplier": supplier_id}, timezone.now() + NO_PLACE)
                 return
-            turn = _Turn(Supplier.objects.get(pk=supplier_id))
-            turn.take()
+            with _alone_with(supplier_id) as is_alone:
+                if not is_alone:
+                    return
+                turn = _Turn(Supplier.objects.get(pk=supplier_id), lane)
+                turn.take()
         # Looked at without the lock: who could not get it has committed before.
         next_at = turn.next_at()
         if next_at is None:
@@ -152,14 +158,17 @@ def _alone_with(supplier_id: int) -> Iterator[bool]:
 class _Turn:
     """One turn of work with one supplier."""
 
-    def __init__(self, supplier: Supplier) -> None:
-        self.supplier = supplier
+    def __init__(self, supplier: Supplier, lane: Lane) -> None:
+        self.supplier, self.lane = supplier, lane
         self.traffic = Traffic(supplier)
         self.texts = KnownTexts()
         self.ends_at = time.monotonic() + TURN
 
     def is_over(self) -> bool:
         return queue.is_stopping() or time.monotonic() >= self.ends_at
+
+    def must_end(self) -> bool:
+        return self.is_over() or self.lane.is_blocked()
 
     def take(self) -> None:
         """Do what is due, until nothing is, the supplier rests, its limit is spent, or the turn is over."""
@@ -168,7 +177,7 @@ class _Turn:
         self._give_up()
         # One of each in turn: many refills to send must not keep those that were sent from being followed.
         steps: tuple[Callable[[], bool], ...] = (self._poll, self._ask, self._send)
-        while not self.supplier.paused and not self.is_over():
+        while not self.supplier.paused and not self.must_end():
             worked = [step() for step in steps]
             if not any(worked):
                 return
@@ -342,7 +351,7 @@ class _Turn:
                 return True
             # It does not take a list, so it is asked for each.
         for number, dispatch in enumerate(found):
-            if (number or len(found) > 1) and (self.is_over() or not self.traffic.may_ask()):
+            if (number or len(found) > 1) and (self.must_end() or not self.traffic.may_ask()):
                 return False
             ask = functools.partial(supplier_api.refill_status, self.supplier, dispatch.supplier_refill)
             reply, milliseconds = self.traffic.timed(ask)

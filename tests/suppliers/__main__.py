@@ -181,7 +181,7 @@ class Proof:
         ends_at = time.monotonic() + minutes * 60
         # The long form kills until all is quiet. In the short one each is killed, but once only: it would not end.
         is_killing = True
-        pause = (0.5, 1.5) if self.quick else (3, 8)
+        pause = (0.5, 1.5) if self.quick else (4, 14)
         next_kill = time.monotonic() + 3
         supervisor, *customers = [
             threading.Thread(target=what) for what in (self.keep_running, self.request, self.approve)
