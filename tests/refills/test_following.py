@@ -533,7 +533,9 @@ class TestUnclear:
         Dispatch.objects.update(state="unclear", attempts=1, sent_at=timezone.now(), next_at=None)
         send_again(refill, staff)
 
-        following._Turn(supplier, Lane(supplier.pk, is_open=True, has_place=True))._sent(refill.pk, 1, following.Accepted("9"), 10)
+        following._Turn(supplier, Lane(supplier.pk, is_open=True, has_place=True))._sent(
+            refill.pk, 1, following.Accepted("9"), 10
+        )
         follow(supplier)
 
         assert state(refill) == ("approved", "sent")

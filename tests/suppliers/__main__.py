@@ -25,7 +25,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notpanel.settings")
 
 from tests.server import free_port
 from tests.suppliers.data import KINDS, load
-from tests.suppliers.parts import BASE_DIR, Part, Postgres
+from tests.suppliers.parts import Part, Postgres
 
 GOES_ON = 3  # the exit status
 BATCH = 25  # refills requested at once
@@ -237,12 +237,12 @@ def _wake() -> None:
     from notpanel.kit import queue
 
     with transaction.atomic():
-        if not has_waiting("refills.tasks.sweep"):
+        if not _has_waiting("refills.tasks.sweep"):
             queue.wake("refills.tasks.sweep", {"timestamp": 0})
             queue.wake("notpanel.tasks.take_up_jobs_of_dead_workers", {"timestamp": 0})
 
 
-def has_waiting(task: str) -> bool:
+def _has_waiting(task: str) -> bool:
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -267,7 +267,9 @@ def main(arguments: argparse.Namespace, directory: Path) -> int:
         if not is_quiet and not proof.wrong:
             from tests.suppliers import judging
 
-            sys.stdout.write(f"{proof.retried(judging.unsettled):,} refills are neither settled nor wait for a person\n")
+            sys.stdout.write(
+                f"{proof.retried(judging.unsettled):,} refills are neither settled nor wait for a person\n"
+            )
             return GOES_ON
         wrong = [*proof.wrong, *proof.retried(proof.judge)]  # the last kill may have been PostgreSQL's
     finally:

@@ -77,7 +77,7 @@ def _neither_settled_nor_visible(refills: dict[str, Any], dispatches: dict[str, 
             yield f"{pk} is {refill.status}, its dispatch {pk in dispatches and dispatches[pk].state}"
         elif pk not in shown and pk in dispatches and dispatches[pk].ended_at is None:
             yield f"{pk} is {refill.status}, but its dispatch is {dispatches[pk].state}"
-    if (told := alerts(timezone.now()).to_decide) != len(shown):
+    if (told := sum(alerts(timezone.now()).to_decide.values())) != len(shown):
         yield f"the start page says {told} instead of {len(shown)}"
 
 

@@ -76,7 +76,7 @@ class Postgres(Part):
         return _kill(postmaster)
 
     def kill_one_backend(self, down: float = 0.0) -> bool:
-        """Kill one of its processes, after which it ends all connections and recovers. Returns whether there was one."""
+        """Kill one of its processes: it ends all connections and recovers. Returns whether there was one."""
         postmaster = self._postmaster()
         with contextlib.suppress(OSError):
             children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
