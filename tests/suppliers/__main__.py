@@ -129,14 +129,15 @@ class Proof:
         from apikeys.models import Account
         from refills.models import Refill
         from refills.settlement import StatusChange, change_status
+        from refills.statuses import RefillStatus
 
         def decide() -> None:
             staff = Account.objects.get(username="agent")
             waiting = Refill.objects.filter(status="pending", service__supplier__mode="manual", dispatch=None)
             found = list(waiting.order_by("id").values_list("pk", "order__number")[:200])
             for to, chosen in (
-                ("approved", [pk for pk, number in found if number % BY_HAND]),
-                ("completed", [pk for pk, number in found if number % BY_HAND == 0]),
+                (RefillStatus.APPROVED, [pk for pk, number in found if number % BY_HAND]),
+                (RefillStatus.COMPLETED, [pk for pk, number in found if number % BY_HAND == 0]),
             ):
                 change_status(chosen, StatusChange(to), staff)
 
@@ -174,14 +175,16 @@ class Proof:
             with self.kills.open("a") as log:
                 log.write(f"{what}\n")
 
-    def run(self, minutes: float) -> bool:
-        """Let it all go on until it is quiet, or for some minutes. Returns whether it is quiet."""
+    def run(self, minutes: float, every: float) -> bool:
+        """Let it all go on until it is quiet, or for some minutes, with a kill every so many seconds.
+
+        Returns whether it is quiet.
+        """
         from tests.suppliers import judging
 
         ends_at = time.monotonic() + minutes * 60
         # The long form kills until all is quiet. In the short one each is killed, but once only: it would not end.
         is_killing = True
-        pause = (0.5, 1.5) if self.quick else (4, 14)
         next_kill = time.monotonic() + 3
         supervisor, *customers = [
             threading.Thread(target=what) for what in (self.keep_running, self.request, self.approve)
@@ -192,7 +195,7 @@ class Proof:
             while time.monotonic() < ends_at and not self.wrong:
                 if is_killing and next_kill <= time.monotonic():
                     self.kill_one()
-                    next_kill = time.monotonic() + self.chance.uniform(*pause)
+                    next_kill = time.monotonic() + self.chance.uniform(0.5, 1.5) * every
                     is_killing = bool(self.next_kills) or not self.quick
                 time.sleep(0.25)
                 if customers[0].is_alive() or (self.quick and is_killing):
@@ -261,7 +264,7 @@ def main(arguments: argparse.Namespace, directory: Path) -> int:
     try:
         proof.prepare()
         began = time.monotonic()
-        is_quiet = proof.run(arguments.minutes)
+        is_quiet = proof.run(arguments.minutes, 1.0 if arguments.quick else arguments.every)
         with (directory / "minutes.log").open("a") as log:
             log.write(f"{(time.monotonic() - began) / 60:.2f}\n")
         if not is_quiet and not proof.wrong:
@@ -286,6 +289,7 @@ if __name__ == "__main__":
     parser.add_argument("refills", nargs="?", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, help="keeps the run's files, so that it can go on")
     parser.add_argument("--minutes", type=float, default=120.0, help="after which everything is killed")
+    parser.add_argument("--every", type=float, default=9.0, help="seconds between two kills, half to one and a half")
     parser.add_argument("--quick", action="store_true", help="three suppliers, and waits of seconds")
     parsed = parser.parse_args()
     if parsed.directory:

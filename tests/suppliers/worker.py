@@ -17,7 +17,7 @@ def main() -> None:
     from notpanel import tasks
     from refills import following, supplier_api, supplier_traffic
 
-    tasks.ALIVE = timedelta(seconds=5)
+    tasks.ALIVE = timedelta(seconds=5)  # type: ignore[attr-defined]
     following.ASK_AFTER = (timedelta(seconds=0.5), timedelta(seconds=1), timedelta(seconds=2))
     following.TRY_AGAIN_AFTER = timedelta(seconds=1)
     supplier_traffic.SHORTEST_REST, supplier_traffic.LONGEST_REST = timedelta(seconds=1), timedelta(seconds=2)
