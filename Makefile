@@ -17,6 +17,7 @@ help:
 
 demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT=8000); FORCE=1 also into a DATABASE_URL
 	@HTTPS=off $(MANAGE) serve --probe --port $(PORT)
+	@HTTPS=off $(MANAGE) serve --probe --port $$(($(PORT) + 1))
 	@HTTPS=off $(MANAGE) migrate --verbosity 0
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
 	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT) $(if $(FORCE),--force)

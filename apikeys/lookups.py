@@ -1,6 +1,7 @@
-"""Find accounts for the staff."""
+"""Find accounts for the staff, and balances for customers' programs."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from django.db.models import F, Q, Value
 from django.db.models.functions import Lower
@@ -32,3 +33,8 @@ def find_accounts(names: Sequence[str], most: int) -> list[Account]:
         others = pieces.filter(part).exclude(pk__in=[account.pk for account in found])
         found += others[: most - len(found)]
     return found
+
+
+def find_balance(account_id: int) -> tuple[Decimal | None, str]:
+    """Return the balance at the last import of accounts, None if it had none, and its currency. One statement."""
+    return Account.objects.values_list("balance", "currency").get(pk=account_id)

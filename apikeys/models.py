@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from apikeys import acting
 from apikeys.time_zones import check_time_zone
+from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
+from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
 from notpanel.kit.times import time_text
 
 # The columns of an account whose changes the audit log records.
@@ -54,7 +56,7 @@ class Account(AbstractUser):
         max_length=20,
         choices=Tier,
         default=Tier.STANDARD,
-        help_text="Sets how many requests a minute all API keys of the account may make together.",
+        help_text="Sets how many requests a minute each API key of the account may make, and all of them together.",
     )
     time_zone = models.CharField(
         max_length=64,
@@ -196,6 +198,10 @@ class AuditEvent(models.Model):
         LEFT = "left", "Left the staff"
         PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
         PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
+        WEBHOOK_ADDED = "webhook_added", "Webhook added"
+        WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"
+        WEBHOOK_ROTATED = "webhook_rotated", "Webhook secret rotated"
+        WEBHOOK_REMOVED = "webhook_removed", "Webhook removed"
 
     at = models.DateTimeField(editable=False)
     kind = models.CharField("what", max_length=20, choices=Kind, editable=False)
@@ -302,7 +308,7 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=16, unique=True, help_text="The visible beginning of the key.")
     digest = models.CharField(max_length=64, unique=True, editable=False)  # SHA-256, in hexadecimal
     limit_per_minute = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Requests a minute; empty: the general limit of keys."
+        null=True, blank=True, help_text="Requests a minute; empty: the limit of keys of the account's tier."
     )
     allowed_networks = ArrayField(
         models.CharField(max_length=43),
@@ -360,3 +366,22 @@ class PanelKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+
+class KeptAnswer(models.Model):
+    """The first answer to a request that had a request_id. ``apikeys.idempotency`` alone writes it."""
+
+    account = models.ForeignKey(Account, models.PROTECT, db_index=False, related_name="+", editable=False)
+    request_id = models.CharField(max_length=128, editable=False)
+    digest = models.CharField(max_length=64, editable=False)  # of what was requested: SHA-256, in hexadecimal
+    created_at = models.DateTimeField(db_index=True, editable=False)
+    status = models.PositiveSmallIntegerField(editable=False)
+    code = models.CharField(max_length=100, blank=True, editable=False)
+    body = models.TextField(blank=True, editable=False)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["account", "request_id"], name="one_answer_per_request_id")]
+
+    def __str__(self) -> str:
+        return self.request_id

@@ -160,7 +160,7 @@ def keys(request: SignedInRequest) -> HttpResponse:
         "ended": list(ended),
         "latest": latest_prefix(account),
         "most": LARGEST_NUMBER_OF_KEYS,
-        "general_limit": settings.RATE_LIMIT_KEY,
+        "general_limit": settings.RATE_LIMIT_KEYS[account.tier],
     }
     return with_wait(form, render(request, "dashboard/keys.html", context))
 
@@ -177,7 +177,7 @@ def key(request: SignedInRequest, key_id: int) -> HttpResponse:
             return _show_once(request, api_key, rotate_api_key(api_key, request.POST.get("prefix", "")))
         except Refusal as refusal:
             form.add_error(None, refusal.text)
-    context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEY}
+    context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEYS[request.user.tier]}
     return with_wait(form, render(request, "dashboard/key.html", context))
 
 

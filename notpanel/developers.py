@@ -13,8 +13,10 @@ from django.views.decorators.http import require_safe
 
 from notpanel.api import examples, openapi
 from notpanel.api.actions import Action
+from notpanel.api.dialects import as_json
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, Parameters
+from notpanel.api.ratelimits import key_limit, met_first
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
@@ -107,8 +109,10 @@ class Developers:
             "page_name": name,
             "limits": {
                 "ip": settings.RATE_LIMIT_IP,
-                "key": settings.RATE_LIMIT_KEY,
-                "tiers": settings.RATE_LIMIT_TIERS,
+                "tiers": [
+                    {"name": tier, "key": key_limit(tier), "account": limit, "first": met_first(tier)}
+                    for tier, limit in settings.RATE_LIMIT_TIERS.items()
+                ],
             },
             "largest_batch": LARGEST_BATCH,
             "largest_body": LARGEST_BODY // 1024,
@@ -146,7 +150,7 @@ def _answer_for_visitor(action: Action, request: HttpRequest, parameters: Mappin
     user: Any = request.user
     visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
     try:
-        return action.handler(visitor, Parameters(parameters.items()))
+        return as_json(action.handler(visitor, Parameters(parameters.items())))
     except Refusal as refusal:
         return {"error": refusal.text}
 

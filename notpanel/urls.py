@@ -4,12 +4,15 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
+import apikeys.api
 import apikeys.urls
+import apikeys.webhooks.api
 import notpanel.views
 import orders.api
 import refills.api
 import refills.urls
 from apikeys import panel_keys
+from apikeys.idempotency import answer_once
 from apikeys.imports import import_accounts
 from apikeys.keys import authenticate
 from apikeys.middleware import remember_who_acts
@@ -20,10 +23,15 @@ from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
 from orders.imports import import_orders, import_services
 
-ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS)
+ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS, *apikeys.webhooks.api.ACTIONS)
 
-api_v2 = ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
-# What the panel sends files to. The audit log says from which address an account was changed.
+# The audit log says from which address programs change an account, here and below.
+api_v2 = remember_who_acts(
+    ApiView.as_view(
+        actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
+    )
+)
+# What the panel sends files to.
 panel = {
     name: remember_who_acts(PanelView.as_view(importer=importer, authenticate=panel_keys.authenticate, **options))
     for name, importer, options in (

@@ -4,14 +4,16 @@ from typing import Any
 from uuid import UUID
 
 from notpanel.api.actions import Action, Example
+from notpanel.api.answers import Keyed, Outcome, answer_to_one
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
 from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
-from notpanel.api.schemas import ERROR, record
+from notpanel.api.schemas import REFUSED, record
 from notpanel.kit.caller import Caller
+from notpanel.kit.money import money
 from notpanel.kit.replica import reads_may_lag
 from orders.lookups import active_services, catalogue_version, find_orders
-from orders.models import Order, OrderStatus, money
+from orders.models import Order, OrderStatus, refill_cap
 from orders.refusals import OrderNotFound
 
 ORDER_IDS = OneOrMany(
@@ -23,13 +25,8 @@ ORDER_IDS = OneOrMany(
 def status(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     orders = find_orders(caller.account_id, ids.texts)
-    if ids.is_batch:
-        not_found = {"error": OrderNotFound.message}
-        return {text: _state(order) if order else not_found for text, order in orders.items()}
-    [order] = orders.values()
-    if order is None:
-        raise OrderNotFound
-    return _state(order)
+    states: dict[str, Outcome] = {text: _state(order) if order else OrderNotFound() for text, order in orders.items()}
+    return Keyed(states) if ids.is_batch else answer_to_one(states.values())
 
 
 def _state(order: Order) -> dict[str, str | None]:
@@ -70,6 +67,9 @@ def _active_services() -> list[dict[str, Any]]:
             "max": str(service.max),
             "refill": service.refill,
             "cancel": service.cancel,
+            "dripfeed": False,  # orders are made elsewhere; clients expect the member
+            "refill_days": service.refill_days,
+            "refill_limit": refill_cap(service.refill_limit),
         }
         for service in active_services()
     ]
@@ -109,14 +109,15 @@ ACTIONS = (
                 {ORDER: IN_PROGRESS, UNKNOWN_ORDER: {"error": OrderNotFound.message}},
             ),
         ),
-        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, ERROR]}}]},
+        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, REFUSED]}}]},
         handler=status,
         shown_live=True,
     ),
     Action(
         name="services",
         title="Services",
-        summary="Lists the services that can be ordered. The rate is the price of 1000 units.",
+        summary="Lists the services that can be ordered. The rate is the price of 1000 units; "
+        "refill_days is how long after its completion an order may be refilled (null: no end), refill_limit how often.",
         examples=(
             Example(
                 "All services",
@@ -132,6 +133,9 @@ ACTIONS = (
                         "max": "10000",
                         "refill": True,
                         "cancel": False,
+                        "dripfeed": False,
+                        "refill_days": 30,
+                        "refill_limit": 3,
                     }
                 ],
             ),
@@ -149,6 +153,9 @@ ACTIONS = (
                     "max": COUNT,
                     "refill": {"type": "boolean"},
                     "cancel": {"type": "boolean"},
+                    "dripfeed": {"type": "boolean"},
+                    "refill_days": {"type": ["integer", "null"]},
+                    "refill_limit": {"type": "integer"},
                 }
             ),
         },

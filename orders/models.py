@@ -1,4 +1,3 @@
-from decimal import Decimal
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -133,6 +132,11 @@ class Service(models.Model):
         return f"{self.id} {self.name}"
 
 
+def refill_cap(service_limit: int | None) -> int:
+    """Return how many refills an order may have, rejected ones not counted. ``service_limit`` is its service's own."""
+    return service_limit or settings.REFILL_LIMIT
+
+
 class Catalogue(models.Model):
     """One row: the version of the services. A trigger changes it with any service, in the same transaction."""
 
@@ -216,10 +220,3 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return self.id
-
-
-def money(amount: Decimal) -> str:
-    """Return an amount as the API writes it: with two to five decimals (``0.50``, ``0.27819``)."""
-    text = f"{amount:.5f}".rstrip("0")
-    whole, _, decimals = text.partition(".")
-    return f"{whole}.{decimals:0<2}"

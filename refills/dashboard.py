@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import Q
 
@@ -13,7 +13,7 @@ from orders.querysets import OrderQuerySet
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
 from refills.requesting import tally_refills
-from refills.rules import Tally, cap_of, judge
+from refills.rules import Tally, judge, left_of, period_end
 
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20
@@ -69,12 +69,11 @@ def order_rows(orders: Iterable[Order], now: datetime) -> list[OrderRow]:
 
 def _order_row(order: Order, tally: Tally, now: datetime) -> OrderRow:
     refusal = judge(order, tally, now)
-    days = order.service.refill_days
     return OrderRow(
         order=order,
         refusal=refusal.text if refusal else None,
-        ends_at=order.completed_at + timedelta(days=days) if order.completed_at and days else None,
-        attempts_left=max(cap_of(order.service) - tally.used, 0) if order.service.refill else 0,
+        ends_at=period_end(order),
+        attempts_left=left_of(order.service, tally),
     )
 
 

@@ -34,9 +34,24 @@ class RefillLimitReached(Refusal):
     example = {"limit": settings.REFILL_LIMIT}
 
 
+class NoRefillRequested(Refusal):
+    message = "No refill was requested for this order"
+    cause = "The order is yours, and nobody has requested a refill of it yet."
+
+
 class RefillNotFound(Refusal):
     message = "Refill not found"
     cause = "Refill ID doesn't exist or doesn't belong to your account."
+
+
+class InvalidCursor(Refusal):
+    message = "Invalid cursor"
+    cause = "The cursor is none that refill_list gave, or the database was restored since: begin anew without a cursor."
+
+
+class UnknownStatus(Refusal):
+    message = "Unknown status"
+    cause = "No refill has such a status. They are pending, approved, completed and rejected."
 
 
 # ---- Settlement: an invalid change of status.

@@ -13,7 +13,7 @@ from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
 from notpanel.kit.sql import execute, fetch
 from orders.refusals import OrderNotFound
-from refills import dispatching
+from refills import dispatching, events
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
@@ -39,13 +39,18 @@ TALLY_REFILLS = """
     WHERE order_id = ANY(%(orders)b::uuid[])
     GROUP BY order_id
 """
-INSERT_REFILLS = """
-    INSERT INTO refills_refill
-        (id, order_id, service_id, account_id, api_key_id, requested_by_id, status, created_at, note)
-    SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, %(requested_by)s::bigint,
-        'pending', %(now)s, ''
-    FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
-"""
+# The same statement tells the account's webhooks, if it has any.
+INSERT_REFILLS = f"""
+    WITH made AS (
+        INSERT INTO refills_refill
+            (id, order_id, service_id, account_id, api_key_id, requested_by_id, status, created_at, note)
+        SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, %(requested_by)s::bigint,
+            'pending', %(now)s, ''
+        FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
+        RETURNING id, number, account_id, status, reason_text, delivered
+    ),
+    {events.REQUESTED}
+"""  # noqa: S608  # made of constants
 
 
 class LockedTerms(NamedTuple):
@@ -135,9 +140,12 @@ def _judge_and_insert(
                 "ids": [to_uuid(refill_id) for refill_id in made],
                 "orders": [to_uuid(order.id) for order in made.values()],
                 "services": [order.service_id for order in made.values()],
+                "refill_ids": list(made),
+                "order_ids": [order.id for order in made.values()],
+                "order_numbers": [order.number for order in made.values()],
             }
             by = {"account": account_id, "api_key": api_key_id, "requested_by": requested_by_id}
-            execute(INSERT_REFILLS, insert | by | {"now": now})
+            execute(INSERT_REFILLS, insert | by | {"now": now, "send_at": now})
             if suppliers := {refill: order.supplier_id for refill, order in made.items() if order.supplier_id}:
                 dispatching.send_requested(suppliers, now)
     return outcomes

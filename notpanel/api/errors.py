@@ -32,6 +32,11 @@ class MissingParameter(ApiError):
     example = {"name": "action"}
 
 
+class InvalidRequestId(ApiError):
+    message = "Invalid request_id (1 to 128 visible ASCII characters)"
+    cause = "The request_id is too long, or holds a blank or a character beyond ASCII."
+
+
 class UnknownAction(ApiError):
     message = "Unknown action"
     cause = "No action has this name. Names are case-sensitive."
@@ -41,6 +46,12 @@ class BothGiven(ApiError):
     message = "Provide either {one} or {many}, not both"
     cause = "The request has both a single id and a list of ids."
     example = {"one": "order", "many": "orders"}
+
+
+class SeveralGiven(ApiError):
+    message = "Provide only one of {names}"
+    cause = "The request has more than one of the parameters of which it may have one."
+    example = {"names": "refill, refills, order or orders"}
 
 
 class TooMany(ApiError):

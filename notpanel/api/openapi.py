@@ -19,6 +19,7 @@ VERSION = "2.0.0"  # of the API, not of NotPanel
 _NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
 _ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": f"[^{_NO_PART}]"}
 _IDS: Schema = {"anyOf": [_ID, {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}}]}
+_SCALAR: Schema = {"type": ["string", "integer", "number", "boolean", "null"]}
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": f"^[{_NO_PART}]*$"}
 
 Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
@@ -32,6 +33,7 @@ RATE_LIMIT_HEADERS = {
     "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
 }
 _ERROR_CODE = {"X-Error-Code": ("The name of the error for programs. It never changes.", "string")}
+_REPLAY = {"X-Idempotent-Replay": ("true: the first answer to this request_id was sent again.", "string")}
 _RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: how many seconds to wait.", "integer")}
 # The headers that answers with these statuses have in addition.
 HEADERS_OF: Mapping[int, Headers] = {
@@ -109,7 +111,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
 
 def request_schema(action: Action) -> dict[str, Any]:
     """Return the JSON Schema of the body of the action's requests."""
-    key, name = action.required
+    key, name, *needed = action.required
     schema: dict[str, Any] = {
         "type": "object",
         "title": action.title,
@@ -117,25 +119,24 @@ def request_schema(action: Action) -> dict[str, Any]:
         "properties": {
             key.name: {"type": key.type, "description": key.description},
             name.name: {"type": name.type, "const": action.name, "description": name.description},
+            **{each.name: {"type": each.type, "description": each.description} for each in needed},
         },
-        "required": [key.name, name.name],
+        "required": [each.name for each in action.required],
     }
     if action.ids:
-        one, many = action.parameters
-        described = {one.name: {"description": one.description}, many.name: {"description": many.description}}
-        schema["properties"] |= described
+        schema["properties"] |= {each.name: {"description": each.description} for each in action.ids.parameters}
         schema["oneOf"] = [
             {
-                "title": f"One: {one.name}",
-                "properties": {one.name: _ID, many.name: _NO_ID},
-                "required": [one.name],
-            },
-            {
-                "title": f"Up to {LARGEST_BATCH}: {many.name}",
-                "properties": {one.name: _NO_ID, many.name: _IDS},
-                "required": [many.name],
-            },
+                "title": f"Up to {LARGEST_BATCH}: {given.name}" if given.is_list else f"One: {given.name}",
+                "properties": {
+                    each.name: _NO_ID if each != given else _IDS if each.is_list else _ID
+                    for each in action.ids.parameters
+                },
+                "required": [given.name],
+            }
+            for given in action.ids.parameters
         ]
+    schema["properties"] |= {option.name: {**_SCALAR, "description": option.description} for option in action.options}
     return schema
 
 
@@ -149,7 +150,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
             "Success. Rows of a batch may still have errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
-            optional=_HEADERS_OF_PREPARED,
+            optional={**_HEADERS_OF_PREPARED, **_REPLAY},
         ),
         "304": {
             "description": "The answer is the one whose ETag you sent as If-None-Match. There is no body.",
@@ -205,9 +206,13 @@ def _request(action: Action, example: Example) -> dict[str, str]:
 
 def request_name(action: Action) -> str:
     """Return the name of the schema of the action's requests."""
-    return action.name.title().replace("_", "") + "Request"
+    return _title(action) + "Request"
 
 
 def answer_name(action: Action) -> str:
     """Return the name of the schema of the action's answers."""
-    return action.name.title().replace("_", "") + "Answer"
+    return _title(action) + "Answer"
+
+
+def _title(action: Action) -> str:
+    return re.sub("[_.]", "", action.name.title())

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
-from notpanel.api.errors import BothGiven, MalformedBody, MissingParameter, ParameterRepeated, TooMany
+from notpanel.api.errors import (
+    BothGiven,
+    MalformedBody,
+    MissingParameter,
+    ParameterRepeated,
+    SeveralGiven,
+    TooMany,
+)
 from notpanel.kit.refusals import Refusal
 
 LARGEST_BATCH = 100  # ids in one request
@@ -179,11 +186,16 @@ class Parameter:
     type: str  # "string", "string (CSV)"
     description: str
 
+    @property
+    def is_list(self) -> bool:
+        return self.type != "string"
+
 
 @dataclass(frozen=True)
 class Ids:
-    """The ids in a request, as the client wrote them."""
+    """The ids in a request, as the client wrote them. ``name`` is that of the parameter for a single one."""
 
+    name: str
     texts: list[str]
     is_batch: bool
 
@@ -219,13 +231,47 @@ class OneOrMany:
         if single and ids:
             raise BothGiven(one=self.one, many=self.many)
         if single:
-            return Ids([single], is_batch=False)
+            return Ids(self.one, [single], is_batch=False)
         if not ids:
             raise MissingParameter(name=self.many if self.many in parameters else self.one)
         if len(ids) > LARGEST_BATCH:
             raise TooMany(many=self.many, limit=LARGEST_BATCH)
-        return Ids(ids, is_batch=True)
+        return Ids(self.one, ids, is_batch=True)
 
     def text_of(self, error: type[Refusal]) -> str:
         """Return the text of an error, with the names of these parameters in it."""
         return error.example_text(name=self.one, one=self.one, many=self.many)
+
+
+@dataclass(frozen=True)
+class Either:
+    """Two pairs of parameters for ids: what ``first`` names, or what ``second`` does. A request has one of the four."""
+
+    first: OneOrMany
+    second: OneOrMany
+
+    errors: ClassVar[tuple[type[Refusal], ...]] = (MissingParameter, SeveralGiven, TooMany)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Return the four parameters as the documentation shows them."""
+        return self.first.parameters + self.second.parameters
+
+    def read(self, parameters: Parameters) -> Ids:
+        """Return the ids in a request. Raises SeveralGiven, MissingParameter, TooMany, ParameterRepeated or
+        MalformedBody.
+        """
+        pairs = (self.first, self.second)
+        given = [bool(found) for pair in pairs for found in (parameters.single_id(pair.one), parameters.ids(pair.many))]
+        if sum(given) > 1:
+            raise SeveralGiven(names=self._names)
+        return (self.second if any(given[2:]) else self.first).read(parameters)
+
+    def text_of(self, error: type[Refusal]) -> str:
+        """Return the text of an error, with the names of these parameters in it."""
+        return error.example_text(names=self._names) if error is SeveralGiven else self.first.text_of(error)
+
+    @property
+    def _names(self) -> str:
+        *others, last = (parameter.name for parameter in self.parameters)
+        return f"{', '.join(others)} or {last}"

@@ -27,6 +27,17 @@ class Usage:
     spent: bool  # this request was one too many
 
 
+def key_limit(tier: str, own: int | None = None) -> int:
+    """Return the requests per minute of a key: its own limit if it has one, or that of its account's tier."""
+    return own or settings.RATE_LIMIT_KEYS[tier]
+
+
+def met_first(tier: str) -> str:
+    """Return the layer that refuses first what comes with one key from one address. The first of equals does."""
+    limits = {"ip": settings.RATE_LIMIT_IP, "key": key_limit(tier), "tier": settings.RATE_LIMIT_TIERS[tier]}
+    return min(limits, key=lambda layer: limits[layer])
+
+
 @dataclass
 class RateLimits:
     """The layers on which one request was counted so far."""
@@ -39,9 +50,15 @@ class RateLimits:
         """Count the request on its address. Raises RateLimitExceeded."""
         self._deny_if_spent(self._usage("ip", counted(address), settings.RATE_LIMIT_IP))
 
-    def count_caller(self, caller: Caller) -> None:
-        """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded."""
-        key = self._usage("key", str(caller.api_key_id), caller.limit_per_minute or settings.RATE_LIMIT_KEY)
+    def count_caller(self, caller: Caller, *, count: bool = True) -> None:
+        """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded.
+
+        With ``count`` false it only reads what is left of the tier.
+        """
+        if not count:
+            self.tier = self._tier_usage(caller.account_id, caller.tier, count=False)
+            return
+        key = self._usage("key", str(caller.api_key_id), key_limit(caller.tier, caller.limit_per_minute))
         if key.spent:  # then it does not count on the tier, but a header still says what is left there
             self.tier = self._tier_usage(caller.account_id, caller.tier, count=False)
         self._deny_if_spent(key)

@@ -20,6 +20,8 @@ def record(fields: Mapping[str, Schema], optional: Mapping[str, Schema] | None =
 
 
 ERROR = record({"error": {"type": "string"}})
+# What a row of a batch has instead of an answer; the code if the request had codes=1.
+REFUSED = record({"error": {"type": "string"}}, {"code": {"type": "string"}})
 
 
 def row(name: str, schema: Schema) -> Schema:

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
+from notpanel.api.dialects import render, render_kept
 from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
@@ -26,9 +27,10 @@ from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
 from notpanel.kit.addresses import Address, client_address
 from notpanel.kit.caller import Caller
+from notpanel.kit.refusals import Refusal
+from notpanel.kit.rendered import Rendered
 
 LARGEST_BODY = 64 * 1024  # bytes
-_RENDERER = JSONRenderer()
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -90,28 +92,53 @@ def _no_authentication(raw_key: str, address: Address | None) -> Caller:
     raise NotImplementedError
 
 
+def _not_kept(account_id: int, request_id: str, digest: str, answer: Callable[[], Rendered]) -> tuple[Rendered, bool]:
+    raise NotImplementedError
+
+
+def respond(rendered: Rendered) -> HttpResponse:
+    """Send an answer. A Response of REST framework would be rendered alike, but only after it had chosen how."""
+    response = HttpResponse(rendered.body, status=rendered.status, content_type=JSONRenderer.media_type)
+    if rendered.code:
+        response["X-Error-Code"] = rendered.code
+    return response
+
+
 @method_decorator(sensitive_post_parameters(), name="dispatch")
 class ApiView(LimitedView):
     """The v2 API. Its methods stand in the order in which a request passes through them.
 
     urls.py, which alone knows the apps, passes ``actions`` by their names, and ``authenticate(raw_key, address)``,
-    which returns the Caller or raises InvalidApiKey or AccountSuspended.
+    which returns the Caller or raises InvalidApiKey or AccountSuspended. It also passes ``answer_once(account_id,
+    request_id, digest, answer)``, which returns the first answer to a request_id and whether it was given before.
     """
 
     actions: Mapping[str, Action] = {}
     authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
+    answer_once: Callable[[int, str, str, Callable[[], Rendered]], tuple[Rendered, bool]] = staticmethod(_not_kept)
 
     @sensitive_variables("parameters")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         parameters = self.read_body(request)
         caller = self.identify_caller(parameters)
-        self.rate_limits.count_caller(caller)
+        self.rate_limits.count_caller(caller, count=self.is_counted(parameters))
         action = self.find_action(parameters)
-        answer = action.handler(caller, parameters)
-        if isinstance(answer, Prepared):
-            return answer.respond(request)
-        # A Response would be rendered alike, but only after REST framework had chosen how.
-        return HttpResponse(_RENDERER.render(answer), content_type=_RENDERER.media_type)
+        codes = action.wants_codes(parameters)
+        requested = action.read_request(parameters)
+
+        def answer() -> Any:
+            return action.handler(caller, parameters)
+
+        if requested is None:
+            answered = answer()
+            return (
+                answered.respond(request) if isinstance(answered, Prepared) else respond(render(answered, codes=codes))
+            )
+        rendered, is_replay = self.answer_once(caller.account_id, *requested, lambda: render_kept(answer, codes=codes))
+        response = respond(rendered)
+        if is_replay:
+            response["X-Idempotent-Replay"] = "true"
+        return response
 
     @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:
@@ -145,6 +172,14 @@ class ApiView(LimitedView):
         caller = self.authenticate("".join(key.split()), self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         return caller
+
+    def is_counted(self, parameters: Parameters) -> bool:
+        """Return whether the request counts on the limits of the key and the tier. An invalid one does."""
+        try:
+            action = self.actions.get(parameters.text("action"))
+        except Refusal:
+            return True
+        return action is None or action.counted
 
     def find_action(self, parameters: Parameters) -> Action:
         """Return the action that the request names.

@@ -11,7 +11,7 @@ class Caller:
     tier: str
     api_key_id: int
     api_key_prefix: str
-    limit_per_minute: int | None  # the key's own limit; None: the setting RATE_LIMIT_KEY
+    limit_per_minute: int | None  # the key's own limit; None: that of its tier
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,12 @@ class Channel(HTTPChannel):
         else:
             super().send_continue()
 
+    def _flush_some(self, do_close: bool = True) -> bool:
+        # Once the last request is answered, waitress's loop flushes without the lock, while a thread may still be
+        # sending "100 Continue": the client would get it twice. Waiting for the lock is short, as no send blocks.
+        with self.outbuf_lock:
+            return bool(super()._flush_some(do_close))
+
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent: int = super().send(data, do_close)
         self.sent += sent

@@ -15,11 +15,15 @@ CODES = {
     "headers_too_large",
     "internal_server_error",
     "invalid_api_key",
+    "invalid_cursor",
+    "invalid_request_id",
+    "invalid_webhook_url",
     "malformed_body",
     "malformed_request",
     "method_not_allowed",
     "missing_parameter",
     "not_found",
+    "no_refill_requested",
     "order_not_delivered",
     "order_not_found",
     "parameter_repeated",
@@ -30,12 +34,19 @@ CODES = {
     "refill_period_expired",
     "service_not_refillable",
     "service_unavailable",
+    "request_id_used",
+    "several_given",
     "too_many",
     "unknown_action",
     "unknown_host",
+    "unknown_status",
     "unsupported_content_encoding",
     "unsupported_media_type",
     "unsupported_transfer_encoding",
+    "unknown_webhook_event",
+    "webhook_exists",
+    "webhook_limit_reached",
+    "webhook_not_found",
 }
 
 
@@ -88,3 +99,35 @@ def test_a_success_has_none(customer):
 
     assert "X-Error-Code" not in customer.post("status", order=order.pk)
     assert "X-Error-Code" not in customer.post("status", orders="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent", "error", "code"),
+    [
+        ({"action": "refill", "orders": "x"}, {"order": "x"}, "Order not found", "order_not_found"),
+        ({"action": "refill_status", "refills": "x"}, {"refill": "x"}, "Refill not found", "refill_not_found"),
+        ({"action": "status", "orders": "x"}, {}, "Order not found", "order_not_found"),
+    ],
+)
+def test_a_refused_row_of_a_batch_has_its_code_if_asked(customer, parameters, sent, error, code):
+    def row(**more):
+        answer = customer.post(**parameters, **more).json()
+        return answer[0] if sent else answer["x"]
+
+    assert row(codes="1") == sent | {"error": error, "code": code}
+    assert row() == row(codes="0") == sent | {"error": error}
+
+
+def test_a_row_with_an_answer_has_no_code(customer):
+    order = factories.Order(account=customer.account)
+
+    [row] = customer.post("refill", orders=order.pk, codes="1").json()
+
+    assert list(row) == ["order", "refill"]
+
+
+def test_the_answer_about_a_single_id_has_its_code_in_the_header_alone(customer):
+    response = customer.post("refill", order="x", codes="1")
+
+    assert response.json() == {"error": "Order not found"}
+    assert response["X-Error-Code"] == "order_not_found"

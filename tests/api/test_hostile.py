@@ -34,5 +34,5 @@ def test_no_request_gets_html_or_a_5xx_or_a_key_into_an_answer_or_the_log(db, se
 
 @pytest.fixture
 def settings_without_limits(settings):
-    settings.RATE_LIMIT_IP = settings.RATE_LIMIT_KEY = 10**9
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEYS = 10**9, dict.fromkeys(settings.RATE_LIMIT_KEYS, 10**9)
     settings.RATE_LIMIT_TIERS = dict.fromkeys(settings.RATE_LIMIT_TIERS, 10**9)

@@ -58,7 +58,7 @@ def test_the_action_is_required(customer):
     assert answer(customer.post("")) == (400, {"error": "Missing required parameter: action"})
 
 
-@pytest.mark.parametrize("action", ["balance", "Refill", "refills", "__class__", "\x00"])
+@pytest.mark.parametrize("action", ["add", "Refill", "refills", "__class__", "\x00"])
 def test_an_action_that_does_not_exist_is_unknown(customer, action):
     assert answer(customer.post(action)) == (400, {"error": "Unknown action"})
 
@@ -67,7 +67,13 @@ def test_blanks_around_the_action_are_dropped(customer):
     assert customer.post(" services ").status_code == 200
 
 
-IDS = [("refill", "order", "orders"), ("status", "order", "orders"), ("refill_status", "refill", "refills")]
+BOTH = {"refill_status": "Provide only one of refill, refills, order or orders"}
+IDS = [
+    ("refill", "order", "orders"),
+    ("refill_check", "order", "orders"),
+    ("status", "order", "orders"),
+    ("refill_status", "refill", "refills"),
+]
 
 
 @pytest.mark.parametrize(("action", "one", "many"), IDS)
@@ -88,7 +94,7 @@ class TestIds:
     def test_an_id_and_a_list_together_are_refused(self, customer, action, one, many):
         assert answer(customer.post(action, **{one: "1", many: "2"})) == (
             400,
-            {"error": f"Provide either {one} or {many}, not both"},
+            {"error": BOTH.get(action, f"Provide either {one} or {many}, not both")},
         )
 
     def test_an_empty_id_next_to_a_list_is_ignored(self, customer, action, one, many):

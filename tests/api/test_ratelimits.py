@@ -13,9 +13,9 @@ from django.test import Client, RequestFactory
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
-from notpanel.api.ratelimits import RateLimits
+from notpanel.api.ratelimits import RateLimits, met_first
 from notpanel.kit.caller import Caller
-from tests.conftest import FORM, Customer, post
+from tests.conftest import FORM, Customer, post, post_json
 from tests.redis_server import count_in
 
 NOON = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -38,7 +38,7 @@ def send(customer, **headers):
 
 
 def test_headers_show_the_layer_with_the_least_left(customer, settings):
-    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 5
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEYS = 10, {"standard": 5}
 
     response = send(customer)
 
@@ -55,7 +55,7 @@ def test_headers_show_the_layer_with_the_least_left(customer, settings):
 
 
 def test_the_layer_with_the_least_left_need_not_have_the_lowest_limit(customer, settings):
-    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 10, 9
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEYS = 10, {"standard": 9}
     for _ in range(5):
         send(customer)
 
@@ -65,7 +65,7 @@ def test_the_layer_with_the_least_left_need_not_have_the_lowest_limit(customer, 
 
 
 def test_a_request_over_the_key_limit_is_refused(customer, settings):
-    settings.RATE_LIMIT_KEY = 3
+    settings.RATE_LIMIT_KEYS = {"standard": 3}
 
     responses = [send(customer) for _ in range(5)]
 
@@ -87,7 +87,7 @@ def test_a_key_may_have_a_limit_of_its_own(customer):
 
 
 def test_each_key_is_counted_separately(customer, settings):
-    settings.RATE_LIMIT_KEY = 1
+    settings.RATE_LIMIT_KEYS = {"standard": 1}
     other = Customer(customer.account, *create_api_key(customer.account))
     send(customer)
 
@@ -118,9 +118,52 @@ def test_a_key_and_an_account_of_the_same_number_and_limit_are_counted_apart(db)
     assert [(usage.layer, usage.remaining) for usage in limits.usages] == [("key", 199), ("tier", 199)]
 
 
+@pytest.mark.parametrize("tier", ["standard", "reseller", "agency"])
+def test_a_key_has_the_limit_of_its_tier(customers, settings, tier):
+    settings.RATE_LIMIT_KEYS = {"standard": 50, "reseller": 50, "agency": 50, tier: 2}
+    customer = customers(tier=tier)
+
+    responses = [send(customer) for _ in range(3)]
+
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert responses[-1]["X-RateLimit-DeniedBy"] == "key"
+
+
+@pytest.mark.parametrize(
+    ("ip", "key", "tier", "first"), [(3, 2, 2, "key"), (2, 2, 2, "ip"), (3, 3, 2, "tier"), (1, 2, 3, "ip")]
+)
+def test_the_layer_that_is_said_to_refuse_first_does(customer, settings, ip, key, tier, first):
+    settings.RATE_LIMIT_IP = ip
+    settings.RATE_LIMIT_KEYS, settings.RATE_LIMIT_TIERS = {"standard": key}, {"standard": tier}
+
+    denied = next(answer for answer in iter(lambda: send(customer), None) if answer.status_code == 429)
+
+    assert denied["X-RateLimit-DeniedBy"] == met_first("standard") == first
+
+
+def test_the_balance_counts_on_the_address_alone(customer, settings):
+    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEYS = 5, {"standard": 1}
+    assert send(customer).status_code == 200
+    assert send(customer).status_code == 429
+
+    responses = [customer.post("balance") for _ in range(4)]
+
+    assert [response.status_code for response in responses] == [200, 200, 200, 429]
+    assert responses[0]["X-RateLimit-Tier-Remaining"] == "199"
+    assert responses[0]["X-RateLimit-Limit"] == "5"
+    assert responses[-1]["X-RateLimit-DeniedBy"] == "ip"
+
+
+@pytest.mark.parametrize("parameters", [{"action": ["balance", "services"]}, {"action": {}}, {"action": "Balance"}])
+def test_what_only_looks_like_a_request_for_the_balance_is_counted(customer, parameters):
+    answer = post_json({"key": customer.raw_key, **parameters})
+
+    assert (answer.status_code, answer["X-RateLimit-Remaining"]) == (400, "99")
+
+
 def test_the_default_limits(settings):
     assert settings.RATE_LIMIT_IP == 300
-    assert settings.RATE_LIMIT_KEY == 100
+    assert settings.RATE_LIMIT_KEYS == {"standard": 100, "reseller": 300, "agency": 1000}
     assert settings.RATE_LIMIT_TIERS == {"standard": 200, "reseller": 1000, "agency": 5000}
 
 
@@ -157,13 +200,13 @@ def test_a_batch_counts_as_one_request(customer):
 
 
 def test_refused_requests_are_counted_too(customer, settings):
-    settings.RATE_LIMIT_KEY = 2
+    settings.RATE_LIMIT_KEYS = {"standard": 2}
 
     assert [customer.post("nonsense").status_code for _ in range(3)] == [400, 400, 429]
 
 
 def test_a_client_is_let_in_once_retry_after_has_passed_and_no_sooner(customer, settings, time_machine):
-    settings.RATE_LIMIT_KEY = 1
+    settings.RATE_LIMIT_KEYS = {"standard": 1}
     reset = int(send(customer)["X-RateLimit-Reset"])
 
     time_machine.move_to(datetime.fromtimestamp(reset, UTC) - timedelta(seconds=1), tick=False)
@@ -177,7 +220,7 @@ def test_a_client_is_let_in_once_retry_after_has_passed_and_no_sooner(customer, 
 
 def test_retry_after_is_at_least_one_second(customer, settings, monkeypatch):
     """Even if the window ends before the answer is written."""
-    settings.RATE_LIMIT_KEY = 1
+    settings.RATE_LIMIT_KEYS = {"standard": 1}
     customer.post("services")
     times = itertools.count(NOON.timestamp(), 60)
     monkeypatch.setattr("notpanel.api.ratelimits.time", SimpleNamespace(time=lambda: next(times)))

@@ -291,7 +291,7 @@ def bench(count: int, server_url: str, redis_url: str, directory: Path) -> Itera
             "HTTPS": "off",
         }
         keys = json.loads(run(sys.executable, "-m", "tests.bench.data", count, orders, **environment))
-        environment |= dict.fromkeys(("RATE_LIMIT_IP", "RATE_LIMIT_KEY", "RATE_LIMIT_TIER_AGENCY"), "1000000000")
+        environment |= dict.fromkeys(("RATE_LIMIT_IP", "RATE_LIMIT_KEY_AGENCY", "RATE_LIMIT_TIER_AGENCY"), "1000000000")
         server = Server(directory, **environment)
         stack.callback(server.stop)
         strict_server = Server(directory, **environment | {"RATE_LIMIT_IP": "1"})

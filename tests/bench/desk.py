@@ -149,7 +149,7 @@ def lists() -> Iterator[tuple[str, dict[str, str]]]:
         },
     )
     yield "settled by an agent", {"settled_by": str(first + 3)}
-    yield "rejected by an agent", {"settled_by": str(first + 3), "status": "rejected"}
+    yield "rejected by an agent", {"settled_by": str(first + 4), "status": "rejected"}  # the one before has none
     yield "search: a refill's id", {"q": flying.pk}
     yield "search: a number", {"q": f"#{order.number}"}
     yield "search: a hundred numbers", {"q": "\n".join(str(REFILLS // 2 + n) for n in range(100))}

@@ -105,6 +105,7 @@ class TestSafesmm:
     def test_every_action_that_the_client_has(self, client, orders):
         ids = [order.number for order in orders]
 
+        assert client.balance() == {"balance": None, "currency": "USD"}
         assert len(client.services()) == 2
         assert client.status(ids[0])["charge"] == "0.90"
         assert list(client.multi_status(ids)) == [str(number) for number in ids]
@@ -116,7 +117,7 @@ class TestSafesmm:
         with pytest.raises(safesmm.SafeSMMError, match=r"^A refill request is already pending for this order$"):
             client.refill(orders[0].pk)
         with pytest.raises(safesmm.SafeSMMError, match=r"^Unknown action$"):
-            client.balance()
+            client.add_order(1, "https://example.com")
 
 
 @pytest.mark.parametrize(

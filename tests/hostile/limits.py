@@ -107,7 +107,7 @@ KINDS: dict[str, Kind] = {
     "IPv6 network": (
         by_network, "ip", lambda limit: {"RATE_LIMIT_IP": str(limit), "TRUSTED_PROXIES": "127.0.0.1/32"}
     ),
-    "key": (by_key, "key", lambda limit: {"RATE_LIMIT_KEY": str(limit)}),
+    "key": (by_key, "key", lambda limit: {"RATE_LIMIT_KEY_STANDARD": str(limit)}),
     "tier": (by_tier, "tier", lambda limit: {"RATE_LIMIT_TIER_STANDARD": str(limit)}),
 }  # fmt: skip
 

@@ -95,15 +95,20 @@ def test_errors_about_parameters_name_the_parameters_of_the_action(client, db, a
     page = text(client.get(f"/developers/{action}/"))
 
     told = re.findall(r'"error":"((?:Missing|Provide|Too many) .*?)"', page)
-    one = {"refill_status": "refill"}.get(action, "order")
-    assert told == (
-        []
-        if action == "services"
-        else [
-            f"Missing required parameter: {one}",
-            f"Provide either {one} or {one}s, not both",
-            f"Too many {one}s (100 at most)",
-        ]
+    assert told == {
+        "services": [],
+        "refill_status": [
+            "Missing required parameter: refill",
+            "Provide only one of refill, refills, order or orders",
+            "Too many refills (100 at most)",
+        ],
+    }.get(
+        action,
+        [
+            "Missing required parameter: order",
+            "Provide either order or orders, not both",
+            "Too many orders (100 at most)",
+        ],
     )
 
 
@@ -247,10 +252,11 @@ class TestSignedIn:
 
         shown = page("refill_status")
 
-        one, several = map(json.loads, responses(shown))
+        one, several, latest = map(json.loads, responses(shown))
         assert one == {"status": "approved"}
         assert several[0] == {"refill": refill.pk, "status": "approved"}
-        assert all(refill.pk in program for _, program in programs(shown))
+        assert latest == {"refill": refill.pk, "status": "approved"}
+        assert all(refill.pk in program or refill.order_id in program for _, program in programs(shown))
 
     def test_an_order_that_vanished_meanwhile_is_not_found(self, page, monkeypatch):
         monkeypatch.setattr(developers, "own_ids", lambda account_id: {ORDER: UNKNOWN_ORDER})
@@ -284,14 +290,16 @@ class TestSignedIn:
 
 
 def test_the_page_shows_the_configured_limits(client, db, settings):
-    settings.RATE_LIMIT_IP, settings.RATE_LIMIT_KEY = 321, 123
-    settings.RATE_LIMIT_TIERS = {"standard": 11, "reseller": 22, "agency": 33}
+    settings.RATE_LIMIT_IP = 321
+    settings.RATE_LIMIT_KEYS = {"standard": 12, "reseller": 21, "agency": 400}
+    settings.RATE_LIMIT_TIERS = {"standard": 11, "reseller": 22, "agency": 4000}
 
     page = text(client.get("/developers/rate-limits/"))
 
     assert "ip 321 " in page
-    assert "key 123 " in page
+    assert "key : agency 400 " in page
     assert "tier : reseller 22 " in page
+    assert "standard: tier reseller: key agency: ip " in page
 
 
 def test_the_rate_limit_headers_are_described_as_in_openapi(client, db):

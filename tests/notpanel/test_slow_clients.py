@@ -11,6 +11,7 @@ import pytest
 import requests
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
 from waitress.task import ThreadedTaskDispatcher
 
 from notpanel.server import slow_clients
@@ -321,6 +322,24 @@ def test_a_request_without_a_body_need_not_be_told_to_continue(serve):
     connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
 
     assert read_to_the_end(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_is_told_to_continue_once(serve, monkeypatch):
+    def send_slowly(channel, data, do_close=True):
+        sent = HTTPChannel.send(channel, data, do_close)
+        time.sleep(0.2)
+        return sent
+
+    monkeypatch.setattr(slow_clients.Channel, "send", send_slowly)
+    connection = connect(serve())
+    expecting = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    connection.sendall(LARGE_ANSWER.replace(b"/large", b"/wait") + expecting)
+    received = b""
+    while b"100 Continue" not in received:
+        received += connection.recv(65_536)
+    connection.sendall(b"abc")
+
+    assert (received + read_to_the_end(connection)).count(b"100 Continue") == 1
 
 
 @pytest.mark.parametrize("path", [b"/", b"/unmeasured", b"/large"])

@@ -7,7 +7,8 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from apikeys.models import Account, ApiKey, SuspensionEvent
-from orders.models import Order, Service, money
+from notpanel.kit.money import money
+from orders.models import Order, Service
 from tests import factories
 
 

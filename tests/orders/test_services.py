@@ -18,7 +18,7 @@ from tests.races import Waiting
 
 def test_the_active_services_are_listed(customer):
     factories.Service(
-        id=7, name="Likes, été", type="Default", category="Likes", rate=Decimal("0.9"), refill=True, cancel=False
+        id=7, name="Likes, été", category="Likes", rate=Decimal("0.9"), refill=True, refill_days=30, refill_limit=5
     )
     factories.Service(id=3, name="Views", category="Views", rate=Decimal("0.00123"), min=1, max=5, refill=False)
     factories.Service(id=5, active=False)
@@ -37,6 +37,9 @@ def test_the_active_services_are_listed(customer):
             "max": "5",
             "refill": False,
             "cancel": False,
+            "dripfeed": False,
+            "refill_days": None,
+            "refill_limit": 3,
         },
         {
             "service": 7,
@@ -48,6 +51,9 @@ def test_the_active_services_are_listed(customer):
             "max": "10000",
             "refill": True,
             "cancel": False,
+            "dripfeed": False,
+            "refill_days": 30,
+            "refill_limit": 5,
         },
     ]
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from notpanel.server import checks
 from notpanel.server.worker import end_with_parent
 from refills.fake_supplier import Behaviour, FakeSupplier
 
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, port: int, log: Path, with_parent: bool, **options: Any) -> None:
+        checks.check_port("127.0.0.1", port)
         if with_parent:
             end_with_parent()
         behaviour = Behaviour(
