@@ -3,8 +3,8 @@
 ``python -m tests.suppliers [REFILLS]`` (10,000 unless told) starts a PostgreSQL, a server, two workers and eight
 suppliers of its own, requests a refill of each order over the API, approves those of manual suppliers, and kills a
 process every few seconds, by SIGKILL. When all is quiet it ends with status 1 if a refill reached its supplier twice,
-is neither settled nor waits for a person, or has gaps in its history. With ``--directory`` and ``--minutes`` it kills
-everything after that time and ends with status 3: the same command goes on. ``--quick`` waits seconds, not minutes.
+is neither settled nor waits for a person, or has gaps in its history. With ``--directory`` and ``--minutes`` it ends
+after that time, with status 3, and the same command goes on. ``--quick`` waits seconds, not minutes.
 """
 
 import argparse
@@ -44,6 +44,7 @@ class Proof:
         self.plan = directory / "plan.json"
         self.kills = directory / "kills.log"
         self.postgres = Postgres(directory / "postgres")
+        self.parts: list[Part] = [self.postgres]
         self.stopping, self.ended = threading.Event(), threading.Event()
         self.wrong: list[str] = []
         self.next_kills: list[str] = []
@@ -87,7 +88,7 @@ class Proof:
             )
             for n, (port, kind) in enumerate(zip(plan["ports"], kinds, strict=True), 1)
         ]
-        self.parts = [self.postgres, self.server, *self.workers, *self.suppliers]
+        self.parts += [self.server, *self.workers, *self.suppliers]
 
     def _log(self, name: str) -> Path:
         return self.directory / f"{name}.log"

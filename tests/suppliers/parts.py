@@ -59,13 +59,14 @@ class Postgres(Part):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         super().__init__("PostgreSQL", directory.with_name("postgres-holder.log"), "-c", POSTGRES, str(directory))
+        self.log.unlink(missing_ok=True)  # of an earlier run
 
     def url(self) -> str:
         """Return its address, once it runs."""
         while True:
             self.keep_running()
-            if lines := self.log.read_text().splitlines():
-                return next(line for line in lines if line.startswith("postgresql://"))
+            if (text := self.log.read_text()).startswith("postgresql://"):
+                return text.splitlines()[0]
             time.sleep(0.1)
 
     def kill(self, down: float = 0.0) -> bool:
