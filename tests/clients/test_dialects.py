@@ -97,7 +97,7 @@ class TestSmmpy:
         assert client.create_multi_refill(orders)[0] == {"order": orders[0], "refill": {"error": REFUSED}}
 
     def test_a_refusal_raises_with_its_text(self, client, orders):
-        with pytest.raises(Exception, match="^Incorrect order ID$"):
+        with pytest.raises(Exception, match=r"^Incorrect order ID$"):
             client.create_refill(UNKNOWN)
 
 
@@ -229,7 +229,7 @@ class TestProgramsWithoutTheirDialect:
         assert program.find(orders, orders[1]) is None
 
     def test_a_refusal_is_thrown_without_its_words(self, url, customer):
-        with pytest.raises(ConnectionError, match="^400$"):
+        with pytest.raises(ConnectionError, match=r"^400$"):
             programs.Intval(url, customer.raw_key).refill(UNKNOWN)
 
     def test_the_packages_read_the_balance(self, url, customer):
