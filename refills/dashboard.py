@@ -10,11 +10,12 @@ from apikeys.models import ApiKey
 from notpanel.kit.public_id import parse
 from orders.models import DELIVERED, Order
 from orders.querysets import OrderQuerySet
+from refills.checking import Verdict, check_orders
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
-from refills.requesting import tally_refills
-from refills.rules import Tally, judge, left_of, period_end
+from refills.refillable import refillable
 
+REFILLABLE = "refillable"  # a choice beside the statuses
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20
 
@@ -24,9 +25,7 @@ class OrderRow:
     """An order as its customer sees it."""
 
     order: Order
-    refusal: str | None  # what a request would be told now; None: it would be accepted
-    ends_at: datetime | None  # of the refill period; None: it has no end, or has not begun
-    attempts_left: int
+    verdict: Verdict
 
     @property
     def is_delivered(self) -> bool:
@@ -50,31 +49,43 @@ def overview(account_id: int, now: datetime) -> Overview:
     )
 
 
-def orders_of(account_id: int, *, status: str = "", search: str = "") -> OrderQuerySet:
-    """Return the account's orders of a status; ``search`` is an id, a number or the whole link of an order."""
+def orders_of(account_id: int, now: datetime, *, status: str = "", search: str = "") -> OrderQuerySet:
+    """Return the account's orders of a status, or with REFILLABLE those that may be refilled now.
+
+    ``search`` is what somebody pasted: ids, numbers and links of orders, or a part of a link.
+    """
     orders = Order.objects.filter(account=account_id).select_related("service")
-    if status:
+    if status == REFILLABLE:
+        orders = refillable(orders, now)
+    elif status:
         orders = orders.filter(status=status)
-    if search:
-        orders = orders.matching(search)
-    return orders
+    return orders.found_by(search) if search else orders
 
 
-def order_rows(orders: Iterable[Order], now: datetime) -> list[OrderRow]:
-    """Judge each order as a request for its refill would be judged now. Takes one statement."""
+def order_rows(account_id: int, orders: Iterable[Order], now: datetime) -> list[OrderRow]:
+    """Judge each of the account's orders as a request for its refill would be judged now. Takes one statement."""
     orders = list(orders)
-    tallies = tally_refills(order.id for order in orders)
-    return [_order_row(order, tallies.get(order.id, Tally()), now) for order in orders]
+    verdicts = check_orders(account_id, [order.id for order in orders], now)
+    # An order that another connection has taken away meanwhile has no verdict.
+    return [OrderRow(order, found) for order, found in zip(orders, verdicts, strict=True) if isinstance(found, Verdict)]
 
 
-def _order_row(order: Order, tally: Tally, now: datetime) -> OrderRow:
-    refusal = judge(order, tally, now)
-    return OrderRow(
-        order=order,
-        refusal=refusal.text if refusal else None,
-        ends_at=period_end(order),
-        attempts_left=left_of(order.service, tally),
-    )
+@dataclass(frozen=True)
+class OrderPage:
+    """An order with its history."""
+
+    row: OrderRow
+    refills: list[Refill]  # the latest first
+
+
+def find_order(account_id: int, reference: str, now: datetime) -> OrderPage | None:
+    """Return the account's order of this id or number with its refills; three statements."""
+    order = Order.objects.filter(account=account_id).named([parse("ord", reference)]).select_related("service").first()
+    if order is None:
+        return None
+    refills = order.refills.select_related("order", "service").order_by("-created_at", "-pk")
+    rows = order_rows(account_id, [order], now)
+    return OrderPage(rows[0], list(refills)) if rows else None
 
 
 def refills_of(account_id: int, *, status: str = "", search: str = "") -> RefillQuerySet:
@@ -101,11 +112,11 @@ class OwnIds:
 
 def own_ids(account_id: int, now: datetime) -> OwnIds:
     """Return the account's own ids. Refillable orders are searched for among the latest delivered ones only."""
-    orders = orders_of(account_id).order_by("-created_at", "-pk")
-    delivered = order_rows(orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
+    orders = orders_of(account_id, now).order_by("-created_at", "-pk")
+    delivered = order_rows(account_id, orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
     refills = Refill.objects.filter(account=account_id).order_by("-created_at", "-pk")
     return OwnIds(
         order=orders.values_list("pk", flat=True).first(),
-        refillable=[row.order.id for row in delivered if row.refusal is None],
+        refillable=[row.order.id for row in delivered if row.verdict.refusal is None],
         refill=refills.values_list("pk", flat=True).first(),
     )

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -37,22 +37,35 @@ def overview(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def orders(request: SignedInRequest) -> HttpResponse:
     """List the orders, with a button on each one that may be refilled."""
-    status, search = _choice(request, OrderStatus.values), _search(request)
+    now = timezone.now()
+    status, search = _choice(request, [dashboard.REFILLABLE, *OrderStatus.values]), _search(request)
     found = page_of(
-        dashboard.orders_of(request.user.pk, status=status, search=search),
+        dashboard.orders_of(request.user.pk, now, status=status, search=search),
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
+        edges=dashboard.orders_of(request.user.pk, now),
     )
-    now = timezone.now()
     context = {
-        "rows": dashboard.order_rows(found.rows, now),
+        "rows": dashboard.order_rows(request.user.pk, found.rows, now),
         "now": now,
         "page": found,
-        "statuses": OrderStatus,
+        "statuses": {dashboard.REFILLABLE: "can be refilled now"} | {value: value for value in OrderStatus.values},
         "status": status,
         "search": search,
     }
     return render(request, "dashboard/orders.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def order(request: SignedInRequest, reference: str) -> HttpResponse:
+    """Show an order with its refills, and a button if it may be refilled."""
+    now = timezone.now()
+    found = dashboard.find_order(request.user.pk, reference, now)
+    if found is None:
+        raise Http404
+    return render(request, "dashboard/order.html", {"row": found.row, "refills": found.refills, "now": now})
 
 
 @login_required
@@ -117,7 +130,12 @@ def refills(request: SignedInRequest) -> HttpResponse:
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
     )
-    context = {"page": found, "statuses": RefillStatus, "status": status, "search": search}
+    context = {
+        "page": found,
+        "statuses": {value: value for value in RefillStatus.values},
+        "status": status,
+        "search": search,
+    }
     return render(request, "dashboard/refills.html", context)
 
 
