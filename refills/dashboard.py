@@ -8,16 +8,20 @@ from django.db.models import Q
 
 from apikeys.models import ApiKey
 from notpanel.kit.public_id import parse
+from notpanel.kit.refusals import Refusal
 from orders.models import DELIVERED, Order
 from orders.querysets import OrderQuerySet
+from orders.refusals import OrderNotFound
 from refills.checking import Verdict, check_orders
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
 from refills.refillable import refillable
+from refills.refusals import RefillAlreadyPending
 
 REFILLABLE = "refillable"  # a choice beside the statuses
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20
+SHOWN_RESULTS = 100  # of a pasted list, one by one
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,74 @@ def find_order(account_id: int, reference: str, now: datetime) -> OrderPage | No
     refills = order.refills.select_related("order", "service").order_by("-created_at", "-pk")
     rows = order_rows(account_id, [order], now)
     return OrderPage(rows[0], list(refills)) if rows else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an order in a pasted list."""
+
+    order: str  # as it was pasted
+    refill: str | None = None  # the id of the new refill
+    refusal: Refusal | None = None
+    in_flight: str | None = None  # the id of the refill because of which it was refused
+
+    @property
+    def is_known(self) -> bool:
+        return not isinstance(self.refusal, OrderNotFound)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The orders of a pasted list that were refused for one reason, or for any."""
+
+    reason: str
+    orders: list[str]  # as they were pasted
+
+    @property
+    def lines(self) -> str:
+        return "\n".join(self.orders)
+
+
+@dataclass(frozen=True)
+class ListResults:
+    """What became of a pasted list."""
+
+    count: int
+    requested: int
+    refused: list[Refused]  # one for each reason, the most frequent first; before them one for all if they are several
+    first: list[Result]  # in the order of the list
+
+
+def list_results(account_id: int, ids: list[str], outcomes: list[str | Refusal], now: datetime) -> ListResults:
+    """Sort out what ``request_refills`` returned for ``ids``.
+
+    One statement more finds the refills in flight of those that are shown one by one.
+    """
+    reasons: dict[str, list[str]] = {}
+    for order, outcome in zip(ids, outcomes, strict=True):
+        if isinstance(outcome, Refusal):
+            reasons.setdefault(outcome.text, []).append(order)
+    refused = sorted(map(Refused, reasons, reasons.values()), key=lambda each: -len(each.orders))
+    if len(refused) > 1:
+        all_of_them = [each for each, outcome in zip(ids, outcomes, strict=True) if isinstance(outcome, Refusal)]
+        refused.insert(0, Refused("All that were refused", all_of_them))
+    shown = list(zip(ids, outcomes, strict=True))[:SHOWN_RESULTS]
+    pending = [order for order, outcome in shown if isinstance(outcome, RefillAlreadyPending)]
+    verdicts = zip(pending, check_orders(account_id, pending, now) if pending else [], strict=True)
+    in_flight = {
+        order: found.in_flight[0] for order, found in verdicts if isinstance(found, Verdict) and found.in_flight
+    }
+    return ListResults(
+        count=len(ids),
+        requested=sum(not isinstance(outcome, Refusal) for outcome in outcomes),
+        refused=refused,
+        first=[
+            Result(order, refusal=outcome, in_flight=in_flight.get(order))
+            if isinstance(outcome, Refusal)
+            else Result(order, refill=outcome)
+            for order, outcome in shown
+        ],
+    )
 
 
 def refills_of(account_id: int, *, status: str = "", search: str = "") -> RefillQuerySet:

@@ -114,7 +114,7 @@ def test_refill_a_pasted_list(page, customer):
     order = factories.Order(account=customer.account)
     page.goto("/dashboard/orders/list/")
 
-    page.get_by_label("Ids or numbers of orders").fill(f"{order.number}\n999999")
+    page.get_by_label("IDs or numbers of orders").fill(f"{order.number}\n999999")
     page.get_by_role("button", name="Request refills").click()
 
     expect(page.get_by_role("status")).to_have_text("Requested refills for 1 of 2 orders.")
@@ -311,7 +311,7 @@ class TestNoSidewaysScrolling:
     def test_the_result_of_a_pasted_list_is_in_view(self, page, customer):
         order = factories.Order(account=customer.account)
         page.goto("/dashboard/orders/list/")
-        page.get_by_label("Ids or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
+        page.get_by_label("IDs or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
         page.get_by_role("button", name="Request refills").click()
 
         self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))

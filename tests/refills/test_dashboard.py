@@ -414,12 +414,13 @@ class TestList:
         response = self.paste(client, f"{other.number}, {one.pk}\r\n{open_order.pk};ord_x {one.pk}\n")
 
         made = {refill.order_id: refill.pk for refill in Refill.objects.all()}
-        assert response.context["results"] == [
-            {"order": str(other.number), "found": True, "refill": made[other.pk]},
-            {"order": one.pk, "found": True, "refill": made[one.pk]},
-            {"order": open_order.pk, "found": True, "error": "Refill only available for completed or partial orders"},
-            {"order": "ord_x", "found": False, "error": "Order not found"},
-            {"order": one.pk, "found": True, "error": "A refill request is already pending for this order"},
+        results = response.context["results"]
+        assert [(each.order, each.refill, each.refusal and each.refusal.text) for each in results.first] == [
+            (str(other.number), made[other.pk], None),
+            (one.pk, made[one.pk], None),
+            (open_order.pk, None, "Refill only available for completed or partial orders"),
+            ("ord_x", None, "Order not found"),
+            (one.pk, None, "A refill request is already pending for this order"),
         ]
         assert "Requested refills for 2 of 5 orders." in text(response)
 
@@ -428,9 +429,29 @@ class TestList:
 
         page = self.paste(client, f"{one.number} ord_x").content.decode()
 
-        assert f'href="/dashboard/orders/?q={one.number}"' in page
+        assert f'href="/dashboard/orders/{one.number}/"' in page
         assert f'href="/dashboard/refills/?q={Refill.objects.get().pk}"' in page
-        assert "?q=ord_x" not in page
+        assert "orders/ord_x" not in page
+
+    def test_already_pending_links_to_the_refill(self, client, order):
+        waiting = factories.Refill(order=order())
+
+        page = self.paste(client, str(waiting.order.number)).content.decode()
+
+        assert f'<a href="/dashboard/refills/?q={waiting.pk}">A refill request is already pending' in page
+
+    def test_the_refused_are_counted_by_reason_to_be_copied(self, client, order):
+        open_orders = [order(status="pending").pk for _ in range(2)]
+
+        response = self.paste(client, "\n".join(["ord_x", *open_orders, order().pk]))
+
+        assert [(each.reason, each.orders) for each in response.context["results"].refused] == [
+            ("All that were refused", ["ord_x", *open_orders]),
+            ("Refill only available for completed or partial orders", open_orders),
+            ("Order not found", ["ord_x"]),
+        ]
+        assert "2: Refill only available" in text(response)
+        assert f"<code>{open_orders[0]}\n{open_orders[1]}</code>" in response.content.decode()
 
     @pytest.mark.parametrize("pasted", ["", " \n , ;"])
     def test_an_empty_list_is_refused(self, client, pasted):
@@ -439,16 +460,44 @@ class TestList:
         assert response.status_code == 400
         assert "Paste at least one order ID or number." in text(response)
 
-    def test_a_hundred_orders_are_accepted_and_more_are_refused(self, client, order):
+    def test_a_list_of_any_length_is_sent_in_hundreds(self, client, order, django_assert_num_queries):
+        numbers = [str(each.number) for each in factories.Order.create_batch(201, account=order().account)]
+
+        with django_assert_num_queries(2 + 3 * 5):  # the session, the account; each batch as one of the API
+            response = self.paste(client, "\n".join(numbers))
+
+        results = response.context["results"]
+        assert (results.count, results.requested, results.refused) == (201, 201, [])
+        assert len(results.first) == 100
+        assert "of the first 100 orders" in text(response)
+        assert Refill.objects.count() == 201
+
+    def test_each_hundred_counts_as_one_request_and_the_rest_is_offered_again(self, client, order, settings):
+        settings.RATE_LIMIT_TIERS = {**settings.RATE_LIMIT_TIERS, "standard": 2}
+        numbers = [str(each.number) for each in factories.Order.create_batch(250, account=order().account)]
+
+        response = self.paste(client, "\n".join(numbers))
+
+        assert response.status_code == 200
+        assert response.context["results"].requested == 200
+        assert response.context["text"].split() == numbers[200:]
+        assert "50 orders of the list are still to be sent." in text(response)
+        assert "Try again in" in text(response)
+        assert int(response["Retry-After"]) > 0
+        refused = self.paste(client, "\n".join(numbers[200:]))
+        assert refused.status_code == 429
+        assert refused.context["text"].split() == numbers[200:]
+        assert Refill.objects.count() == 200
+
+    def test_a_list_that_takes_too_long_is_offered_again(self, client, order, monkeypatch):
+        monkeypatch.setattr("refills.views.SECONDS_OF_A_LIST", -1)
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
-        refused = self.paste(client, "\n".join(numbers))
-        assert refused.status_code == 400
-        assert "Too many orders (100 at most): the list has 101." in text(refused)
-        assert numbers[50] in refused.content.decode()  # the form keeps what was pasted
-        assert not Refill.objects.exists()
+        response = self.paste(client, "\n".join(numbers))
 
-        assert self.paste(client, "\n".join(numbers[:100])).context["requested"] == 100
+        assert response.context["text"] == numbers[100]
+        assert "1 order of the list is still to be sent." in text(response)
+        assert "Retry-After" not in response
 
     def test_the_pasted_text_is_escaped(self, client):
         page = self.paste(client, "<script>alert(1)</script>").content.decode()
