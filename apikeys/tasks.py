@@ -1,8 +1,9 @@
-"""The work of webhooks in the background."""
+"""The accounts' work in the background: webhooks, and what is kept for a while only."""
 
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
+from apikeys.idempotency import forget_answers
 from apikeys.webhooks import delivering, keeping
 
 
@@ -21,3 +22,9 @@ def sweep_webhooks(timestamp: int) -> None:
 @app.task(name="apikeys.tasks.forget_old_webhooks")
 def forget_old_webhooks(timestamp: int) -> None:
     keeping.forget(timezone.now())
+
+
+@app.periodic(cron="41 * * * *")
+@app.task(name="apikeys.tasks.forget_old_answers")
+def forget_old_answers(timestamp: int) -> None:
+    forget_answers(timezone.now())

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 
 from notpanel.api import examples, openapi
 from notpanel.api.actions import Action
-from notpanel.api.dialects import as_json
+from notpanel.api.dialects import NOTPANEL
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, Parameters
 from notpanel.api.ratelimits import key_limit, met_first
@@ -172,7 +172,7 @@ def _answer_for_visitor(action: Action, request: HttpRequest, parameters: Mappin
     user: Any = request.user
     visitor = Caller(account_id=user.pk, tier=user.tier, api_key_id=0, api_key_prefix="", limit_per_minute=None)
     try:
-        return as_json(action.handler(visitor, Parameters(parameters.items())))
+        return NOTPANEL.as_data(action.handler(visitor, Parameters(parameters.items())))
     except Refusal as refusal:
         return {"error": refusal.text}
 

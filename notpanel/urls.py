@@ -12,6 +12,7 @@ import orders.api
 import refills.api
 import refills.urls
 from apikeys import panel_keys
+from apikeys.idempotency import answer_once
 from apikeys.imports import import_accounts
 from apikeys.keys import authenticate
 from apikeys.middleware import remember_who_acts
@@ -26,7 +27,9 @@ ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS, *api
 
 # The audit log says from which address programs change an account, here and below.
 api_v2 = remember_who_acts(
-    ApiView.as_view(actions={action.name: action for action in ACTIONS}, authenticate=authenticate)
+    ApiView.as_view(
+        actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
+    )
 )
 # What the panel sends files to.
 panel = {
@@ -46,6 +49,8 @@ urlpatterns = [
     path("api/v2/", api_v2),
     *(re_path(rf"^api/panel/{name}/?$", view, name=f"panel-{name}") for name, view in panel.items()),
     path("", notpanel.views.start, name="start"),
+    path("robots.txt", notpanel.views.robots),
+    path("favicon.ico", notpanel.views.favicon),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", sign_in_at_the_desk),

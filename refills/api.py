@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notpanel.api.actions import Action, Example
-from notpanel.api.answers import Reference, answer_to
+from notpanel.api.answers import Reference, Status, answer_to
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
@@ -16,14 +16,22 @@ from notpanel.api.examples import (
     UNKNOWN_ORDER,
     UNKNOWN_REFILL,
 )
-from notpanel.api.parameters import Either, OneOrMany, Parameters
+from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.api.schemas import REFUSED, Schema, record, row
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
 from refills import dashboard
+from refills.checking import Verdict, check_orders
+from refills.listing import PAGE, ChangedRefill, list_changed
 from refills.lookups import FoundRefill, find_latest_refills, find_refills
-from refills.refusals import NoRefillRequested, RefillNotFound
+from refills.refusals import (
+    InvalidCursor,
+    NoRefillRequested,
+    RefillAlreadyPending,
+    RefillNotFound,
+    UnknownStatus,
+)
 from refills.requesting import request_refills
 from refills.rules import REFUSALS
 from refills.statuses import RefillStatus
@@ -40,6 +48,12 @@ REFILL_IDS = OneOrMany(
     single="Single refill ID",
     batch=". Returns an array — each row carries either a status or an error.",
 )
+CHECKED_IDS = OneOrMany(
+    "order",
+    "orders",
+    single="Single-order ID",
+    batch=". Returns an array — each row carries what a request for a refill would be told.",
+)
 STATUS_IDS = Either(
     REFILL_IDS,
     OneOrMany(
@@ -54,30 +68,71 @@ STATUS_IDS = Either(
 def refill(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     outcomes = request_refills(caller.account_id, ids.texts, api_key_id=caller.api_key_id)
-    shaped = [outcome if isinstance(outcome, Refusal) else {"refill": outcome} for outcome in outcomes]
-    return answer_to(ids, shaped)
+    shaped = [each if isinstance(each, Refusal) else {"refill": Reference(*each)} for each in outcomes]
+    return answer_to(ids, shaped, about="refill")
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
     ids = STATUS_IDS.read(parameters)
     if ids.name == ORDER_IDS.one:
         latest = find_latest_refills(caller.account_id, ids.texts)
-        return answer_to(ids, [each if isinstance(each, Refusal) else _named(each) | _state(each) for each in latest])
+        return answer_to(
+            ids, [each if isinstance(each, Refusal) else _named(each) | _state(each) for each in latest], about="status"
+        )
     found = find_refills(caller.account_id, ids.texts)
-    return answer_to(ids, [each if isinstance(each, Refusal) else _state(each) for each in found])
+    return answer_to(ids, [each if isinstance(each, Refusal) else _state(each) for each in found], about="status")
 
 
 def _named(refill: FoundRefill) -> dict[str, Any]:
     return {"refill": Reference(refill.id, refill.number)}
 
 
-def _state(refill: FoundRefill) -> dict[str, Any]:
-    state: dict[str, Any] = {"status": refill.status}
+def _state(refill: FoundRefill | ChangedRefill) -> dict[str, Any]:
+    state: dict[str, Any] = {"status": Status(refill.status)}
     if refill.reason:
         state["reason"] = refill.reason
     if refill.delivered is not None:
         state["delivered"] = refill.delivered
     return state
+
+
+def refill_check(caller: Caller, parameters: Parameters) -> Any:
+    ids = CHECKED_IDS.read(parameters)
+    verdicts = check_orders(caller.account_id, ids.texts, timezone.now())
+    return answer_to(ids, [each if isinstance(each, Refusal) else _verdict(each) for each in verdicts])
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    shaped: dict[str, Any] = {"refillable": verdict.refusal is None}
+    if verdict.refusal:
+        shaped |= {"error": verdict.refusal.text, "code": verdict.refusal.code()}
+    shaped |= {
+        "used": verdict.used,
+        "left": verdict.left,
+        "ends_at": verdict.ends_at and int(verdict.ends_at.timestamp()),
+    }
+    if verdict.in_flight:
+        shaped["refill"] = Reference(*verdict.in_flight)
+    return shaped
+
+
+def refill_list(caller: Caller, parameters: Parameters) -> Any:
+    cursor, status = parameters.text("cursor"), parameters.text("status")
+    if status and status not in RefillStatus.values:
+        raise UnknownStatus
+    page = list_changed(caller.account_id, [status] if status else RefillStatus.values, cursor)
+    return {"refills": [_changed(each) for each in page.refills], "next": str(page.next), "more": page.more}
+
+
+def _changed(refill: ChangedRefill) -> dict[str, Any]:
+    return {
+        "refill": Reference(refill.id, refill.number),
+        "number": refill.number,
+        "order": Reference(refill.order_id, refill.order_number),
+        **_state(refill),
+        "requested_at": int(refill.requested_at.timestamp()),
+        "changed_at": int(refill.changed_at.timestamp()),
+    }
 
 
 def own_ids(account_id: int) -> dict[str, str]:
@@ -94,10 +149,26 @@ def own_ids(account_id: int) -> dict[str, str]:
 
 
 REFILL_ID: Schema = {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}
+ORDER_ID: Schema = {"type": "string", "pattern": "^ord_[0-9A-HJKMNP-TV-Z]{26}$"}
 MADE = record({"refill": REFILL_ID})
 STATUS: dict[str, Schema] = {"status": {"type": "string", "enum": RefillStatus.values}}
 DETAILS: dict[str, Schema] = {"reason": {"type": "string"}, "delivered": {"type": "integer", "minimum": 0}}
 STATE = record(STATUS, DETAILS)
+CHECKED = record(
+    {
+        "refillable": {"type": "boolean"},
+        "used": {"type": "integer"},
+        "left": {"type": "integer"},
+        "ends_at": {"type": ["integer", "null"]},
+    },
+    {"error": {"type": "string"}, "code": {"type": "string"}, "refill": REFILL_ID},
+)
+TIME: Schema = {"type": "integer"}
+LISTED = record(
+    {"refill": REFILL_ID, "number": {"type": "integer"}, "order": ORDER_ID, **STATUS}
+    | {"requested_at": TIME, "changed_at": TIME},
+    DETAILS,
+)
 LATEST = record({"refill": REFILL_ID, **STATUS}, DETAILS)
 
 ACTIONS = (
@@ -124,6 +195,8 @@ ACTIONS = (
         ),
         schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
         handler=refill,
+        once=True,
+        writes=True,
     ),
     Action(
         name="refill_status",
@@ -154,5 +227,90 @@ ACTIONS = (
         },
         handler=refill_status,
         shown_live=True,
+    ),
+    Action(
+        name="refill_check",
+        title="Check a refill",
+        summary=(
+            "Tells whether a refill would be accepted now, by the very rules of refill, and requests nothing. It "
+            "also tells how many refills of the order are used and left, when its refill period ends (in Unix seconds; "
+            "null: it has no end), and which refill is in flight."
+        ),
+        ids=CHECKED_IDS,
+        refusals=(OrderNotFound,),
+        examples=(
+            Example(
+                "One order",
+                {"order": REFILLABLE_ORDER},
+                {"refillable": True, "used": 1, "left": 2, "ends_at": 1767225600},
+            ),
+            Example(
+                "Several orders",
+                {"orders": f"{ORDER},{UNKNOWN_ORDER}"},
+                [
+                    {
+                        "order": ORDER,
+                        "refillable": False,
+                        "error": RefillAlreadyPending.message,
+                        "code": RefillAlreadyPending.code(),
+                        "used": 1,
+                        "left": 2,
+                        "ends_at": None,
+                        "refill": REFILL,
+                    },
+                    {"order": UNKNOWN_ORDER, "error": OrderNotFound.message},
+                ],
+            ),
+        ),
+        schema={
+            "oneOf": [CHECKED, {"type": "array", "items": {"oneOf": [row("order", CHECKED), row("order", REFUSED)]}}]
+        },
+        handler=refill_check,
+        shown_live=True,
+    ),
+    Action(
+        name="refill_list",
+        title="Changed refills",
+        summary=(
+            f"Lists your refills in the order in which they last changed, {PAGE} a page. Keep next, and send it as "
+            "cursor to get what changed since. A refill that changes again comes again; no change is ever skipped. "
+            "Times are Unix seconds."
+        ),
+        own_options=(
+            Parameter("status", "string", "Only refills that have this status."),
+            Parameter(
+                "cursor", "string", "next of an earlier answer: what changed since. Without it: from the beginning."
+            ),
+        ),
+        refusals=(InvalidCursor, UnknownStatus),
+        examples=(
+            Example(
+                "What is completed",
+                {"status": "completed"},
+                {
+                    "refills": [
+                        {
+                            "refill": REFILL,
+                            "number": 1234,
+                            "order": ORDER,
+                            "status": "completed",
+                            "delivered": 650,
+                            "requested_at": 1764028800,
+                            "changed_at": 1764064800,
+                        }
+                    ],
+                    "next": "6NAnNwAAAAAAAAPoAZPIdXbKd7DXUy6fRVVmBQ",
+                    "more": False,
+                },
+            ),
+        ),
+        schema=record(
+            {
+                "refills": {"type": "array", "maxItems": PAGE, "items": LISTED},
+                "next": {"type": "string"},
+                "more": {"type": "boolean"},
+            }
+        ),
+        handler=refill_list,
     ),
 )

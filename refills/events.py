@@ -29,8 +29,8 @@ _HAPPENED = f"""
         JOIN refills_refill AS refill ON refill.id = named.id
         JOIN orders_order AS "order" ON "order".id = refill.order_id
 """  # noqa: S608  # made of constants
-# To follow the part that inserts refills, as ``made``. PostgreSQL looks first whether the account has an endpoint, and
-# leaves the rest out if it has none.
+# To follow the part that inserts refills, as ``made``; it returns their ids and numbers. PostgreSQL looks first whether
+# the account has an endpoint, and leaves the rest out if it has none.
 REQUESTED = f"""
     happened AS (
         SELECT refill.account_id, 'refill.requested' AS type, refill.id AS subject,
@@ -41,7 +41,7 @@ REQUESTED = f"""
         WHERE EXISTS (SELECT FROM apikeys_webhookendpoint WHERE account_id = %(account)s AND state <> 'removed')
     ),
     {DELIVERIES}
-    SELECT count(*) FROM told
+    SELECT id, number FROM made
 """  # noqa: S608  # made of constants
 _CHANGED = f"WITH happened AS ({_HAPPENED}), {DELIVERIES} SELECT count(*) FROM told"  # noqa: S608  # made of constants
 # What no endpoint was told yet goes without a word. An attempt that has begun may have told it: who deletes waits for

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apikeys.models import ApiKey
 from notpanel.kit.public_id import PublicIdField
+from notpanel.kit.transaction_id import TransactionIdField
 from orders.models import Order, Service, Supplier
 from refills.querysets import DispatchQuerySet, RefillQuerySet
 from refills.statuses import ENDED, IN_FLIGHT, OPEN, SETTLED, DispatchState, RefillStatus
@@ -72,6 +73,8 @@ class Refill(models.Model):
         help_text="The agent who requested it for the customer; empty: the customer did.",
     )
     status = models.CharField(max_length=20, choices=RefillStatus, default=RefillStatus.PENDING)
+    # The transaction that made or last changed the status. A trigger writes it (migration 0013).
+    changed_in = TransactionIdField(editable=False, db_default=RawSQL("pg_current_xact_id()", ()))
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     approved_at = models.DateTimeField(null=True, editable=False)
     approved_by = models.ForeignKey(
@@ -197,6 +200,8 @@ class Refill(models.Model):
                 name="refill_settled_of_service",
             ),
             models.Index(fields=["account", "created_at", "id"], name="refill_by_account"),
+            # What changed since a cursor.
+            models.Index(fields=["account", "status", "changed_in", "id"], name="refill_by_change"),
             models.Index(
                 fields=["settled_by", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_by_settler"
             ),

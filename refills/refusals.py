@@ -44,6 +44,16 @@ class RefillNotFound(Refusal):
     cause = "Refill ID doesn't exist or doesn't belong to your account."
 
 
+class InvalidCursor(Refusal):
+    message = "Invalid cursor"
+    cause = "The cursor is none that refill_list gave, or the database was restored since: begin anew without a cursor."
+
+
+class UnknownStatus(Refusal):
+    message = "Unknown status"
+    cause = "No refill has such a status. They are pending, approved, completed and rejected."
+
+
 # ---- Settlement: an invalid change of status.
 
 

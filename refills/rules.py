@@ -159,3 +159,14 @@ def judge(order: JudgedOrder, tally: Tally, now: datetime) -> Refusal | None:
 def cap_of(service: Terms) -> int:
     """Return how many refills an order of the service may have, rejected ones not counted."""
     return refill_cap(service.refill_limit)
+
+
+def left_of(service: Terms, tally: Tally) -> int:
+    """Return how many more refills the cap allows an order of the service; 0 if the service does not refill."""
+    return max(cap_of(service) - tally.used, 0) if service.refill else 0
+
+
+def period_end(order: JudgedOrder) -> datetime | None:
+    """Return the end of the order's refill period. None: it has no end, or has not begun."""
+    days = order.service.refill_days
+    return order.completed_at + timedelta(days=days) if order.completed_at and days else None

@@ -76,6 +76,7 @@ ACTIONS = (
         ),
         schema=record(_ENDPOINT | {"secret": {"type": "string", "pattern": "^whsec_[A-Za-z0-9+/]{43}=$"}}),
         handler=add,
+        writes=True,
     ),
     Action(
         name="webhook.list",
@@ -97,5 +98,6 @@ ACTIONS = (
         examples=(Example("One webhook", {"webhook": _EXAMPLE_ID}, {"webhook": _EXAMPLE_ID, "status": "removed"}),),
         schema=record({"webhook": _ID, "status": {"type": "string", "const": "removed"}}),
         handler=remove,
+        writes=True,
     ),
 )

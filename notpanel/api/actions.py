@@ -1,13 +1,16 @@
 """The actions of the API: the one source of its dispatch, its documentation and its OpenAPI description."""
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from notpanel.api.errors import SHARED_ERRORS
+from notpanel.api.errors import SHARED_ERRORS, InvalidRequestId, KeyIsReadOnly
 from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.kit.caller import Caller
-from notpanel.kit.refusals import Refusal
+from notpanel.kit.refusals import Refusal, RequestIdUsed
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,15 @@ class Example:
 
 
 CODES = Parameter("codes", "string", "1: the refused rows of a batch have the code of their error as well.")
+
+
+REQUEST_ID = Parameter(
+    "request_id",
+    "string",
+    "1 to 128 visible ASCII characters of your choice. Sent again with the same orders within 24 hours, it gets the "
+    "first answer again, word for word.",
+)
+_REQUEST_ID = re.compile("[!-~]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class Action:
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
     prepared: bool = False  # the handler returns a Prepared
+    writes: bool = False  # refused to keys that are read-only
+    once: bool = False  # a request may have a request_id, so that it is answered once
     counted: bool = True  # on the limits of the key and the tier
 
     @property
@@ -62,12 +76,18 @@ class Action:
     @property
     def options(self) -> tuple[Parameter, ...]:
         """Return the parameters that may be left out."""
-        return (*self.own_options, CODES) if self.ids else self.own_options
+        return (
+            *((REQUEST_ID,) if self.once else ()),
+            *self.own_options,
+            *((CODES,) if self.ids else ()),
+        )
 
     @property
     def errors(self) -> tuple[type[Refusal], ...]:
         """Return the action's own errors: its refusals, then the errors about its parameters."""
-        return self.refusals + (self.ids.errors if self.ids else ())
+        about_ids = self.ids.errors if self.ids else ()
+        about_requests = (InvalidRequestId, RequestIdUsed) if self.once else ()
+        return self.refusals + about_ids + about_requests + ((KeyIsReadOnly,) if self.writes else ())
 
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:
@@ -78,6 +98,19 @@ class Action:
     def wants_codes(self, parameters: Parameters) -> bool:
         """Return whether refused rows shall have codes. Raises what ``Parameters.text`` raises."""
         return self.ids is not None and parameters.text(CODES.name) == "1"
+
+    def read_request(self, parameters: Parameters) -> tuple[str, str] | None:
+        """Return the request_id and a digest of what is requested. None: it has no request_id.
+
+        Raises InvalidRequestId, or what reading the ids raises.
+        """
+        if not (self.once and self.ids and (request_id := parameters.text(REQUEST_ID.name))):
+            return None
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise InvalidRequestId
+        ids = self.ids.read(parameters)
+        requested = json.dumps([self.name, ids.is_batch, ids.texts])
+        return request_id, hashlib.sha256(requested.encode()).hexdigest()
 
     def text_of(self, error: type[Refusal]) -> str:
         """Return the text of an error, with the names of the action's parameters in it."""

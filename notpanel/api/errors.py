@@ -26,10 +26,21 @@ class RateLimitExceeded(ApiError):
         super().__init__()
 
 
+class KeyIsReadOnly(ApiError):
+    status = 403
+    message = "API key is read-only"
+    cause = "The key may ask for everything, and request nothing. Use another key, or change this one on the dashboard."
+
+
 class MissingParameter(ApiError):
     message = "Missing required parameter: {name}"
     cause = "A required parameter is missing or empty."
     example = {"name": "action"}
+
+
+class InvalidRequestId(ApiError):
+    message = "Invalid request_id (1 to 128 visible ASCII characters)"
+    cause = "The request_id is too long, or holds a blank or a character beyond ASCII."
 
 
 class UnknownAction(ApiError):

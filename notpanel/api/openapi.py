@@ -33,6 +33,7 @@ RATE_LIMIT_HEADERS = {
     "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
 }
 _ERROR_CODE = {"X-Error-Code": ("The name of the error for programs. It never changes.", "string")}
+_REPLAY = {"X-Idempotent-Replay": ("true: the first answer to this request_id was sent again.", "string")}
 _RETRY_AFTER = {"Retry-After": ("On a 429 and a 503: how many seconds to wait.", "integer")}
 # The headers that answers with these statuses have in addition.
 HEADERS_OF: Mapping[int, Headers] = {
@@ -77,7 +78,8 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
             "description": (
                 "Every request is a POST to one address. Its body has the parameter action, which says what you want, "
                 "and the parameter key, which says who you are. Every answer is JSON. Every error is an object with "
-                "the single member error, and has its code in the header X-Error-Code."
+                "the single member error, and has its code in the header X-Error-Code. A key may be set to answer as "
+                "most panels do; that is not described here."
             ),
         },
         "servers": [{"url": server}],
@@ -149,7 +151,7 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
             "Success. Rows of a batch may still have errors of their own.",
             {"anyOf": answers},
             _examples(actions, lambda action, example: example.response),
-            optional=_HEADERS_OF_PREPARED,
+            optional={**_HEADERS_OF_PREPARED, **_REPLAY},
         ),
         "304": {
             "description": "The answer is the one whose ETag you sent as If-None-Match. There is no body.",

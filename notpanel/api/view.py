@@ -19,8 +19,15 @@ from rest_framework.views import APIView
 from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
-from notpanel.api.dialects import as_json
-from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
+from notpanel.api.dialects import DIALECTS, NOTPANEL, Dialect
+from notpanel.api.errors import (
+    BodyTooLarge,
+    KeyIsReadOnly,
+    MalformedBody,
+    NotFound,
+    UnknownAction,
+    UnsupportedContentEncoding,
+)
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
 from notpanel.api.prepared import Prepared
@@ -28,9 +35,9 @@ from notpanel.api.ratelimits import RateLimits
 from notpanel.kit.addresses import Address, client_address
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
+from notpanel.kit.rendered import Rendered
 
 LARGEST_BODY = 64 * 1024  # bytes
-_RENDERER = JSONRenderer()
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -92,29 +99,57 @@ def _no_authentication(raw_key: str, address: Address | None) -> Caller:
     raise NotImplementedError
 
 
+def _not_kept(account_id: int, request_id: str, digest: str, answer: Callable[[], Rendered]) -> tuple[Rendered, bool]:
+    raise NotImplementedError
+
+
+def respond(rendered: Rendered) -> HttpResponse:
+    """Send an answer. A Response of REST framework would be rendered alike, but only after it had chosen how."""
+    response = HttpResponse(rendered.body, status=rendered.status, content_type=JSONRenderer.media_type)
+    if rendered.code:
+        response["X-Error-Code"] = rendered.code
+    return response
+
+
 @method_decorator(sensitive_post_parameters(), name="dispatch")
 class ApiView(LimitedView):
     """The v2 API. Its methods stand in the order in which a request passes through them.
 
     urls.py, which alone knows the apps, passes ``actions`` by their names, and ``authenticate(raw_key, address)``,
-    which returns the Caller or raises InvalidApiKey or AccountSuspended.
+    which returns the Caller or raises InvalidApiKey or AccountSuspended. It also passes ``answer_once(account_id,
+    request_id, digest, answer)``, which returns the first answer to a request_id and whether it was given before.
     """
 
     actions: Mapping[str, Action] = {}
     authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
+    answer_once: Callable[[int, str, str, Callable[[], Rendered]], tuple[Rendered, bool]] = staticmethod(_not_kept)
+
+    dialect: Dialect = NOTPANEL  # until the key is known
 
     @sensitive_variables("parameters")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         parameters = self.read_body(request)
         caller = self.identify_caller(parameters)
         self.rate_limits.count_caller(caller, count=self.is_counted(parameters))
-        action = self.find_action(parameters)
+        action = self.find_action(parameters, caller)
         codes = action.wants_codes(parameters)
-        answer = action.handler(caller, parameters)
-        if isinstance(answer, Prepared):
-            return answer.respond(request)
-        # A Response would be rendered alike, but only after REST framework had chosen how.
-        return HttpResponse(_RENDERER.render(as_json(answer, codes=codes)), content_type=_RENDERER.media_type)
+        requested = action.read_request(parameters)
+
+        def answer() -> Any:
+            return action.handler(caller, parameters)
+
+        if requested is None:
+            answered = answer()
+            if isinstance(answered, Prepared):
+                return answered.respond(request)
+            return respond(self.dialect.render(answered, codes=codes))
+        rendered, is_replay = self.answer_once(
+            caller.account_id, *requested, lambda: self.dialect.render_judged(answer, codes=codes)
+        )
+        response = respond(rendered)
+        if is_replay:
+            response["X-Idempotent-Replay"] = "true"
+        return response
 
     @sensitive_variables("body")
     def read_body(self, request: Request) -> Parameters:
@@ -147,6 +182,7 @@ class ApiView(LimitedView):
         # A key has no blanks. Those in it come from a line that was wrapped when it was copied.
         caller = self.authenticate("".join(key.split()), self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
+        self.dialect = DIALECTS[caller.answers]
         return caller
 
     def is_counted(self, parameters: Parameters) -> bool:
@@ -157,15 +193,17 @@ class ApiView(LimitedView):
             return True
         return action is None or action.counted
 
-    def find_action(self, parameters: Parameters) -> Action:
+    def find_action(self, parameters: Parameters, caller: Caller) -> Action:
         """Return the action that the request names.
 
-        Raises MissingParameter, ParameterRepeated, MalformedBody or UnknownAction.
+        Raises MissingParameter, ParameterRepeated, MalformedBody, UnknownAction or KeyIsReadOnly.
         """
         action = self.actions.get(parameters.required("action"))
         if action is None:
             raise UnknownAction
         request_log.add(action=action.name)
+        if action.writes and caller.read_only:
+            raise KeyIsReadOnly
         return action
 
 

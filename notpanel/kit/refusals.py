@@ -55,6 +55,11 @@ class ServiceUnavailable(Refusal):
     cause = "The database, a lock or Redis was not available in time. Nothing was changed: try again."
 
 
+class RequestIdUsed(Refusal):
+    message = "request_id was used with another request"
+    cause = "Your account sent the same request_id with other orders before. Give each request a value of its own."
+
+
 class BadFile(Refusal):
     """A file has errors. ``errors`` holds the first of them, as pairs of line number and text."""
 

@@ -68,7 +68,12 @@ def test_blanks_around_the_action_are_dropped(customer):
 
 
 BOTH = {"refill_status": "Provide only one of refill, refills, order or orders"}
-IDS = [("refill", "order", "orders"), ("status", "order", "orders"), ("refill_status", "refill", "refills")]
+IDS = [
+    ("refill", "order", "orders"),
+    ("refill_check", "order", "orders"),
+    ("status", "order", "orders"),
+    ("refill_status", "refill", "refills"),
+]
 
 
 @pytest.mark.parametrize(("action", "one", "many"), IDS)

@@ -72,6 +72,20 @@ def test_each_statement_of_a_refill_is_one_round_trip(customer, orders, count):
     assert round_trips_to_postgresql(lambda: customer.post("refill", orders=ids)) == 6
 
 
+@pytest.mark.parametrize("count", [1, 100])
+def test_refill_with_a_request_id(customer, orders, count):
+    ids = ",".join(order.pk for order in orders[:count])
+
+    _, first = work(lambda: customer.post("refill", orders=ids, request_id="1"))
+    repeated, again = work(lambda: customer.post("refill", orders=ids, request_id="1"))
+
+    # In addition: the request id, a savepoint and its release, the answer.
+    assert first == Work(statements=10, round_trips=3)
+    # The key; BEGIN, the request id, the answer, COMMIT.
+    assert repeated["X-Idempotent-Replay"] == "true"
+    assert again == Work(statements=5, round_trips=3)
+
+
 def test_refill_that_a_rule_refuses(customer, orders):
     customer.refill(orders[0])
 
@@ -101,6 +115,28 @@ def test_refill_status_of_orders(customer, orders, count):
     )
 
     assert [row["status"] for row in response.json()] == ["pending"] * count
+    assert found == Work(statements=2, round_trips=3)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_refill_check(customer, orders, count):
+    for order in orders[:count:2]:
+        factories.Refill(order=order)
+
+    response, found = work(lambda: customer.post("refill_check", orders=",".join(order.pk for order in orders[:count])))
+
+    assert len(response.json()) == count
+    assert found == Work(statements=2, round_trips=3)
+
+
+@pytest.mark.parametrize("count", [0, 101])
+def test_refill_list(customer, orders, count):
+    for order in orders[:count]:
+        factories.Refill(order=order)
+
+    response, found = work(lambda: customer.post("refill_list"))
+
+    assert response.status_code == 200
     assert found == Work(statements=2, round_trips=3)
 
 

@@ -90,7 +90,7 @@ def jobs():
 
 def test_a_request_is_delivered_and_verifies_by_the_library(hook, endpoint):
     order = factories.Order(account=endpoint.account)
-    [refill_id] = request_refills(endpoint.account_id, [order.pk])
+    [(refill_id, _)] = request_refills(endpoint.account_id, [order.pk])
 
     deliver()
 

@@ -80,7 +80,7 @@ def wrong_password():
     ],
     ids=lambda command: command[0],
 )
-def test_a_database_that_cannot_be_used_is_named(command, tmp_path, wrong_password):
+def test_every_command_names_a_database_that_cannot_be_used(command, tmp_path):
     file = tmp_path / "file.csv"
     all_columns = {"importorders": ORDER_COLUMNS, "importservices": SERVICE_COLUMNS, "importaccounts": ACCOUNT_COLUMNS}
     columns = all_columns.get(command[0], ())
@@ -88,19 +88,25 @@ def test_a_database_that_cannot_be_used_is_named(command, tmp_path, wrong_passwo
     arguments = [part.format(file=file) for part in command]
     arguments += ["--port", str(free_port())] if command[0] == "serve" else []
 
-    causes = {
-        database(path="/nosuch"): 'database "nosuch" does not exist',
+    assert_names_the_database(arguments, database(path="/nosuch"), 'database "nosuch" does not exist')
+
+
+def test_whatever_is_wrong_with_a_database_is_named(wrong_password):
+    for url, cause in {
         f"postgresql://postgres@127.0.0.1:{free_port()}/x": "Connection refused",
         "postgresql://postgres@nosuch.invalid/x": "nosuch.invalid",
         wrong_password: 'password authentication failed for user "x"',
-    }
-    for url, cause in causes.items():
-        status, output = manage(*arguments, DATABASE_URL=url)
+    }.items():
+        assert_names_the_database(["migrate"], url, cause)
 
-        assert status == 1
-        [line] = output.splitlines()
-        assert line.startswith("The database of DATABASE_URL cannot be used: ")
-        assert cause in line
+
+def assert_names_the_database(arguments, url, cause):
+    status, output = manage(*arguments, DATABASE_URL=url)
+
+    assert status == 1
+    [line] = output.splitlines()
+    assert line.startswith("The database of DATABASE_URL cannot be used: ")
+    assert cause in line
 
 
 @pytest.mark.parametrize("command", [("serve",), ("serve", "--probe"), ("fakesupplier",)])

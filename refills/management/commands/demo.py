@@ -32,7 +32,7 @@ from refills.refusals import (
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.requesting import lock_orders, request_refills, tally_refills
+from refills.requesting import RequestedRefill, lock_orders, request_refills, tally_refills
 from refills.rules import Tally, judge
 from refills.settlement import StatusChange, change_status
 from refills.statuses import RefillStatus
@@ -339,9 +339,9 @@ class _Draft:
             made = {}
             for account_id in {order.account_id for order in wanted}:
                 theirs = [order.id for order in wanted if order.account_id == account_id]
-                for order_id, refill_id in zip(theirs, request_refills(account_id, theirs), strict=True):
-                    assert isinstance(refill_id, str), refill_id
-                    made[refill_id] = wishes[order_id]
+                for order_id, requested in zip(theirs, request_refills(account_id, theirs), strict=True):
+                    assert isinstance(requested, RequestedRefill), requested
+                    made[requested.id] = wishes[order_id]
             for status in (RefillStatus.APPROVED, RefillStatus.COMPLETED, RefillStatus.REJECTED):
                 reason = None
                 if status == RefillStatus.REJECTED:

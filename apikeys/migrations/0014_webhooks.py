@@ -14,7 +14,7 @@ import notpanel.kit.public_id
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("apikeys", "0012_keys_for_programs"),
+        ("apikeys", "0013_kept_answers"),
     ]
 
     operations = [
