@@ -65,7 +65,7 @@ def refill(request: SignedInRequest) -> HttpResponse:
     if isinstance(outcome, Refusal):
         messages.error(request, f"{order}: {outcome.text}.")
     else:
-        messages.success(request, f"Requested {outcome} for {order}.")
+        messages.success(request, f"Requested {outcome.id} for {order}.")
     back = request.POST.get("next", "")
     if not (back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
         back = reverse("dashboard:orders")
@@ -99,7 +99,7 @@ def refill_list(request: SignedInRequest) -> HttpResponse:
     context["results"] = [
         {"order": order, "found": not isinstance(outcome, OrderNotFound), "error": outcome.text}
         if isinstance(outcome, Refusal)
-        else {"order": order, "found": True, "refill": outcome}
+        else {"order": order, "found": True, "refill": outcome.id}
         for order, outcome in zip(ids, outcomes, strict=True)
     ]
     context["requested"] = sum(not isinstance(outcome, Refusal) for outcome in outcomes)
