@@ -187,13 +187,28 @@ class ApiKeyForm(PasswordAgainForm):
         help_text="The key works to the end of this day (UTC). Empty: it never expires.",
     )
 
-    field_order = ("name", "allowed_networks", "expires_on", "password")
+    answers = forms.ChoiceField(
+        choices=ApiKey.Answers.choices,
+        required=False,
+        initial=ApiKey.Answers.NOTPANEL,
+        help_text="Choose “As most panels answer” if your program was written for other panels.",
+    )
+    read_only = forms.BooleanField(
+        label="Read-only",
+        required=False,
+        help_text="It may ask for everything, and neither request refills nor change webhooks.",
+    )
+
+    field_order = ("name", "allowed_networks", "expires_on", "answers", "read_only", "password")
 
     def __init__(self, account: Account, *args: Any, api_key: ApiKey | None = None, **kwargs: Any) -> None:
+        self.answers_before = api_key.answers if api_key else ApiKey.Answers.NOTPANEL
         if api_key is not None:
             kwargs["initial"] = {
                 "name": api_key.name,
                 "allowed_networks": "\n".join(api_key.allowed_networks),
+                "answers": api_key.answers,
+                "read_only": api_key.read_only,
                 "expires_on": api_key.expires_at and (api_key.expires_at - timedelta.resolution).date(),
             }
         super().__init__(account, *args, **kwargs)
@@ -227,4 +242,26 @@ class ApiKeyForm(PasswordAgainForm):
             name=self.cleaned_data["name"],
             allowed_networks=self.cleaned_data["allowed_networks"],
             expires_at=None if last_day is None else end_of(last_day),
+            answers=self.cleaned_data["answers"] or self.answers_before,
+            read_only=self.cleaned_data["read_only"],
         )
+
+
+class RotateKeyForm(PasswordAgainForm):
+    """Ask how long the old value of a key still works, and for the password."""
+
+    HOURS = (0, 1, 6, 24)
+
+    grace = forms.TypedChoiceField(
+        label="The old value",
+        coerce=int,
+        required=False,
+        initial=0,
+        choices=[
+            (hours, f"works for {hours} hour{'s' * (hours > 1)} more" if hours else "stops working at once")
+            for hours in HOURS
+        ],
+        help_text="Time to bring the new value to all of your programs. If others may have seen the old one: at once.",
+    )
+
+    field_order = ("grace", "password")

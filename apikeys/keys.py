@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -28,10 +29,11 @@ LENGTH_OF_PREFIX = len("np_") + 8
 
 # The active key of a digest: ApiKeyQuerySet.active() as SQL.
 KEY_WITH_ITS_ACCOUNT = """
-    SELECT key.id, key.prefix, key.limit_per_minute, key.allowed_networks, key.last_used_at,
+    SELECT key.id, key.prefix, key.limit_per_minute, key.allowed_networks, key.last_used_at, key.read_only, key.answers,
         account.id, account.tier, account.is_active
     FROM apikeys_apikey AS key JOIN apikeys_account AS account ON account.id = key.account_id
-    WHERE key.digest = %(digest)s AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > %(now)s)
+    WHERE (key.digest = %(digest)s OR key.previous_digest = %(digest)s AND key.previous_until > %(now)s)
+        AND key.revoked_at IS NULL AND (key.expires_at IS NULL OR key.expires_at > %(now)s)
 """
 
 
@@ -42,6 +44,8 @@ class ApiKeyDetails:
     name: str = ""
     allowed_networks: tuple[str, ...] = ()  # in CIDR notation; empty: from everywhere
     expires_at: datetime | None = None  # None: never
+    answers: str = ApiKey.Answers.NOTPANEL
+    read_only: bool = False
 
 
 @sensitive_variables("raw_key", "value")
@@ -87,8 +91,11 @@ def change_api_key(api_key: ApiKey, details: ApiKeyDetails) -> None:
 
 
 @sensitive_variables("raw_key", "value")
-def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
-    """Give a key a new value: the old one is refused from the next request on. Returns the new raw key.
+def rotate_api_key(api_key: ApiKey, prefix: str, grace: timedelta = timedelta()) -> str:
+    """Give a key a new value. Returns the new raw key.
+
+    The old one works for ``grace`` (LONGEST_GRACE at most); without it, it is refused from the next request on. A value
+    from before the old one is refused at once.
 
     The details, the limit and what the limits have counted stay. ``prefix`` is the key's prefix when the form was made,
     so that a form that is sent twice rotates the key once. Raises ApiKeyRotated if the prefix is another by now,
@@ -100,10 +107,12 @@ def rotate_api_key(api_key: ApiKey, prefix: str) -> str:
     # Compared here too, because the form's text may hold what a statement cannot, such as a NUL.
     current = api_key.prefix == prefix
     with transaction.atomic():
-        if not (current and active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **value)):
+        before = {"previous_digest": F("digest") if grace else None, "previous_until": now + grace if grace else None}
+        if not (current and active.filter(prefix=prefix).update(rotated_at=now, last_used_at=None, **before, **value)):
             raise ApiKeyRotated if active.exists() else ApiKeyEnded
         api_key.refresh_from_db()
-        _record(AuditEvent.Kind.KEY_ROTATED, api_key, was=prefix)
+        until = {"until": api_key.previous_until.isoformat()} if api_key.previous_until else {}
+        _record(AuditEvent.Kind.KEY_ROTATED, api_key, was=prefix, **until)
     return raw_key
 
 
@@ -144,7 +153,8 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     rows = fetch(KEY_WITH_ITS_ACCOUNT, {"digest": hash_key(raw_key), "now": now})
     if not rows:
         raise InvalidApiKey
-    [(api_key_id, prefix, limit_per_minute, allowed_networks, last_used_at, account_id, tier, is_active)] = rows
+    [(api_key_id, prefix, limit_per_minute, allowed_networks, last_used_at, read_only, answers, *account)] = rows
+    account_id, tier, is_active = account
     if allowed_networks and not is_within(address, allowed_networks):
         raise InvalidApiKey
     if not is_active:
@@ -158,6 +168,8 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
         api_key_id=api_key_id,
         api_key_prefix=prefix,
         limit_per_minute=limit_per_minute,
+        read_only=read_only,
+        answers=answers,
     )
 
 
@@ -184,4 +196,6 @@ def _columns(details: ApiKeyDetails, *, as_text: bool = False) -> dict[str, Any]
         "name": details.name,
         "allowed_networks": list(details.allowed_networks),
         "expires_at": expires_at.isoformat() if as_text and expires_at else expires_at,
+        "answers": details.answers,
+        "read_only": details.read_only,
     }

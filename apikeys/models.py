@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.hashers import check_password
@@ -14,7 +14,11 @@ from django.utils import timezone
 
 from apikeys import acting
 from apikeys.time_zones import check_time_zone
+from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
+from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
 from notpanel.kit.times import time_text
+
+LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may still work
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
@@ -196,6 +200,10 @@ class AuditEvent(models.Model):
         LEFT = "left", "Left the staff"
         PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
         PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
+        WEBHOOK_ADDED = "webhook_added", "Webhook added"
+        WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"
+        WEBHOOK_ROTATED = "webhook_rotated", "Webhook secret rotated"
+        WEBHOOK_REMOVED = "webhook_removed", "Webhook removed"
 
     at = models.DateTimeField(editable=False)
     kind = models.CharField("what", max_length=20, choices=Kind, editable=False)
@@ -297,6 +305,10 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
 class ApiKey(models.Model):
     """What a client authenticates with. Only a digest of the key is stored."""
 
+    class Answers(models.TextChoices):
+        NOTPANEL = "notpanel", "As documented"
+        PERFECTPANEL = "perfectpanel", "As most panels answer"
+
     account = models.ForeignKey(Account, models.PROTECT, related_name="api_keys")
     name = models.CharField(max_length=100, blank=True)
     prefix = models.CharField(max_length=16, unique=True, help_text="The visible beginning of the key.")
@@ -314,7 +326,20 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(
         null=True, blank=True, help_text="It is refused from this time on; empty: it never expires."
     )
+    answers = models.CharField(
+        max_length=20,
+        choices=Answers,
+        default=Answers.NOTPANEL,
+        db_default=Answers.NOTPANEL,
+        help_text="How its requests are answered.",
+    )
+    read_only = models.BooleanField(
+        default=False, db_default=False, help_text="It may ask for everything, and request no refills."
+    )
     rotated_at = models.DateTimeField(null=True, editable=False, help_text="When it last got a new value.")
+    # Of the value before; null, because it is unique.
+    previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)  # noqa: DJ001
+    previous_until = models.DateTimeField(null=True, editable=False, help_text="Until then the value before works too.")
     last_used_at = models.DateTimeField(null=True, editable=False, help_text="Written at most once a minute.")
     revoked_at = models.DateTimeField(null=True, editable=False)
 
@@ -325,6 +350,14 @@ class ApiKey(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=Q(limit_per_minute__isnull=True) | Q(limit_per_minute__gte=1), name="apikey_limit_is_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(answers__in=["notpanel", "perfectpanel"]), name="apikey_answers_are_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(previous_digest__isnull=True, previous_until__isnull=True)
+                | Q(previous_digest__isnull=False, previous_until__lte=F("rotated_at") + LONGEST_GRACE),
+                name="apikey_value_before_ends_within_a_day",
             ),
         ]
 

@@ -91,3 +91,49 @@ class TooManyCodes(TooManyAttempts):
     """No code is checked for the next ``wait`` seconds."""
 
     message = "Too many wrong codes. Try again in {minutes}."
+
+
+# ---- Webhooks. The first five are answers of the API: docs/contract.md, "Webhooks".
+
+
+class WebhookNotFound(Refusal):
+    message = "Webhook not found"
+    cause = "The webhook doesn't exist, was removed, or doesn't belong to your account."
+
+
+class InvalidWebhookUrl(Refusal):
+    message = "Invalid webhook URL: {problem}"
+    cause = "The URL cannot be posted to. The text says what is wrong with it."
+    example = {"problem": "it must begin with https://"}
+
+
+class UnknownWebhookEvent(Refusal):
+    message = "Unknown webhook event"
+    cause = "events names one that doesn't exist. Names are case-sensitive."
+
+
+class WebhookExists(Refusal):
+    message = "A webhook with this URL already exists"
+    cause = "Your account has an endpoint with exactly this URL. Remove it first, or use another URL."
+
+
+class WebhookLimitReached(Refusal):
+    message = "Webhook limit reached ({limit} per account)"
+    cause = "Remove an endpoint before you add another."
+    example = {"limit": 5}
+
+
+class WebhookRotated(Refusal):
+    message = "The secret was rotated in the meantime. Send the form again to rotate it once more."
+
+
+class WebhookNotActive(Refusal):
+    message = "Resume the webhook first: nothing is sent to it now."
+
+
+class WebhookTestWaits(Refusal):
+    message = "A test event is on its way already. Look at the deliveries below."
+
+
+class NotReplayable(Refusal):
+    message = "This delivery is on its way already. Load the page again."

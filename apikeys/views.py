@@ -1,5 +1,6 @@
 """The pages on which customers sign in, change their password and manage their API keys."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -19,8 +20,8 @@ from apikeys.forms import (
     ApiKeyForm,
     ChangePasswordForm,
     NewPasswordForm,
-    PasswordAgainForm,
     ResetPasswordForm,
+    RotateKeyForm,
     with_wait,
 )
 from apikeys.keys import (
@@ -171,13 +172,19 @@ def keys(request: SignedInRequest) -> HttpResponse:
 def key(request: SignedInRequest, key_id: int) -> HttpResponse:
     """Show a key. A POST rotates it and shows its new value, this once."""
     api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=request.user)
-    form = PasswordAgainForm(request.user, request.POST or None)
+    form = RotateKeyForm(request.user, request.POST or None)
     if form.is_valid():
+        grace = timedelta(hours=form.cleaned_data["grace"] or 0)
         try:
-            return _show_once(request, api_key, rotate_api_key(api_key, request.POST.get("prefix", "")))
+            return _show_once(request, api_key, rotate_api_key(api_key, request.POST.get("prefix", ""), grace))
         except Refusal as refusal:
             form.add_error(None, refusal.text)
-    context = {"form": form, "api_key": api_key, "general_limit": settings.RATE_LIMIT_KEYS[request.user.tier]}
+    context = {
+        "form": form,
+        "api_key": api_key,
+        "general_limit": settings.RATE_LIMIT_KEYS[request.user.tier],
+        "old_value_works": api_key.previous_until is not None and api_key.previous_until > timezone.now(),
+    }
     return with_wait(form, render(request, "dashboard/key.html", context))
 
 

@@ -31,6 +31,7 @@ POSTGRESQL = {
 DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 REDIS_EXAMPLE = "redis://host:6379/0"
 MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
+PROXY_EXAMPLE = "http://user:password@host:3128"
 
 HEADER = """\
 # Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
@@ -167,6 +168,20 @@ class Environment:
         """Declare a list of networks, which may be empty."""
         allowed = "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address"
         return self._items(name, (), ipaddress.ip_network, allowed, help)
+
+    def proxy(self, name: str, *, help: str) -> str:
+        """Declare the URL of a proxy. It may be empty."""
+        url = self.text(name, "", help=help)
+        if url:
+            _check_scheme(name, url, ["http"], ["http"], PROXY_EXAMPLE)
+            with _readable(name, PROXY_EXAMPLE):
+                parts = urlsplit(url)
+                host, _ = parts.hostname, parts.port
+            if not host:
+                raise _wrong_url(name, "names no host", PROXY_EXAMPLE)
+            if parts.path.strip("/") or parts.query:
+                raise _wrong_url(name, "has a path", PROXY_EXAMPLE)
+        return url
 
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
         """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""

@@ -31,8 +31,9 @@ if not SECRET_KEY:
 
 ENCRYPTION_KEYS = env.encryption_keys(
     "ENCRYPTION_KEYS",
-    help="Encrypt what is stored and read again, such as the keys of suppliers: Fernet keys separated by commas. The "
-    "first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot change. See docs/operations.md.",
+    help="Encrypt what is stored and read again, such as the keys of suppliers and the secrets of webhooks: Fernet "
+    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot "
+    "change. See docs/operations.md.",
 )
 
 ALLOWED_HOSTS = env.host_names(
@@ -292,6 +293,26 @@ WORKER_CONCURRENCY = env.whole_number(
     default=8,
     maximum=1000,
     help="How many jobs a worker does at once. Each holds a connection to the database.",
+)
+
+env.section("Customers' webhooks")
+
+WEBHOOK_DAYS = env.whole_number(
+    "WEBHOOK_DAYS",
+    default=30,
+    maximum=10_000,
+    help="Days for which deliveries are kept, for their owners to see and replay. Their attempts take three or four.",
+)
+WEBHOOK_PROXY = env.proxy(
+    "WEBHOOK_PROXY",
+    help="http://user:password@host:3128: a proxy that takes CONNECT, through which webhooks leave. It is given the "
+    "address that was checked, not the name. Empty: they leave directly.",
+)
+WEBHOOK_LOOPBACK = env.switch(
+    "WEBHOOK_LOOPBACK",
+    default=False,
+    help="on: customers may also name http:// URLs of this very machine. For demonstrations and tests only: they could "
+    "reach what listens there.",
 )
 
 env.section("Mail, which resets passwords")

@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 import apikeys.api
 import apikeys.urls
+import apikeys.webhooks.api
 import notpanel.views
 import orders.api
 import refills.api
@@ -22,12 +23,15 @@ from notpanel.api.view import ApiView, NotFoundView, OpenApiView
 from notpanel.developers import Developers
 from orders.imports import import_orders, import_services
 
-ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS)
+ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS, *apikeys.webhooks.api.ACTIONS)
 
-api_v2 = ApiView.as_view(
-    actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
+# The audit log says from which address programs change an account, here and below.
+api_v2 = remember_who_acts(
+    ApiView.as_view(
+        actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
+    )
 )
-# What the panel sends files to. The audit log says from which address an account was changed.
+# What the panel sends files to.
 panel = {
     name: remember_who_acts(PanelView.as_view(importer=importer, authenticate=panel_keys.authenticate, **options))
     for name, importer, options in (

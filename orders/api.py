@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from notpanel.api.actions import Action, Example
-from notpanel.api.answers import Keyed, Outcome, answer_to_one
+from notpanel.api.answers import Keyed, Outcome, Status, answer_to_one
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
 from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
@@ -31,7 +31,7 @@ def status(caller: Caller, parameters: Parameters) -> Any:
 
 def _state(order: Order) -> dict[str, str | None]:
     return {
-        "status": order.status,
+        "status": Status(order.status),
         "charge": money(order.charge),
         "start_count": _text(order.start_count),
         "remains": _text(order.remains),

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notpanel.api.actions import Action, Example
-from notpanel.api.answers import Reference, answer_to
+from notpanel.api.answers import Reference, Status, answer_to
 from notpanel.api.examples import (
     ANOTHER_REFILLABLE_ORDER,
     NEW_REFILL,
@@ -68,17 +68,19 @@ STATUS_IDS = Either(
 def refill(caller: Caller, parameters: Parameters) -> Any:
     ids = ORDER_IDS.read(parameters)
     outcomes = request_refills(caller.account_id, ids.texts, api_key_id=caller.api_key_id)
-    shaped = [outcome if isinstance(outcome, Refusal) else {"refill": outcome} for outcome in outcomes]
-    return answer_to(ids, shaped)
+    shaped = [each if isinstance(each, Refusal) else {"refill": Reference(*each)} for each in outcomes]
+    return answer_to(ids, shaped, about="refill")
 
 
 def refill_status(caller: Caller, parameters: Parameters) -> Any:
     ids = STATUS_IDS.read(parameters)
     if ids.name == ORDER_IDS.one:
         latest = find_latest_refills(caller.account_id, ids.texts)
-        return answer_to(ids, [each if isinstance(each, Refusal) else _named(each) | _state(each) for each in latest])
+        return answer_to(
+            ids, [each if isinstance(each, Refusal) else _named(each) | _state(each) for each in latest], about="status"
+        )
     found = find_refills(caller.account_id, ids.texts)
-    return answer_to(ids, [each if isinstance(each, Refusal) else _state(each) for each in found])
+    return answer_to(ids, [each if isinstance(each, Refusal) else _state(each) for each in found], about="status")
 
 
 def _named(refill: FoundRefill) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _named(refill: FoundRefill) -> dict[str, Any]:
 
 
 def _state(refill: FoundRefill | ChangedRefill) -> dict[str, Any]:
-    state: dict[str, Any] = {"status": refill.status}
+    state: dict[str, Any] = {"status": Status(refill.status)}
     if refill.reason:
         state["reason"] = refill.reason
     if refill.delivered is not None:
@@ -194,6 +196,7 @@ ACTIONS = (
         schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
         handler=refill,
         once=True,
+        writes=True,
     ),
     Action(
         name="refill_status",

@@ -17,6 +17,7 @@ from refills.models import Refill
 from refills.querysets import RefillQuerySet
 from refills.refillable import refillable
 from refills.refusals import RefillAlreadyPending
+from refills.requesting import RequestedRefill
 
 REFILLABLE = "refillable"  # a choice beside the statuses
 SHOWN = 10  # rows of a list on the overview
@@ -128,7 +129,7 @@ class ListResults:
     first: list[Result]  # in the order of the list
 
 
-def list_results(account_id: int, ids: list[str], outcomes: list[str | Refusal], now: datetime) -> ListResults:
+def list_results(account_id: int, ids: list[str], outcomes: list[RequestedRefill | Refusal], now: datetime) -> ListResults:
     """Sort out what ``request_refills`` returned for ``ids``.
 
     One statement more finds the refills in flight of those that are shown one by one.
@@ -154,7 +155,7 @@ def list_results(account_id: int, ids: list[str], outcomes: list[str | Refusal],
         first=[
             Result(order, refusal=outcome, in_flight=in_flight.get(order))
             if isinstance(outcome, Refusal)
-            else Result(order, refill=outcome)
+            else Result(order, refill=outcome.id)
             for order, outcome in shown
         ],
     )

@@ -17,7 +17,7 @@ from django.utils import timezone
 from apikeys.models import Account
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
-from refills import notes
+from refills import events, notes
 from refills.models import Refill, Transition
 from refills.refusals import (
     AnotherInFlight,
@@ -120,6 +120,8 @@ def _take_back(
         ]
         update(taken_back, **PENDING, **NOT_SNOOZED, **({"note": note} if note else {}))
         Transition.objects.bulk_create(steps)
+        if taken_back:
+            events.record_taken_back(taken_back, now)
     return Outcome(taken_back, refused)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db import IntegrityError, router, transaction
 from django.utils import timezone
@@ -11,9 +12,9 @@ from psycopg.errors import UniqueViolation
 from apikeys.models import Account
 from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
-from notpanel.kit.sql import execute, fetch
+from notpanel.kit.sql import fetch
 from orders.refusals import OrderNotFound
-from refills import dispatching
+from refills import dispatching, events
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
@@ -39,13 +40,25 @@ TALLY_REFILLS = """
     WHERE order_id = ANY(%(orders)b::uuid[])
     GROUP BY order_id
 """
-INSERT_REFILLS = """
-    INSERT INTO refills_refill
-        (id, order_id, service_id, account_id, api_key_id, requested_by_id, status, created_at, note)
-    SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, %(requested_by)s::bigint,
-        'pending', %(now)s, ''
-    FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
-"""
+# The same statement tells the account's webhooks, if it has any.
+INSERT_REFILLS = f"""
+    WITH made AS (
+        INSERT INTO refills_refill
+            (id, order_id, service_id, account_id, api_key_id, requested_by_id, status, created_at, note)
+        SELECT made.id, made.order_id, made.service_id, %(account)s, %(api_key)s::bigint, %(requested_by)s::bigint,
+            'pending', %(now)s, ''
+        FROM unnest(%(ids)b::uuid[], %(orders)b::uuid[], %(services)s::int[]) AS made (id, order_id, service_id)
+        RETURNING id, number, account_id, status, reason_text, delivered
+    ),
+    {events.REQUESTED}
+"""  # noqa: S608  # made of constants
+
+
+class RequestedRefill(NamedTuple):
+    """A refill that was requested."""
+
+    id: str
+    number: int
 
 
 class LockedTerms(NamedTuple):
@@ -70,12 +83,12 @@ class LockedOrder(NamedTuple):
 
 def request_refills(
     account_id: int, ids: Sequence[str], *, api_key_id: int | None = None, requested_by_id: int | None = None
-) -> list[str | Refusal]:
+) -> list[RequestedRefill | Refusal]:
     """Request a refill of each order in ``ids`` (ids or numbers, as a client sent them).
 
     ``requested_by_id`` is the agent who requests them for the customer; by the same rules.
 
-    Returns, for each in the order given, the id of the new refill or its refusal: OrderNotFound or the first that
+    Returns, for each in the order given, the new refill or its refusal: OrderNotFound or the first that
     ``rules.judge`` finds (docs/contract.md, "action=refill"). Raises ServiceUnavailable if other code, which inserts
     refills without locking their orders, gets in between ATTEMPTS times.
     """
@@ -93,7 +106,7 @@ def request_refills(
     raise ServiceUnavailable
 
 
-def request_for_customer(account: Account, ids: Sequence[str], by: Account) -> list[str | Refusal]:
+def request_for_customer(account: Account, ids: Sequence[str], by: Account) -> list[RequestedRefill | Refusal]:
     """Request refills for a customer, as ``request_refills`` does and returns; ``by`` is recorded as who did it.
 
     The door checks that ``by`` has the permission ``refills.request_refill``. Raises AccountSuspended, as a request of
@@ -110,7 +123,7 @@ def _judge_and_insert(
     api_key_id: int | None,
     requested_by_id: int | None,
     now: datetime,
-) -> list[str | Refusal]:
+) -> list[RequestedRefill | Refusal]:
     with transaction.atomic():
         orders = lock_orders(account_id, references)
         tallies = tally_refills({order.id for order in orders.values()})
@@ -135,12 +148,16 @@ def _judge_and_insert(
                 "ids": [to_uuid(refill_id) for refill_id in made],
                 "orders": [to_uuid(order.id) for order in made.values()],
                 "services": [order.service_id for order in made.values()],
+                "refill_ids": list(made),
+                "order_ids": [order.id for order in made.values()],
+                "order_numbers": [order.number for order in made.values()],
             }
             by = {"account": account_id, "api_key": api_key_id, "requested_by": requested_by_id}
-            execute(INSERT_REFILLS, insert | by | {"now": now})
+            numbers: dict[UUID, int] = dict(fetch(INSERT_REFILLS, insert | by | {"now": now, "send_at": now}))
+            requested = {refill: RequestedRefill(refill, numbers[to_uuid(refill)]) for refill in made}
             if suppliers := {refill: order.supplier_id for refill, order in made.items() if order.supplier_id}:
                 dispatching.send_requested(suppliers, now)
-    return outcomes
+    return [outcome if isinstance(outcome, Refusal) else requested[outcome] for outcome in outcomes]
 
 
 def lock_orders(account_id: int, references: Iterable[str | int | None]) -> dict[str | int | None, LockedOrder]:

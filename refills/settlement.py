@@ -12,7 +12,7 @@ from django.utils import timezone
 from apikeys.models import Account
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
-from refills import dispatching
+from refills import dispatching, events
 from refills.models import LONGEST_REASON, Refill, RejectionReason, Transition
 from refills.querysets import claims_expire_before
 from refills.refusals import (
@@ -144,6 +144,9 @@ def change_status(
         ]
         update(changed, **change.fields(by, now))
         Transition.objects.bulk_create(steps)
+        if changed:
+            # Nobody signs in as a supplier, so what a supplier says is not undone.
+            events.record_change(changed, change.to, now, undoable=via != Transition.Via.SUPPLIER)
         if changed and change.to == RefillStatus.APPROVED and via != Transition.Via.SUPPLIER:
             dispatching.send_approved([refill.pk for refill in changed], now)
     return Outcome(changed, refused)

@@ -21,7 +21,7 @@ from notpanel.kit.pagination import page_of
 from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
 from refills import dashboard
-from refills.requesting import request_refills
+from refills.requesting import RequestedRefill, request_refills
 from refills.statuses import RefillStatus
 
 SECONDS_OF_A_LIST = 10  # after which no further batch of a pasted list is begun
@@ -81,7 +81,7 @@ def refill(request: SignedInRequest) -> HttpResponse:
     if isinstance(outcome, Refusal):
         messages.error(request, f"{order}: {outcome.text}.")
     else:
-        messages.success(request, f"Requested {outcome} for {order}.")
+        messages.success(request, f"Requested {outcome.id} for {order}.")
     back = request.POST.get("next", "")
     if not (back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts=None)):
         back = reverse("dashboard:orders")
@@ -106,7 +106,7 @@ def refill_list(request: SignedInRequest) -> HttpResponse:
         context["error"] = "Paste at least one order ID or number."
         return render(request, "dashboard/refill_list.html", context, status=400)
     refused: RateLimitExceeded | None = None
-    outcomes: list[str | Refusal] = []
+    outcomes: list[RequestedRefill | Refusal] = []
     until = monotonic() + SECONDS_OF_A_LIST
     for start in range(0, len(ids), LARGEST_BATCH):
         if outcomes and monotonic() > until:

@@ -6,6 +6,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from apikeys import models as apikeys
+from apikeys.webhooks.models import EVENTS
 from notpanel.kit import secrets
 from orders import models as orders
 from refills import models as refills
@@ -17,6 +18,21 @@ class Account(DjangoModelFactory):
         model = apikeys.Account
 
     username = factory.Sequence(lambda n: f"customer{n}")
+
+
+class WebhookEndpoint(DjangoModelFactory):
+    """An endpoint that is told of everything. ``secret`` is in clear."""
+
+    class Meta:
+        model = apikeys.WebhookEndpoint
+
+    class Params:
+        secret = "whsec_" + "c2VjcmV0" * 4
+
+    account = factory.SubFactory(Account)
+    url = factory.Sequence(lambda n: f"https://hooks.example/{n}")
+    events = EVENTS
+    encrypted_secret = factory.LazyAttribute(lambda endpoint: secrets.encrypt(endpoint.secret))
 
 
 class Supplier(DjangoModelFactory):

@@ -18,6 +18,8 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
         "account",
         "name",
         "limit_per_minute",
+        "answers",
+        "read_only",
         "created_at",
         "last_used_at",
         "expires_at",
@@ -39,7 +41,7 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
         self.message_user(request, f"Revoked: {len(revoked)}.", messages.SUCCESS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("digest")
+        return super().get_queryset(request).defer("digest", "previous_digest")
 
 
 @admin.register(PanelKey)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from notpanel.api.errors import SHARED_ERRORS, InvalidRequestId
+from notpanel.api.errors import SHARED_ERRORS, InvalidRequestId, KeyIsReadOnly
 from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal, RequestIdUsed
@@ -39,8 +39,8 @@ class Action:
     """One action of ``POST /api/v2``.
 
     ``handler(caller, parameters)`` returns the answer, to be rendered as JSON, or raises one of ``refusals``.
-    ``schema`` is the JSON Schema of the answer. ``ids`` describes the parameters for ids, if it has any, and
-    ``own_options`` others of its own, which may be left out.
+    ``schema`` is the JSON Schema of the answer. ``ids`` describes the parameters for ids, if it has any,
+    ``own_required`` others that it needs, and ``own_options`` others that may be left out.
     """
 
     name: str
@@ -50,24 +50,27 @@ class Action:
     schema: Mapping[str, Any]
     handler: Callable[[Caller, Parameters], Any]
     ids: OneOrMany | Either | None = None
+    own_required: tuple[Parameter, ...] = ()
     own_options: tuple[Parameter, ...] = ()
     refusals: tuple[type[Refusal], ...] = ()
     shown_live: bool = False  # the action only reads: the developers' pages may show its answer for the visitor's ids
     prepared: bool = False  # the handler returns a Prepared
+    writes: bool = False  # refused to keys that are read-only
     once: bool = False  # a request may have a request_id, so that it is answered once
     counted: bool = True  # on the limits of the key and the tier
 
     @property
-    def required(self) -> tuple[Parameter, Parameter]:
-        """Return the parameters that every request has: the key and the name of the action."""
+    def required(self) -> tuple[Parameter, ...]:
+        """Return the parameters that every request has: the key, the name of the action, and what the action needs."""
         return (
             Parameter("key", "string", "Your API key."),
             Parameter("action", "string", f'Must be the literal string "{self.name}".'),
+            *self.own_required,
         )
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """Return the action's own parameters."""
+        """Return the action's own parameters, without those that it needs."""
         return (*(self.ids.parameters if self.ids else ()), *self.options)
 
     @property
@@ -83,7 +86,8 @@ class Action:
     def errors(self) -> tuple[type[Refusal], ...]:
         """Return the action's own errors: its refusals, then the errors about its parameters."""
         about_ids = self.ids.errors if self.ids else ()
-        return self.refusals + about_ids + ((InvalidRequestId, RequestIdUsed) if self.once else ())
+        about_requests = (InvalidRequestId, RequestIdUsed) if self.once else ()
+        return self.refusals + about_ids + about_requests + ((KeyIsReadOnly,) if self.writes else ())
 
     @property
     def shared_errors(self) -> tuple[type[Refusal], ...]:

@@ -11,6 +11,10 @@ from notpanel.kit.refusals import Refusal
 Outcome = Mapping[str, Any] | Refusal
 
 
+class Status(str):
+    """The status of an order or a refill in an answer."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """An order or a refill in an answer."""
@@ -21,10 +25,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Rows:
-    """The answer to a list of ids: a row for each, in the order sent. ``name`` is the member with the id as sent."""
+    """The answer to a list of ids: a row for each, in the order sent. ``name`` is the member with the id as sent.
+
+    ``about`` is the member that was asked for, in which other panels put the error of a refused row; empty: they do not
+    have the action.
+    """
 
     name: str
     rows: Sequence[tuple[str, Outcome]]
+    about: str
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,11 @@ class Keyed:
     members: Mapping[str, Outcome]
 
 
-def answer_to(ids: Ids, outcomes: Sequence[Outcome]) -> Rows | Mapping[str, Any]:
-    """Return the answer to a request for ``ids``: rows for a list. Raises the refusal of a single id."""
-    return Rows(ids.name, list(zip(ids.texts, outcomes, strict=True))) if ids.is_batch else answer_to_one(outcomes)
+def answer_to(ids: Ids, outcomes: Sequence[Outcome], *, about: str = "") -> Rows | Mapping[str, Any]:
+    """Return the answer to a request for ``ids``: Rows for a list. Raises the refusal of a single id."""
+    if ids.is_batch:
+        return Rows(ids.name, list(zip(ids.texts, outcomes, strict=True)), about)
+    return answer_to_one(outcomes)
 
 
 def answer_to_one(outcomes: Iterable[Outcome]) -> Mapping[str, Any]:

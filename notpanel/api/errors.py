@@ -26,6 +26,12 @@ class RateLimitExceeded(ApiError):
         super().__init__()
 
 
+class KeyIsReadOnly(ApiError):
+    status = 403
+    message = "API key is read-only"
+    cause = "The key may ask for everything, and request nothing. Use another key, or change this one on the dashboard."
+
+
 class MissingParameter(ApiError):
     message = "Missing required parameter: {name}"
     cause = "A required parameter is missing or empty."

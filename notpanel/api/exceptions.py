@@ -12,6 +12,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from notpanel.api import errors
+from notpanel.api.dialects import NOTPANEL, Dialect
 from notpanel.api.errors import headers_of, status_of
 from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
@@ -43,4 +44,5 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
         logger.error("%s: %s", type(exc).__name__, refusal.text, exc_info=sys.exc_info())
     if status == 500:  # for error trackers; a 503 is not a bug
         got_request_exception.send(sender=None, request=context["request"])
-    return Response({"error": refusal.text}, status=status, headers=headers_of(refusal))
+    dialect: Dialect = getattr(context["view"], "dialect", NOTPANEL)
+    return Response(dialect.refused(refusal), status=dialect.http_status(refusal), headers=headers_of(refusal))

@@ -111,7 +111,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
 
 def request_schema(action: Action) -> dict[str, Any]:
     """Return the JSON Schema of the body of the action's requests."""
-    key, name = action.required
+    key, name, *needed = action.required
     schema: dict[str, Any] = {
         "type": "object",
         "title": action.title,
@@ -119,8 +119,9 @@ def request_schema(action: Action) -> dict[str, Any]:
         "properties": {
             key.name: {"type": key.type, "description": key.description},
             name.name: {"type": name.type, "const": action.name, "description": name.description},
+            **{each.name: {"type": each.type, "description": each.description} for each in needed},
         },
-        "required": [key.name, name.name],
+        "required": [each.name for each in action.required],
     }
     if action.ids:
         schema["properties"] |= {each.name: {"description": each.description} for each in action.ids.parameters}
@@ -205,9 +206,13 @@ def _request(action: Action, example: Example) -> dict[str, str]:
 
 def request_name(action: Action) -> str:
     """Return the name of the schema of the action's requests."""
-    return action.name.title().replace("_", "") + "Request"
+    return _title(action) + "Request"
 
 
 def answer_name(action: Action) -> str:
     """Return the name of the schema of the action's answers."""
-    return action.name.title().replace("_", "") + "Answer"
+    return _title(action) + "Answer"
+
+
+def _title(action: Action) -> str:
+    return re.sub("[_.]", "", action.name.title())

@@ -47,6 +47,10 @@ class Number(str):
     """A number with a fraction or an exponent, as the client wrote it in JSON."""
 
 
+class Integer(str):
+    """An id that the client wrote as an integer in JSON. Answers repeat it as one."""
+
+
 def clean(text: str) -> str:
     """Take off what nobody sees, and the blanks and quotes around the whole."""
     if _PLAIN.fullmatch(text):
@@ -127,7 +131,8 @@ class Parameters:
         for value in self._values.get(name, ()):
             for item in value if isinstance(value, list) else [value]:
                 if item is not None:
-                    found += split_ids(_as_text(item))
+                    text = _as_text(item)
+                    found += [text] if isinstance(text, Integer) else split_ids(text)
         return found
 
     def _single(self, name: str, read: Callable[[str], str]) -> str:
@@ -159,7 +164,9 @@ def _as_text(value: object) -> str:
             return value
         case bool():  # true and false, as JSON writes them
             return str(value).lower()
-        case int() | float():
+        case int():
+            return Integer(value)
+        case float():
             return str(value)
     raise MalformedBody
 

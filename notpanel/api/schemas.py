@@ -5,8 +5,9 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 
-# An answer repeats an id as the client sent it, in any form that notpanel/kit/public_id.py reads.
-AS_SENT: Schema = {"type": "string"}
+# An answer repeats an id as the client sent it, in any form that notpanel/kit/public_id.py reads: an integer of JSON as
+# an integer.
+AS_SENT: Schema = {"type": ["string", "integer"]}
 
 
 def record(fields: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:

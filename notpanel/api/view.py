@@ -19,8 +19,15 @@ from rest_framework.views import APIView
 from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
-from notpanel.api.dialects import render, render_kept
-from notpanel.api.errors import BodyTooLarge, MalformedBody, NotFound, UnknownAction, UnsupportedContentEncoding
+from notpanel.api.dialects import DIALECTS, NOTPANEL, Dialect
+from notpanel.api.errors import (
+    BodyTooLarge,
+    KeyIsReadOnly,
+    MalformedBody,
+    NotFound,
+    UnknownAction,
+    UnsupportedContentEncoding,
+)
 from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
 from notpanel.api.prepared import Prepared
@@ -117,12 +124,14 @@ class ApiView(LimitedView):
     authenticate: Callable[[str, Address | None], Caller] = staticmethod(_no_authentication)
     answer_once: Callable[[int, str, str, Callable[[], Rendered]], tuple[Rendered, bool]] = staticmethod(_not_kept)
 
+    dialect: Dialect = NOTPANEL  # until the key is known
+
     @sensitive_variables("parameters")
     def post(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         parameters = self.read_body(request)
         caller = self.identify_caller(parameters)
         self.rate_limits.count_caller(caller, count=self.is_counted(parameters))
-        action = self.find_action(parameters)
+        action = self.find_action(parameters, caller)
         codes = action.wants_codes(parameters)
         requested = action.read_request(parameters)
 
@@ -131,10 +140,12 @@ class ApiView(LimitedView):
 
         if requested is None:
             answered = answer()
-            return (
-                answered.respond(request) if isinstance(answered, Prepared) else respond(render(answered, codes=codes))
-            )
-        rendered, is_replay = self.answer_once(caller.account_id, *requested, lambda: render_kept(answer, codes=codes))
+            if isinstance(answered, Prepared):
+                return answered.respond(request)
+            return respond(self.dialect.render(answered, codes=codes))
+        rendered, is_replay = self.answer_once(
+            caller.account_id, *requested, lambda: self.dialect.render_judged(answer, codes=codes)
+        )
         response = respond(rendered)
         if is_replay:
             response["X-Idempotent-Replay"] = "true"
@@ -171,6 +182,7 @@ class ApiView(LimitedView):
         # A key has no blanks. Those in it come from a line that was wrapped when it was copied.
         caller = self.authenticate("".join(key.split()), self.address)
         request_log.add(account=caller.account_id, key=caller.api_key_prefix)
+        self.dialect = DIALECTS[caller.answers]
         return caller
 
     def is_counted(self, parameters: Parameters) -> bool:
@@ -181,15 +193,17 @@ class ApiView(LimitedView):
             return True
         return action is None or action.counted
 
-    def find_action(self, parameters: Parameters) -> Action:
+    def find_action(self, parameters: Parameters, caller: Caller) -> Action:
         """Return the action that the request names.
 
-        Raises MissingParameter, ParameterRepeated, MalformedBody or UnknownAction.
+        Raises MissingParameter, ParameterRepeated, MalformedBody, UnknownAction or KeyIsReadOnly.
         """
         action = self.actions.get(parameters.required("action"))
         if action is None:
             raise UnknownAction
         request_log.add(action=action.name)
+        if action.writes and caller.read_only:
+            raise KeyIsReadOnly
         return action
 
 

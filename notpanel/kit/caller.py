@@ -12,6 +12,8 @@ class Caller:
     api_key_id: int
     api_key_prefix: str
     limit_per_minute: int | None  # the key's own limit; None: that of its tier
+    read_only: bool = False  # it may ask for everything, and request nothing
+    answers: str = "notpanel"  # the name of the dialect in which it is answered
 
 
 @dataclass(frozen=True)

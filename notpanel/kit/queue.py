@@ -69,6 +69,23 @@ def wake_unless_due(task: str, arguments: dict[str, Any], at: datetime) -> None:
         wake(task, arguments, at=at)
 
 
+def waking(task: str, due: str) -> str:
+    """Return SQL that does what ``wake_unless_due`` does, as a part of a WITH that has the parameter ``%(now)s``.
+
+    ``due`` names another part, whose rows have ``next_at``: the earliest of them is when the worker is woken. No rows,
+    no job. The task takes no arguments.
+    """
+    return f"""
+        INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at)
+        SELECT 'default', '{task}', '{{}}', CASE WHEN at > %(now)s::timestamptz THEN at END
+        FROM (SELECT min(next_at) AS at FROM {due}) AS earliest
+        WHERE at IS NOT NULL AND NOT EXISTS (
+            SELECT FROM procrastinate_jobs
+            WHERE status = 'todo' AND task_name = '{task}' AND (scheduled_at IS NULL OR scheduled_at <= at)
+        )
+    """  # noqa: S608  # made of constants
+
+
 def is_stopping() -> bool:
     """Return whether this process is told to stop. A task that takes long ends early then, between two steps."""
     return stopping.is_set()

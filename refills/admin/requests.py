@@ -13,7 +13,7 @@ from notpanel.api.parameters import LARGEST_BATCH, split_ids
 from notpanel.kit.refusals import Refusal
 from refills.admin.status_changes import may_request
 from refills.models import Refill
-from refills.requesting import request_for_customer
+from refills.requesting import RequestedRefill, request_for_customer
 
 
 class RequestPage(ModelAdmin):
@@ -49,13 +49,13 @@ class RequestPage(ModelAdmin):
         return TemplateResponse(request, "admin/refills/request.html", context)
 
 
-def _shown(ids: list[str], outcomes: list[str | Refusal]) -> dict[str, object]:
+def _shown(ids: list[str], outcomes: list[RequestedRefill | Refusal]) -> dict[str, object]:
     """Return what the page shows of the outcomes: a row for each order, and the refused orders to try again."""
-    made = Refill.objects.in_bulk([outcome for outcome in outcomes if isinstance(outcome, str)])
+    made = Refill.objects.in_bulk([outcome.id for outcome in outcomes if not isinstance(outcome, Refusal)])
     rows = [
         {"sent": sent, "refusal": outcome.text}
         if isinstance(outcome, Refusal)
-        else {"sent": sent, "refill": made[outcome]}
+        else {"sent": sent, "refill": made[outcome.id]}
         for sent, outcome in zip(ids, outcomes, strict=True)
     ]
     refused = [sent for sent, outcome in zip(ids, outcomes, strict=True) if isinstance(outcome, Refusal)]

@@ -17,6 +17,8 @@ CODES = {
     "invalid_api_key",
     "invalid_cursor",
     "invalid_request_id",
+    "invalid_webhook_url",
+    "key_is_read_only",
     "malformed_body",
     "malformed_request",
     "method_not_allowed",
@@ -42,6 +44,10 @@ CODES = {
     "unsupported_content_encoding",
     "unsupported_media_type",
     "unsupported_transfer_encoding",
+    "unknown_webhook_event",
+    "webhook_exists",
+    "webhook_limit_reached",
+    "webhook_not_found",
 }
 
 

@@ -73,7 +73,7 @@ def test_each_error_status_has_its_headers(document, status, headers):
 def test_every_request_needs_a_key_and_an_action(document):
     requests = [schema for name, schema in document["components"]["schemas"].items() if name.endswith("Request")]
 
-    assert [schema["required"] for schema in requests] == [["key", "action"]] * len(ACTIONS)
+    assert [schema["required"][:2] for schema in requests] == [["key", "action"]] * len(ACTIONS)
     assert document["paths"]["/api/v2"]["post"]["requestBody"]["required"] is True
 
 

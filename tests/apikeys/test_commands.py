@@ -33,6 +33,16 @@ def test_createapikey_binds_a_key_to_addresses_and_gives_it_a_last_day(db, capsy
     assert api_key.expires_at == datetime(2026, 5, 2, tzinfo=UTC)
 
 
+def test_createapikey_sets_how_a_key_is_answered_and_what_it_may_do(db):
+    factories.Account(username="shop")
+
+    call_command("createapikey", "shop", "--answers", "perfectpanel", "--read-only")
+    call_command("createapikey", "shop")
+
+    keys = ApiKey.objects.order_by("pk").values_list("answers", "read_only")
+    assert list(keys) == [("perfectpanel", True), ("notpanel", False)]
+
+
 def test_createapikey_fails_for_an_unknown_account(db):
     with pytest.raises(CommandError, match="There is no account “nobody”") as error:
         call_command("createapikey", "nobody")

@@ -52,6 +52,25 @@ def rotate(client, api_key, **fields):
     return client.post(path, {"password": PASSWORD, "prefix": hidden(client.get(path), "prefix"), **fields})
 
 
+def test_a_key_may_be_read_only_and_answered_as_most_panels_answer(client, account):
+    raw_key = shown_key(generate(client, answers="perfectpanel", read_only="on"))
+    api_key = ApiKey.objects.get()
+
+    assert post(key=raw_key, action="refill", order="1").json() == {"error": "API key is read-only"}
+    assert post(key=raw_key, action="status", order="1").json() == {"error": "Incorrect order ID"}
+    assert "It is read-only. It is answered as most panels answer." in text(client.get(f"/dashboard/api/{api_key.pk}/"))
+    form = client.get(f"/dashboard/api/{api_key.pk}/change/").context["form"]
+    assert (form["answers"].value(), form["read_only"].value()) == ("perfectpanel", True)
+
+    client.post(f"/dashboard/api/{api_key.pk}/change/", {"name": "shop", "password": PASSWORD, "answers": "notpanel"})
+
+    assert post(key=raw_key, action="refill", order="1").json() == {"error": "Order not found"}
+
+
+def text(page):
+    return " ".join(re.sub("<[^>]*>", " ", page.content.decode()).split())
+
+
 def is_accepted(raw_key, **headers):
     return Client().post("/api/v2", {"key": raw_key, "action": "services"}, **headers).status_code == 200
 
@@ -250,6 +269,28 @@ class TestRotate:
         assert new != old
         assert is_accepted(new)
         assert post(key=old, action="services").json() == {"error": "Invalid API key"}
+
+    @pytest.mark.parametrize("hours", [1, 6, 24])
+    def test_the_old_value_works_on_for_the_hours_chosen(self, client, key, hours, time_machine):
+        api_key, old = key
+        time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
+
+        new = shown_key(rotate(client, api_key, grace=hours))
+
+        assert is_accepted(old)
+        assert is_accepted(new)
+        assert "Its old value works until" in client.get(f"/dashboard/api/{api_key.pk}/").content.decode()
+        time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC) + timedelta(hours=hours), tick=False)
+        assert not is_accepted(old)
+        assert is_accepted(new)
+
+    @pytest.mark.parametrize("grace", ["25", "-1", "2", "x"])
+    def test_other_hours_cannot_be_chosen(self, client, key, grace):
+        api_key, _ = key
+
+        rotate(client, api_key, grace=grace)
+
+        assert ApiKey.objects.get().digest == api_key.digest
 
     def test_a_rotated_key_keeps_its_details(self, client, key):
         api_key, _ = key

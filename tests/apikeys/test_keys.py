@@ -19,10 +19,11 @@ from apikeys.keys import (
     revoke_api_key,
     rotate_api_key,
 )
-from apikeys.models import ApiKey
+from apikeys.models import LONGEST_GRACE, ApiKey, AuditEvent
 from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.kit.sql import fetch
+from notpanel.urls import ACTIONS
 from tests import factories, races
 
 
@@ -278,3 +279,76 @@ def test_the_latest_prefix_is_of_the_key_created_last_even_if_revoked(db):
     with pytest.raises(ApiKeysChanged):
         create_api_key(account, latest="")
     create_api_key(account, latest=last.prefix)
+
+
+class TestGrace:
+    """The value before a rotation may work on for a while."""
+
+    @pytest.fixture
+    def key(self, db):
+        return create_api_key(factories.Account())
+
+    def test_both_values_are_the_same_key(self, key):
+        api_key, old = key
+        new = rotate_api_key(api_key, api_key.prefix, timedelta(hours=1))
+
+        assert authenticate(old) == authenticate(new)
+        assert authenticate(old).api_key_id == api_key.pk
+
+    def test_a_second_rotation_ends_the_value_from_before_the_old_one(self, key):
+        api_key, first = key
+        second = rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE)
+        third = rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE)
+
+        with pytest.raises(InvalidApiKey):
+            authenticate(first)
+        assert authenticate(second) == authenticate(third)
+
+    def test_a_rotation_without_grace_ends_the_old_value_at_once(self, key):
+        api_key, first = key
+        second = rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE)
+        rotate_api_key(api_key, api_key.prefix)
+
+        for value in (first, second):
+            with pytest.raises(InvalidApiKey):
+                authenticate(value)
+
+    def test_revoking_the_key_ends_both(self, key):
+        api_key, old = key
+        new = rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE)
+        revoke_api_key(api_key)
+
+        for value in (old, new):
+            with pytest.raises(InvalidApiKey):
+                authenticate(value)
+
+    def test_no_grace_is_longer_than_a_day(self, key):
+        api_key, _ = key
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE + timedelta(seconds=1))
+
+    def test_it_is_in_the_audit_log(self, key):
+        api_key, _ = key
+        rotate_api_key(api_key, api_key.prefix, timedelta(hours=1))
+
+        assert AuditEvent.objects.get(kind="key_rotated").details["until"] == api_key.previous_until.isoformat()
+
+    def test_both_values_are_found_by_an_index(self, key):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            statement = KEY_WITH_ITS_ACCOUNT.replace("%(digest)s", "'x'").replace("%(now)s", "now()")
+            cursor.execute(f"EXPLAIN {statement}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+
+        assert plan.count("Bitmap Index Scan on apikeys_apikey_") == 2, plan
+
+
+def test_a_read_only_key_may_only_ask(customer):
+    ApiKey.objects.update(read_only=True)
+
+    refused = [action.name for action in ACTIONS if customer.post(action.name).status_code == 403]
+
+    assert refused == ["refill", "webhook.add", "webhook.remove"]
+    assert customer.post("refill", order="1").json() == {"error": "API key is read-only"}
+    assert customer.post("refill").json() == {"error": "API key is read-only"}

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from apikeys.models import Account
-from notpanel.api.errors import SHARED_ERRORS, ApiError, InvalidRequestId, NotFound, SeveralGiven, status_of
+from notpanel.api.errors import (
+    SHARED_ERRORS,
+    ApiError,
+    InvalidRequestId,
+    KeyIsReadOnly,
+    NotFound,
+    SeveralGiven,
+    status_of,
+)
 from notpanel.api.openapi import HEADERS_OF, RATE_LIMIT_HEADERS
 from notpanel.api.parameters import LARGEST_BATCH
 from notpanel.api.view import LARGEST_BODY
@@ -18,7 +26,7 @@ from refills.statuses import IN_FLIGHT, SETTLED, RefillStatus
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 SECTIONS = dict(re.findall(r"^##+ (.+)\n((?:(?!##).*\n)*)", (BASE_DIR / "docs/contract.md").read_text(), re.M))
-OF_SINGLE_ACTIONS = (SeveralGiven, InvalidRequestId)
+OF_SINGLE_ACTIONS = (SeveralGiven, InvalidRequestId, KeyIsReadOnly)
 SHARED = "Errors that every action shares"
 OF_ERRORS = [SHARED, *(f"action={action.name}" for action in ACTIONS)]
 
@@ -52,7 +60,7 @@ def test_the_shared_errors_are_those_of_the_code():
     }
 
 
-def test_every_error_but_three_is_shared_by_the_actions():
+def test_every_error_but_four_is_shared_by_the_actions():
     """An unknown address has no action, and the others are about parameters that a single action has."""
     assert set(classes_below(ApiError)) - set(SHARED_ERRORS) == {NotFound, *OF_SINGLE_ACTIONS}
 

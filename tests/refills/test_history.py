@@ -39,11 +39,11 @@ def test_the_history_has_steps_and_notes_in_the_order_of_time(staff):
 def test_a_request_by_staff_is_recorded_and_judged_by_the_same_rules(staff, customer):
     order, refused = factories.Order(account=customer.account), factories.Order(status="refunded")
 
-    [refill_id] = request_refills(customer.account.pk, [order.pk], requested_by_id=staff.pk)
+    [made] = request_refills(customer.account.pk, [order.pk], requested_by_id=staff.pk)
     [refusal] = request_refills(refused.account_id, [refused.pk], requested_by_id=staff.pk)
     own = Refill.objects.get(pk=customer.refill(factories.Order(account=customer.account))["refill"])
 
-    refill = Refill.objects.get(pk=refill_id)
+    refill = Refill.objects.get(pk=made.id)
     assert (refill.requested_by, refill.api_key, own.requested_by) == (staff, None, None)
     [requested] = history(refill)
     assert (requested.what, requested.by) == (f"Requested by agent for {customer.account}", "agent")

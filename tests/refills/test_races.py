@@ -15,7 +15,7 @@ from orders.models import Order
 from refills.desk import claim_next
 from refills.models import Refill
 from refills.reopening import reopen, undo
-from refills.requesting import lock_orders, request_refills
+from refills.requesting import RequestedRefill, lock_orders, request_refills
 from refills.settlement import claim
 from refills.statuses import IN_FLIGHT, RefillStatus
 from tests import factories
@@ -318,7 +318,7 @@ def test_a_request_gets_503_when_a_statement_takes_too_long(monkeypatch):
 def test_outcomes_are_refills_or_refusals():
     order = factories.Order()
 
-    assert isinstance(request_refills(order.account_id, [order.pk])[0], str)
+    assert isinstance(request_refills(order.account_id, [order.pk])[0], RequestedRefill)
     assert isinstance(request_refills(order.account_id, [order.pk])[0], Refusal)
 
 
@@ -361,7 +361,9 @@ def test_an_undo_and_a_new_request_never_put_two_refills_in_flight():
     )
 
     done = {refill.order_id for outcome in (undone, undone_backwards) for refill in outcome.done}
-    accepted = {order.pk for order, answer in zip(orders, requested, strict=True) if isinstance(answer, str)}
+    accepted = {
+        order.pk for order, answer in zip(orders, requested, strict=True) if isinstance(answer, RequestedRefill)
+    }
     assert done | accepted == {order.pk for order in orders}
     assert not done & accepted
     in_flight = Refill.objects.in_flight().values_list("order", flat=True)
@@ -390,7 +392,7 @@ def test_what_is_taken_back_while_a_request_commits_is_refused_by_the_number_of_
         [made] = request_refills(refill.account_id, [refill.order_id])
         taking_back = Waiting(lambda: take_back([refill.pk], staff))
 
-    number = Refill.objects.get(pk=made).number
+    number = made.number
     assert taking_back.result().refused[refill.pk].text == f"refill #{number} of the same order is in flight"
 
 
@@ -410,8 +412,8 @@ def test_a_reopened_refill_never_exceeds_the_cap():
     def request():
         for _ in range(5):
             [made] = request_refills(order.account_id, [order.pk])
-            if isinstance(made, str):
-                settle([made], RefillStatus.COMPLETED, staff)
+            if isinstance(made, RequestedRefill):
+                settle([made.id], RefillStatus.COMPLETED, staff)
 
     race([*[reopen_and_complete(refill) for refill in rejected], request, request])
 

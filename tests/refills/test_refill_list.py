@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
+from apikeys.models import ApiKey
 from notpanel.kit.public_id import to_uuid
 from refills.listing import CHANGED_REFILLS, HELD_UP, PAGE, Cursor, list_changed
 from refills.models import Refill
@@ -92,6 +93,17 @@ def test_a_refill_is_told_with_its_order_and_its_times(customer, staff, time_mac
             "changed_at": int(requested.timestamp()) + 3600,
         }
     ]
+
+
+def test_other_programs_are_told_numbers_and_words(customer, staff):
+    ApiKey.objects.update(answers="perfectpanel")
+    refill = factories.Refill(order__account=customer.account, status="approved", staff=staff)
+
+    [listed] = pages(customer)[0]
+
+    number = Refill.objects.get().number
+    assert (listed["refill"], listed["number"], listed["order"]) == (number, number, refill.order.number)
+    assert listed["status"] == "In progress"
 
 
 def test_a_rejected_refill_has_its_reason(customer, staff):
@@ -246,7 +258,7 @@ def test_what_commits_late_is_listed_behind_what_was_listed(customer):
             [made] = request_refills(customer.account.pk, [late.pk])
             held.set()
             assert go_on.wait(10)
-        return made
+        return made.id
 
     def read():
         assert held.wait(10)

@@ -222,6 +222,7 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
     refills = [factories.Refill(order__service=service).pk for _ in range(count)]
     settle(refills, RefillStatus.COMPLETED, staff)
 
-    # BEGIN, lock the orders, lock the refills, the agents, the other refills, update, the history, COMMIT
-    with django_assert_num_queries(8):
+    # BEGIN, lock the orders, lock the refills, the agents, the other refills, update, the history,
+    # the webhooks, COMMIT
+    with django_assert_num_queries(9):
         assert len(TAKE_BACK[how](refills, staff).done) == count

@@ -157,8 +157,8 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
 
     for refills in (few, many):
         claim(refills[::2], staff)  # one's own claims are no obstacle, and cost nothing
-        # BEGIN, lock, update, the history, COMMIT
-        with django_assert_num_queries(5):
+        # BEGIN, lock, update, the history, the webhooks, COMMIT
+        with django_assert_num_queries(6):
             settle(refills, RefillStatus.COMPLETED, staff)
 
     assert Refill.objects.filter(status="completed").count() == 63

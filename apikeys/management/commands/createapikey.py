@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from apikeys.keys import LARGEST_NUMBER_OF_KEYS, ApiKeyDetails, create_api_key, end_of
-from apikeys.models import Account
+from apikeys.models import Account, ApiKey
 from notpanel.kit.addresses import parse_network
 from notpanel.kit.refusals import Refusal
 
@@ -35,6 +35,13 @@ class Command(BaseCommand):
             metavar="YYYY-MM-DD",
             help="the key works to the end of this day (UTC)",
         )
+        parser.add_argument(
+            "--answers",
+            choices=ApiKey.Answers.values,
+            default=ApiKey.Answers.NOTPANEL,
+            help="perfectpanel: it is answered as most panels answer; default: notpanel",
+        )
+        parser.add_argument("--read-only", action="store_true", help="the key may request no refills")
         parser.add_argument("--limit", type=int, metavar="N", help="requests per minute; default: the setting's")
 
     def handle(
@@ -45,6 +52,8 @@ class Command(BaseCommand):
         allow: list[str],
         last_day: date | None,
         limit: int | None,
+        answers: str,
+        read_only: bool,
         **options: Any,
     ) -> None:
         networks = [parse_network(text) for text in allow]
@@ -62,6 +71,8 @@ class Command(BaseCommand):
                 name,
                 allowed_networks=tuple(str(network) for network in networks),
                 expires_at=None if last_day is None else end_of(last_day),
+                answers=answers,
+                read_only=read_only,
             )
             api_key, raw_key = create_api_key(account, details, limit_per_minute=limit)
         except Account.DoesNotExist as error:

@@ -32,7 +32,7 @@ from refills.refusals import (
     RefillPeriodExpired,
     ServiceNotRefillable,
 )
-from refills.requesting import lock_orders, request_refills, tally_refills
+from refills.requesting import RequestedRefill, lock_orders, request_refills, tally_refills
 from refills.rules import Tally, judge
 from refills.settlement import StatusChange, change_status
 from refills.statuses import RefillStatus
@@ -115,6 +115,9 @@ curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill&orde
 
 With `make demo` a worker sends it to a fake supplier, which completes it within a minute. Watch it at
 {base_url}/admin/refills/dispatch/, or ask for its `refill_status`. The supplier's log is var/fakesupplier.log.
+
+With `make demo` webhooks may go to this machine. Add http://127.0.0.1:9000/ at {base_url}/dashboard/webhooks/,
+run one of the programs at {base_url}/developers/webhooks/ with the secret that you are shown, and request a refill.
 
 All keys and orders, as shell variables: {FILE.relative_to(settings.BASE_DIR)}
 """
@@ -336,9 +339,9 @@ class _Draft:
             made = {}
             for account_id in {order.account_id for order in wanted}:
                 theirs = [order.id for order in wanted if order.account_id == account_id]
-                for order_id, refill_id in zip(theirs, request_refills(account_id, theirs), strict=True):
-                    assert isinstance(refill_id, str), refill_id
-                    made[refill_id] = wishes[order_id]
+                for order_id, requested in zip(theirs, request_refills(account_id, theirs), strict=True):
+                    assert isinstance(requested, RequestedRefill), requested
+                    made[requested.id] = wishes[order_id]
             for status in (RefillStatus.APPROVED, RefillStatus.COMPLETED, RefillStatus.REJECTED):
                 reason = None
                 if status == RefillStatus.REJECTED:

@@ -1,0 +1,78 @@
+"""What is done for webhooks from time to time: wake a worker, tell owners that endpoints fail, forget what is old."""
+
+import logging
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from apikeys.models import WebhookDelivery, WebhookEndpoint
+from apikeys.webhooks.leasing import OFF_AFTER, next_due
+from apikeys.webhooks.recording import DELIVER
+from notpanel.kit import queue
+
+logger = logging.getLogger(__name__)
+
+WARN_AFTER = timedelta(days=1)  # without a success
+MAILS = 50  # in one turn
+FORGOTTEN_AT_ONCE = 5000  # rows
+
+
+def sweep() -> None:
+    """Wake a worker if something is due: a job may have been lost. Then tell the owners of endpoints that fail."""
+    now = timezone.now()
+    at = next_due()
+    if at is not None and at <= now:
+        queue.wake_unless_due(DELIVER, {}, now)
+    tell_owners(now)
+
+
+def tell_owners(now: datetime) -> None:
+    """Mail the owners of endpoints that have failed for a day, and of those that were switched off.
+
+    A mail that cannot be sent is tried again at the next turn, for a day.
+    """
+    for endpoint in _to_warn(now)[:MAILS]:
+        if _send("webhook_fails", endpoint, ends_at=endpoint.failing_since and endpoint.failing_since + OFF_AFTER):
+            WebhookEndpoint.objects.filter(pk=endpoint.pk).update(warned_at=now)
+    for endpoint in _to_tell(now)[:MAILS]:
+        if _send("webhook_off", endpoint):
+            WebhookEndpoint.objects.filter(pk=endpoint.pk).update(told_at=now)
+
+
+def _to_warn(now: datetime) -> list[WebhookEndpoint]:
+    failing = Q(state="active", warned_at=None, failing_since__lte=now - WARN_AFTER)
+    return list(WebhookEndpoint.objects.filter(failing).select_related("account").order_by("failing_since"))
+
+
+def _to_tell(now: datetime) -> list[WebhookEndpoint]:
+    off = Q(state="off", told_at=None, ended_at__gt=now - timedelta(days=1))
+    return list(WebhookEndpoint.objects.filter(off).select_related("account").order_by("ended_at"))
+
+
+def _send(name: str, endpoint: WebhookEndpoint, **context: object) -> bool:
+    """Send a mail. Returns whether that is done with: an owner without an address gets none."""
+    if not endpoint.account.email:
+        return True
+    context |= {"endpoint": endpoint, "account": endpoint.account, "days": settings.WEBHOOK_DAYS}
+    subject = render_to_string(f"dashboard/{name}_subject.txt", context).strip()
+    body = render_to_string(f"dashboard/{name}.txt", context)
+    try:
+        EmailMessage(subject, body, None, [endpoint.account.email]).send()
+    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
+        logger.warning("Failed to mail the owner of webhook %s: %s", endpoint.pk, type(error).__name__)
+        return False
+    return True
+
+
+def forget(now: datetime) -> None:
+    """Delete deliveries of more than WEBHOOK_DAYS ago, and then the endpoints that were removed."""
+    old = WebhookDelivery.objects.filter(created_at__lt=now - timedelta(days=settings.WEBHOOK_DAYS))
+    while ids := list(old.order_by("created_at").values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE]):
+        WebhookDelivery.objects.filter(pk__in=ids).delete()
+    # A request that saw the endpoint before it was removed has ended long ago.
+    removed = WebhookEndpoint.objects.filter(state="removed", ended_at__lt=now - timedelta(days=1), deliveries=None)
+    removed.delete()
