@@ -1,14 +1,18 @@
-"""The pages of /dashboard/ that are about the account: its keys, its password and second factor, signing in and out."""
+"""The pages of /dashboard/ that are about the account: keys, webhooks, password, second factor, signing in and out."""
 
 from django.urls import path
 
 from apikeys import second_factor_views, views
+from apikeys.webhooks import views as webhook_views
 
 urlpatterns = [
     path("api/", views.keys, name="keys"),
     path("api/<int:key_id>/", views.key, name="key"),
     path("api/<int:key_id>/change/", views.change_key, name="change-key"),
     path("api/<int:key_id>/revoke/", views.revoke, name="revoke"),
+    path("webhooks/", webhook_views.webhooks, name="webhooks"),
+    path("webhooks/<str:endpoint_id>/", webhook_views.webhook, name="webhook"),
+    path("webhooks/<str:endpoint_id>/<str:what>/", webhook_views.change, name="change-webhook"),
     path("sign-in/", views.sign_in, name="sign-in"),
     path("sign-in/code/", second_factor_views.sign_in_code, name="sign-in-code"),
     path("second-factor/", second_factor_views.overview, name="second-factor"),

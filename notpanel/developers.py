@@ -42,6 +42,7 @@ class Developers:
         return [
             path("", self._page("index"), name="index"),
             *pages,
+            path("webhooks/", require_safe(self.webhooks), name="webhooks"),
             path("reference/", require_safe(self.reference), name="reference"),
             path("<str:name>/", require_safe(self.action), name="action"),
         ]
@@ -78,6 +79,27 @@ class Developers:
                 "shared_errors": _error_rows(action.shared_errors, action),
             },
         )
+
+    def webhooks(self, request: HttpRequest) -> HttpResponse:
+        """Show what webhooks are told, and programs that verify it."""
+        event = {
+            "type": "refill.completed",
+            "timestamp": "2026-05-01T12:00:00.123Z",
+            "data": {
+                "refill": examples.REFILL,
+                "number": 12,
+                "order": examples.ORDER,
+                "order_number": 34,
+                "status": "completed",
+                "delivered": 1000,
+            },
+        }
+        context = {
+            "example_event": json.dumps(event, indent=2),
+            "receivers": examples.receivers(),
+            "undo_seconds": settings.UNDO_SECONDS,
+        }
+        return self._render(request, "webhooks", context)
 
     def reference(self, request: HttpRequest) -> HttpResponse:
         """Show the OpenAPI document."""

@@ -300,9 +300,8 @@ env.section("Customers' webhooks")
 WEBHOOK_DAYS = env.whole_number(
     "WEBHOOK_DAYS",
     default=30,
-    minimum=4,
     maximum=10_000,
-    help="Days for which deliveries are kept, for their owners to see and replay. Attempts end after three or four.",
+    help="Days for which deliveries are kept, for their owners to see and replay. Their attempts take three or four.",
 )
 WEBHOOK_PROXY = env.proxy(
     "WEBHOOK_PROXY",
@@ -390,6 +389,7 @@ INSTALLED_APPS = [
     "refills",
 ]
 MIDDLEWARE = [
+    "notpanel.middleware.answer_health_checks",
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",

@@ -74,6 +74,7 @@ class Behaviour:
     rejections: float = 0.0  # of what it took
     settles_after: float = 20.0  # seconds after which it has settled what it took
     slow: float = 2.0  # seconds that a slow answer takes
+    takes: float = 0.0  # seconds that every answer takes
     knows_orders: bool = True  # answers for the latest refill of an order
     key: str = ""  # the API key; "": any
     seed: str = "1"
@@ -167,6 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         sent = {name: values[0] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
         try:
             status, body, headers = self._answer(sent)
+            time.sleep(self.server.behaviour.takes)
         except _Drop:
             self.close_connection = True
             return

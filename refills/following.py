@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
@@ -22,16 +22,19 @@ from notpanel.kit import queue
 from orders.models import Supplier
 from refills import supplier_api
 from refills.dispatching import FOLLOW
+from refills.locked_dispatches import Locked, lock
 from refills.models import Dispatch, DispatchStep, Refill, SupplierText, Transition
 from refills.settlement import StatusChange, change_status
-from refills.statuses import ENDED, IN_FLIGHT, SETTLED, DispatchState, RefillStatus
+from refills.statuses import IN_FLIGHT, SETTLED, DispatchState, RefillStatus
 from refills.supplier_answers import Accepted, NotDone, Progress, Refused, Status, Unclear
+from refills.supplier_lanes import Lane, lane_of
 from refills.supplier_texts import KnownTexts
 from refills.supplier_traffic import Traffic, is_failure
 
 LOCK = 7_001  # the class of the advisory locks, one per supplier
 TURN = 20.0  # seconds after which the work with a supplier lets others have the worker
 ASK_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=3))  # about an unclear refill
+NO_PLACE = timedelta(seconds=5)  # until a slow supplier is tried again, for which a worker had no place
 TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
 PATIENCE = 3  # useless answers after which a person decides
 UNDONE = "The approval was undone before it was sent."
@@ -43,77 +46,21 @@ Reply = Accepted | Refused | NotDone | Unclear  # to a refill that was sent
 Said = Status | Refused | Unclear  # of one that is followed
 
 
-class _Locked:
-    """Dispatches that this transaction has locked, with their refills, and what is to be written of them."""
-
-    def __init__(self, rows: list[tuple[Refill, Dispatch]], now: datetime) -> None:
-        self.rows, self.now = rows, now
-        self._changed: dict[str, Dispatch] = {}
-        self._steps: list[DispatchStep] = []
-
-    def write(
-        self, dispatch: Dispatch, state: DispatchState, words: str, *, next_at: datetime | None = None, asked: int = 0
-    ) -> None:
-        dispatch.state, dispatch.words, dispatch.next_at, dispatch.asked = state, words, next_at, asked
-        dispatch.ended_at = self.now if state in ENDED else None
-        self._changed[dispatch.pk] = dispatch
-
-    def record(
-        self,
-        dispatch: Dispatch,
-        kind: DispatchStep.Kind,
-        words: str,
-        milliseconds: int | None = None,
-        *,
-        attempt: int | None = None,
-        by: int | None = None,
-    ) -> None:
-        """Add a step to the history of a dispatch, with the state that was written last."""
-        step = DispatchStep(dispatch=dispatch, at=self.now, kind=kind, words=words, milliseconds=milliseconds, by_id=by)
-        step.attempt = dispatch.attempts if attempt is None else attempt
-        step.state = dispatch.state
-        self._steps.append(step)
-
-    def save(self) -> None:
-        Dispatch.objects.bulk_update(self._changed.values(), _WRITTEN)
-        DispatchStep.objects.bulk_create(self._steps)
-
-
-_WRITTEN = [
-    *("state", "words", "next_at", "asked", "ended_at"),
-    *("attempts", "sent_at", "supplier_refill", "breaks_promise"),
-]
-
-
-@contextlib.contextmanager
-def _locked(dispatches: QuerySet[Dispatch]) -> Iterator[_Locked]:
-    """Lock the refills of dispatches, then the dispatches, each in the order of their ids, and write what is changed.
-
-    A fixed number of statements, however many there are.
-    """
-    ids = list(dispatches.values_list("pk", flat=True))
-    if not ids:
-        yield _Locked([], timezone.now())
-        return
-    with transaction.atomic():
-        refills = Refill.objects.filter(pk__in=ids).select_for_update().order_by("id").in_bulk()
-        found = Dispatch.objects.filter(pk__in=ids).select_for_update().order_by("refill_id").in_bulk()
-        locked = _Locked([(refills[pk], dispatch) for pk, dispatch in found.items()], timezone.now())
-        yield locked
-        locked.save()
-
-
 def follow(supplier_id: int) -> None:
     """Do what is due with a supplier, and see to it that somebody looks again when more is.
 
     If another worker is at it, that one does: it looks again after it has let go.
     """
     while not queue.is_stopping():
-        with _alone_with(supplier_id) as is_alone:
-            if not is_alone:
+        with lane_of(supplier_id) as lane:
+            if not lane.is_open:
+                queue.wake_unless_due(FOLLOW, {"supplier": supplier_id}, timezone.now() + NO_PLACE)
                 return
-            turn = _Turn(Supplier.objects.get(pk=supplier_id))
-            turn.take()
+            with _alone_with(supplier_id) as is_alone:
+                if not is_alone:
+                    return
+                turn = _Turn(Supplier.objects.get(pk=supplier_id), lane)
+                turn.take()
         # Looked at without the lock: who could not get it has committed before.
         next_at = turn.next_at()
         if next_at is None:
@@ -152,14 +99,17 @@ def _alone_with(supplier_id: int) -> Iterator[bool]:
 class _Turn:
     """One turn of work with one supplier."""
 
-    def __init__(self, supplier: Supplier) -> None:
-        self.supplier = supplier
+    def __init__(self, supplier: Supplier, lane: Lane) -> None:
+        self.supplier, self.lane = supplier, lane
         self.traffic = Traffic(supplier)
         self.texts = KnownTexts()
         self.ends_at = time.monotonic() + TURN
 
     def is_over(self) -> bool:
         return queue.is_stopping() or time.monotonic() >= self.ends_at
+
+    def must_end(self) -> bool:
+        return self.is_over() or self.lane.is_blocked()
 
     def take(self) -> None:
         """Do what is due, until nothing is, the supplier rests, its limit is spent, or the turn is over."""
@@ -168,7 +118,7 @@ class _Turn:
         self._give_up()
         # One of each in turn: many refills to send must not keep those that were sent from being followed.
         steps: tuple[Callable[[], bool], ...] = (self._poll, self._ask, self._send)
-        while not self.supplier.paused and not self.is_over():
+        while not self.supplier.paused and not self.must_end():
             worked = [step() for step in steps]
             if not any(worked):
                 return
@@ -202,7 +152,7 @@ class _Turn:
 
     def _take_over(self) -> None:
         """Make unclear what a worker that has ended was sending. Nobody else sends: this turn has the lock."""
-        with _locked(self._open().filter(state=DispatchState.SENDING)) as locked:
+        with lock(self._open().filter(state=DispatchState.SENDING)) as locked:
             for _, dispatch in locked.rows:
                 locked.write(dispatch, DispatchState.UNCLEAR, LOST, next_at=locked.now)
                 locked.record(dispatch, DispatchStep.Kind.SEND, LOST)
@@ -210,7 +160,7 @@ class _Turn:
     def _end_what_was_settled(self) -> None:
         """End the following of refills that agents settled, once they cannot undo that."""
         final = timezone.now() - timedelta(seconds=settings.UNDO_SECONDS)
-        with _locked(self._open().filter(refill__settled_at__lte=final)) as locked:
+        with lock(self._open().filter(refill__settled_at__lte=final)) as locked:
             for refill, dispatch in locked.rows:
                 if refill.status in SETTLED:
                     locked.write(dispatch, DispatchState.SETTLED, dispatch.words)
@@ -219,7 +169,7 @@ class _Turn:
     def _give_up(self) -> None:
         """Give up what the supplier has not settled for SUPPLIER_DAYS. An agent decides then."""
         since = timezone.now() - timedelta(days=settings.SUPPLIER_DAYS)
-        with _locked(self._open().filter(asked_at__lte=since)) as locked:
+        with lock(self._open().filter(asked_at__lte=since)) as locked:
             for _, dispatch in locked.rows:
                 locked.write(dispatch, DispatchState.GIVEN_UP, dispatch.words)
                 locked.record(dispatch, DispatchStep.Kind.ASK, f"Not settled within {settings.SUPPLIER_DAYS} days.")
@@ -233,7 +183,7 @@ class _Turn:
         found = self._due(DispatchState.WAITING).first()
         if found is None or not self.traffic.may_ask():
             return False
-        with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
+        with lock(Dispatch.objects.filter(pk=found.pk)) as locked:
             [(refill, dispatch)] = locked.rows
             if dispatch.state != DispatchState.WAITING or not dispatch.next_at or dispatch.next_at > locked.now:
                 return True  # somebody decided meanwhile
@@ -254,7 +204,7 @@ class _Turn:
 
     def _sent(self, refill_id: str, attempt: int, reply: Reply, milliseconds: int) -> None:
         """Record what came of an attempt to send a refill."""
-        with _locked(Dispatch.objects.filter(pk=refill_id)) as locked:
+        with lock(Dispatch.objects.filter(pk=refill_id)) as locked:
             [(refill, dispatch)] = locked.rows
             awaited = {DispatchState.SENDING, DispatchState.UNCLEAR}
             if isinstance(reply, Accepted):  # an agent may have decided to send it again
@@ -263,7 +213,7 @@ class _Turn:
                 self._conclude(locked, refill, dispatch, reply)
             locked.record(dispatch, DispatchStep.Kind.SEND, reply.words, milliseconds, attempt=attempt)
 
-    def _conclude(self, locked: _Locked, refill: Refill, dispatch: Dispatch, reply: Reply) -> None:
+    def _conclude(self, locked: Locked, refill: Refill, dispatch: Dispatch, reply: Reply) -> None:
         match reply:
             case Accepted(supplier_refill, words):
                 dispatch.supplier_refill = supplier_refill
@@ -276,7 +226,7 @@ class _Turn:
             case Unclear(words):
                 locked.write(dispatch, DispatchState.UNCLEAR, words, next_at=locked.now + ASK_AFTER[0])
 
-    def _refused(self, locked: _Locked, refill: Refill, dispatch: Dispatch, words: str) -> None:
+    def _refused(self, locked: Locked, refill: Refill, dispatch: Dispatch, words: str) -> None:
         """Do what the list of answers says about a refusal: reject, send again later, or let an agent decide."""
         known = self.texts.find(words)
         dispatch.breaks_promise = known is not None and known.breaks_promise
@@ -298,7 +248,7 @@ class _Turn:
             return False
         order = found.refill.order.supplier_order
         reply, milliseconds = self.traffic.timed(lambda: supplier_api.latest_refill(self.supplier, order))
-        with _locked(Dispatch.objects.filter(pk=found.pk)) as locked:
+        with lock(Dispatch.objects.filter(pk=found.pk)) as locked:
             [(refill, dispatch)] = locked.rows
             if dispatch.state != DispatchState.UNCLEAR:
                 return True
@@ -342,7 +292,7 @@ class _Turn:
                 return True
             # It does not take a list, so it is asked for each.
         for number, dispatch in enumerate(found):
-            if (number or len(found) > 1) and (self.is_over() or not self.traffic.may_ask()):
+            if (number or len(found) > 1) and (self.must_end() or not self.traffic.may_ask()):
                 return False
             ask = functools.partial(supplier_api.refill_status, self.supplier, dispatch.supplier_refill)
             reply, milliseconds = self.traffic.timed(ask)
@@ -354,7 +304,7 @@ class _Turn:
 
     def _put_off(self, found: Iterable[Dispatch], words: str) -> None:
         """Ask again later about refills of which the supplier said nothing at all."""
-        with _locked(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
+        with lock(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
             for _, dispatch in locked.rows:
                 if dispatch.state == DispatchState.SENT:
                     next_at = self._next_poll(locked.now)
@@ -362,7 +312,7 @@ class _Turn:
 
     def _polled(self, found: Iterable[Dispatch], replies: dict[str, Said], milliseconds: int) -> None:
         """Record what the supplier says of refills that were sent, and settle those that it has settled."""
-        with _locked(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
+        with lock(Dispatch.objects.filter(pk__in=[dispatch.pk for dispatch in found])) as locked:
             rows = [
                 (refill, dispatch)
                 for refill, dispatch in locked.rows
@@ -404,7 +354,7 @@ class _Turn:
                 return StatusChange(RefillStatus.REJECTED, reason=self.texts.reason_of_rejection(reply.words))
         return StatusChange(RefillStatus.APPROVED)
 
-    def _not_said(self, locked: _Locked, dispatch: Dispatch, reply: Refused | Unclear) -> None:
+    def _not_said(self, locked: Locked, dispatch: Dispatch, reply: Refused | Unclear) -> None:
         """Ask again about a refill, until it is clear that an agent has to."""
         known = self.texts.find(reply.words) if isinstance(reply, Refused) else None
         asked = dispatch.asked + 1

@@ -1,5 +1,8 @@
 """Ask the v2 API of a supplier. One request at a time, with limits, without redirects, and never a second time."""
 
+import http.client
+import io
+import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
@@ -7,6 +10,8 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from notpanel.kit.secrets import Undecipherable
@@ -26,7 +31,7 @@ from refills.supplier_answers import (
 
 CONNECTING = 5.0  # seconds
 WAITING = 15.0  # seconds between two pieces of an answer
-IN_ALL = 30.0  # seconds until the answer has been read
+IN_ALL = 30.0  # seconds from the request until the answer has been read, its headers too
 LARGEST_ANSWER = 1024 * 1024  # bytes
 LARGEST_BATCH = 100  # refills asked for at once
 SHOWN = 200  # characters of an answer that cannot be read
@@ -72,9 +77,8 @@ def _post(supplier: Supplier, parameters: Mapping[str, str]) -> Any:
         return NotDone("The key of the supplier cannot be decrypted: enter it again.")
     session = requests.Session()
     session.trust_env = False  # no proxy and no password of this machine
-    session.mount("http://", HTTPAdapter(max_retries=0))
-    session.mount("https://", HTTPAdapter(max_retries=0))
-    deadline = time.monotonic() + IN_ALL
+    session.mount("http://", _Adapter(max_retries=0))
+    session.mount("https://", _Adapter(max_retries=0))
     try:
         with (
             session,
@@ -87,12 +91,12 @@ def _post(supplier: Supplier, parameters: Mapping[str, str]) -> Any:
                 stream=True,
             ) as response,
         ):
-            return _read(response, deadline)
+            return _read(response)
     except requests.RequestException as error:
         return NotDone(_cause(error)) if _was_not_sent(error) else Unclear(_cause(error))
 
 
-def _read(response: requests.Response, deadline: float) -> Any:
+def _read(response: requests.Response) -> Any:
     status = f"HTTP {response.status_code}"
     if response.is_redirect:
         return Unclear(f"{status}: it redirects, which is not followed")
@@ -101,8 +105,6 @@ def _read(response: requests.Response, deadline: float) -> Any:
         body += piece
         if len(body) > LARGEST_ANSWER:
             return Unclear(f"{status}: more than {LARGEST_ANSWER} bytes")
-        if time.monotonic() > deadline:
-            return Unclear(f"{status}: not read whole within {IN_ALL:.0f} seconds")
     if response.status_code == requests.codes.too_many_requests:
         return NotDone(f"{status}: it was asked too often")
     payload = read_json(body)
@@ -133,7 +135,58 @@ def _cause(error: requests.RequestException) -> str:
         "NewConnectionError": "no connection could be made",
         "NameResolutionError": "its host name has no address",
         "ConnectTimeoutError": f"no connection within {CONNECTING:.0f} seconds",
-        "ReadTimeoutError": f"no answer within {WAITING:.0f} seconds",
+        "ReadTimeoutError": f"no answer within {WAITING:.0f} seconds, or no whole one within {IN_ALL:.0f}",
         "ProtocolError": "the connection was lost",
         "SSLError": "the encrypted connection failed",
     }.get(type(reason).__name__, type(reason).__name__)
+
+
+class _Timed(io.RawIOBase):
+    """Read from a socket, each time with what is left of a deadline: a limit on each read alone never ends."""
+
+    def __init__(self, sock: socket.socket, file: io.RawIOBase) -> None:
+        self._sock, self._file, self._deadline = sock, file, time.monotonic() + IN_ALL
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(min(WAITING, left))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Timed(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Connect so that the whole answer has a deadline."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}

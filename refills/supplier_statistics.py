@@ -13,6 +13,8 @@ from refills.statuses import DispatchState
 
 FAILING = 3  # requests in a row without an answer, from which on the start page tells it
 
+BY_A_PERSON = (DispatchState.UNCLEAR, DispatchState.REFUSED, DispatchState.GIVEN_UP)
+
 _TOOK = ExpressionWrapper(F("ended_at") - F("sent_at"), output_field=DurationField())
 
 
@@ -42,7 +44,7 @@ class BrokenPromise:
 class Alerts:
     """What of the suppliers an agent has to see."""
 
-    to_decide: int  # refills in flight about which an agent decides
+    to_decide: dict[DispatchState, int]  # refills in flight about which an agent decides, by why
     failing: list[SupplierState]
     broken_promises: list[BrokenPromise]  # the most frequent first
 
@@ -76,8 +78,11 @@ def alerts(now: datetime) -> Alerts:
         .annotate(count=Count("pk"))
         .order_by("-count", "supplier__name", "refill__service")[:20]
     )
+    to_decide = Dispatch.objects.waiting_for_decision().aggregate(
+        **{state: Count("pk", filter=Q(state=state)) for state in BY_A_PERSON}
+    )
     return Alerts(
-        to_decide=Dispatch.objects.waiting_for_decision().count(),
+        to_decide={state: to_decide[state] for state in BY_A_PERSON},
         failing=list(SupplierState.objects.filter(failures__gte=FAILING).select_related("supplier")),
         broken_promises=[BrokenPromise(*row) for row in broken],
     )

@@ -8,7 +8,7 @@ from typing import TypeGuard, TypeVar
 from django.utils import timezone
 
 from orders.models import Supplier
-from refills import supplier_api
+from refills import supplier_api, supplier_lanes
 from refills.models import SupplierState
 from refills.supplier_answers import NotDone, Unclear
 
@@ -47,7 +47,8 @@ class Traffic:
         """Ask the supplier. Returns its reply, and the milliseconds that it took. Failures open the circuit breaker."""
         began = time.monotonic()
         reply = ask()
-        milliseconds = round((time.monotonic() - began) * 1000)
+        took = time.monotonic() - began
+        supplier_lanes.note(self._supplier.pk, took, failed=is_failure(reply))
         state, now = self._state, timezone.now()
         if is_failure(reply):
             state.failures += 1
@@ -58,7 +59,7 @@ class Traffic:
         elif state.failures:
             state.failures, state.rests_until, state.failing_since, state.words = 0, None, None, ""
             state.save()
-        return reply, milliseconds
+        return reply, round(took * 1000)
 
     def stops_until(self) -> datetime | None:
         """Return until when the supplier is not asked, because it rests or the limit of this minute is spent."""

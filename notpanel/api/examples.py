@@ -1,8 +1,11 @@
 """Write a request as a program, in each of the languages that the developers' pages show."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
+
+from django.conf import settings
 
 YOUR_API_KEY = "YOUR_API_KEY"
 # A visitor who is signed in sees ids of their own instead: an order, a refill, and orders that may be refilled.
@@ -12,11 +15,20 @@ REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
 FORM = "application/x-www-form-urlencoded"
+# The files of templates/developers/receivers.
+RECEIVERS = {"JavaScript": "receiver.mjs", "Python": "receiver.py", "PHP": "receiver.php", "Ruby": "receiver.rb"}
 
 
 def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]:
     """Return the programs that POST ``parameters`` to ``url``, keyed by the names of their languages."""
     return {language: write(url, parameters) for language, write in LANGUAGES.items()}
+
+
+@functools.cache
+def receivers() -> dict[str, str]:
+    """Return the programs that receive webhooks and verify them, keyed by the names of their languages."""
+    directory = settings.BASE_DIR / "templates" / "developers" / "receivers"
+    return {language: (directory / name).read_text() for language, name in RECEIVERS.items()}
 
 
 def curl(url: str, parameters: Mapping[str, str]) -> str:

@@ -53,6 +53,7 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
     """Add the figures to the start page of staff who may see refills. Unfold's DASHBOARD_CALLBACK calls this."""
     if request.user.has_perm("refills.view_refill"):
         now = timezone.now()
+        told = alerts(now)
         as_of, found = _kept_statistics(now)
         context |= {
             "today": today(now),
@@ -63,7 +64,11 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
             "chart": chart_of(found.days),
             "tables": _tables(found, with_agents=request.user.has_perm("refills.view_agent_figures")),
             "queue": queue.figures(now),
-            "suppliers": alerts(now),
+            "suppliers": told,
+            "to_decide": [
+                (state.label.capitalize(), count, _dispatches(waits="person", state__exact=state))
+                for state, count in told.to_decide.items()
+            ],
         }
     return context
 
@@ -71,6 +76,11 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
 def _list(**query: Any) -> str:
     """Return the address of the list with these filters."""
     return f"{reverse('admin:refills_refill_changelist')}?{urlencode(query)}"
+
+
+def _dispatches(**query: Any) -> str:
+    """Return the address of the list of what went to suppliers with these filters."""
+    return f"{reverse('admin:refills_dispatch_changelist')}?{urlencode(query)}"
 
 
 def _links(local_day: date) -> dict[str, str]:
@@ -83,7 +93,6 @@ def _links(local_day: date) -> dict[str, str]:
         "approved": _list(status="approved"),
         "completed_today": _list(status="completed", **of_today),
         "rejected_today": _list(status="rejected", **of_today),
-        "to_decide": f"{reverse('admin:refills_dispatch_changelist')}?waits=person",
     }
 
 

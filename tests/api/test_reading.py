@@ -503,8 +503,8 @@ def test_the_dashboard_reads_a_pasted_list_the_same_way(client, customer, order,
 
     response = client.post("/dashboard/orders/list/", {"orders": written.format(*ids)})
 
-    assert [row["order"] for row in response.context["results"]] == ids
-    assert response.context["requested"] == 3
+    assert [row.order for row in response.context["results"].first] == ids
+    assert response.context["results"].requested == 3
 
 
 @pytest.mark.parametrize("text", TORN)

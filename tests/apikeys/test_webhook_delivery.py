@@ -532,7 +532,7 @@ def test_old_deliveries_are_forgotten_and_then_endpoints_that_were_removed(endpo
 def test_endpoints_that_hang_delay_no_others():
     """100 endpoints, 5 of which hang with much to be told: every other one is told within seconds."""
     release = threading.Event()
-    at: dict[str, float] = {}
+    at = {}
     with receiver() as hook, receiver() as black_hole:
         black_hole.answer = lambda handler: release.wait(30)
         hook.answer = lambda handler: (at.setdefault(handler.path, time.time()), answer(204)(handler))

@@ -3,7 +3,9 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.hashers import make_password
+from django.utils import timezone
 
+from apikeys.models import WebhookDelivery
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
@@ -49,6 +51,8 @@ OF_CUSTOMERS = {
     "keys": "/dashboard/api/",
     "a key": "/dashboard/api/{key}/",
     "change a key": "/dashboard/api/{key}/change/",
+    "webhooks": "/dashboard/webhooks/",
+    "a webhook": "/dashboard/webhooks/{webhook}/",
     "password": "/dashboard/password/",
     "developers": "/developers/",
     "authentication": "/developers/authentication/",
@@ -56,6 +60,7 @@ OF_CUSTOMERS = {
     "refill_status": "/developers/refill_status/",
     "status": "/developers/status/",
     "services": "/developers/services/",
+    "webhooks for developers": "/developers/webhooks/",
     "rate limits": "/developers/rate-limits/",
     "errors": "/developers/errors/",
     "reference": "/developers/reference/",
@@ -78,6 +83,20 @@ def ids(agent):
     factories.Refill(order__account=customer.account, status="approved")
     factories.Refill(order__account=customer.account, status="completed")
     rejected = factories.Refill(order__account=customer.account, status="rejected")
+    webhook = factories.WebhookEndpoint(account=customer.account, failing_since=timezone.now())
+    now = timezone.now()
+    for state, next_at in (("waiting", now), ("failed", None), ("delivered", None)):
+        WebhookDelivery.objects.create(
+            endpoint=webhook,
+            type="refill.completed",
+            body="{}",
+            created_at=now,
+            state=state,
+            next_at=next_at,
+            milliseconds=12,
+            status=500,
+            answer="out of order, " * 20,
+        )
     return {
         "fresh": factories.Order(account=customer.account).pk,
         "pending": pending.pk,
@@ -87,6 +106,7 @@ def ids(agent):
         "account": customer.account.pk,
         "colleague": factories.Account(username="mia", is_staff=True, password=make_password(None)).pk,
         "key": customer.api_key.pk,
+        "webhook": webhook.pk,
     }
 
 

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import expect
 
+from refills.models import Dispatch
 from refills.settlement import claim
 from tests import factories
 
@@ -154,3 +155,29 @@ def test_the_chart_is_drawn_and_is_a_table_as_well(page, refills):
     assert sum(heights) > 0
     page.get_by_text("The same figures as a table").click()
     expect(page.get_by_role("columnheader", name="In flight at its end")).to_be_visible()
+
+
+def test_on_a_telephone_the_three_figures_of_today_are_in_one_row_and_hold_their_titles(page, refills):
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/admin/")
+
+    for row in page.locator(".desk-three").all():
+        cards = [card.bounding_box() for card in row.locator(":scope > *").all()]
+        titles = [title.bounding_box() for title in row.locator("h2").all()]
+        assert len({card["y"] for card in cards}) == 1
+        assert len(cards) == len(titles) == 3
+        for card, title in zip(cards, titles, strict=True):
+            assert title["x"] + title["width"] <= card["x"] + card["width"] - 8
+
+
+def test_a_row_that_cannot_be_selected_does_not_begin_as_if_it_could(page, agent, refills):
+    now, supplier = timezone.now(), factories.Supplier()
+    Dispatch.objects.create(
+        refill=refills[0], supplier=supplier, state="unclear", on_approval=False, attempts=1, sent_at=now, asked_at=now
+    )
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/admin/refills/dispatch/")
+
+    cells = page.locator("#result_list tbody td")
+    labels = cells.evaluate_all("all => all.map(cell => getComputedStyle(cell, '::before').content)")
+    assert labels[:2] == ["none", '"supplier"']

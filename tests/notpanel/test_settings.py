@@ -170,8 +170,8 @@ def test_networks_and_origins_may_be_several(read):
 
 # ---- Values that stop the start
 
-SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WORKER"}
-URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL"}
+SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WEBHOOK_LOOPBACK", "WORKER"}
+URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
 
@@ -230,6 +230,29 @@ def test_a_wrong_encryption_key_is_told_by_its_place_and_never_shown(read, wrong
 
     assert wrong not in str(refusal.value)
     assert read(ENCRYPTION_KEYS=f"{right}, ")["ENCRYPTION_KEYS"] == [right]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("proxy.example:3128", "does not begin with http://"),
+        ("https://u:s3cret@proxy.example:3128", "does not begin with http://"),
+        ("socks5://u:s3cret@proxy.example", "does not begin with http://"),
+        ("http://:3128", "names no host"),
+        ("http://u:s3cret@proxy.example:many", "has a port that is not a number"),
+        ("http://u:s3cret@proxy.example:3128/path", "has a path"),
+    ],
+)
+def test_a_wrong_proxy_is_told_without_its_password(read, url, problem):
+    with pytest.raises(BadSetting, match=f"^WEBHOOK_PROXY {problem}") as refusal:
+        read(WEBHOOK_PROXY=url)
+
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["", "http://proxy.example", "http://u:p%40ss@proxy.example:3128/"])
+def test_a_proxy_is_accepted(read, url):
+    assert read(WEBHOOK_PROXY=url)["WEBHOOK_PROXY"] == url
 
 
 def test_there_are_65535_ports(read):

@@ -16,6 +16,7 @@ from refills.models import Dispatch, DispatchStep, Refill, RejectionReason, Supp
 from refills.refusals import DispatchDecided, NotASupplierRefill
 from refills.reopening import reopen, undo
 from refills.settlement import claim
+from refills.supplier_lanes import Lane
 from tests import factories
 from tests.conftest import settle
 from tests.server import free_port
@@ -517,7 +518,7 @@ class TestUnclear:
             (Dispatch.objects.filter(pk=refill.pk).update(state="unclear") and None) or {"refill": 9}
         )
 
-        turn = following._Turn(supplier)
+        turn = following._Turn(supplier, Lane(supplier.pk, is_open=True, has_place=True))
         Dispatch.objects.update(state="unclear", attempts=1, sent_at=timezone.now())
         turn._sent(refill.pk, 1, following.Accepted("9"), 10)
 
@@ -532,7 +533,9 @@ class TestUnclear:
         Dispatch.objects.update(state="unclear", attempts=1, sent_at=timezone.now(), next_at=None)
         send_again(refill, staff)
 
-        following._Turn(supplier)._sent(refill.pk, 1, following.Accepted("9"), 10)
+        following._Turn(supplier, Lane(supplier.pk, is_open=True, has_place=True))._sent(
+            refill.pk, 1, following.Accepted("9"), 10
+        )
         follow(supplier)
 
         assert state(refill) == ("approved", "sent")

@@ -133,7 +133,7 @@ def test_each_role_can_do_its_actions_only(log_in, role, action):
     assert refill.account.is_active == (not (role in allowed and action == "suspend an account"))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ["anonymous", "viewer", "superuser"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_head_answers_as_get_does(log_in, role, action):
     """On every page, also with a 405, a 403 or a redirect."""

@@ -143,6 +143,7 @@ def test_agents_come_with_what_they_settled_in_seven_days(db):
     settled(days(6) + hours(15), hours(4), "rejected", staff=bob)  # the first moment of the first day
     settled(days(6) + hours(15) + timedelta(seconds=1), hours(400), staff=bob)
     settled(hours(1), hours(3), staff=ann)
+    settled(hours(1), hours(3), staff=factories.Supplier().account)
 
     assert statistics(NOW).agents == [AgentScore(bob.pk, "bob", 1, 1, 3.0), AgentScore(ann.pk, "ann", 1, 0, 3.0)]
 

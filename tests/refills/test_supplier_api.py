@@ -1,6 +1,9 @@
 """Asking a supplier over a real connection."""
 
+import contextlib
+import itertools
 import socket
+import threading
 import time
 
 import pytest
@@ -87,6 +90,54 @@ def test_a_supplier_that_does_not_answer_is_waited_for_a_while_only(monkeypatch)
 
     assert isinstance(answer, Unclear)
     assert time.monotonic() - began < 5
+
+
+@contextlib.contextmanager
+def dribbling(*pieces):
+    """Run a server that sends each of these pieces a tenth of a second after the one before. Yields its address."""
+
+    def answer():
+        client, _ = listening.accept()
+        with client, contextlib.suppress(OSError):  # the client may go away at any piece
+            for piece in itertools.chain(*pieces):
+                client.sendall(piece)
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        thread.join()
+
+
+STATUS = [b"HTTP/1.1 200 OK\r\n"]
+HEADERS = [*STATUS, b"Content-Length: 500\r\n\r\n"]
+CHUNKED = [*STATUS, b"Transfer-Encoding: chunked\r\n\r\n"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ([b"HTTP/1.1 "], [b"2"] * 40),
+        (STATUS, [b"X"] * 40),
+        (STATUS, [b"X-Name: value\r\n"] * 40),
+        (HEADERS, [b" "] * 40),
+        (CHUNKED, [b"1\r\n \r\n"] * 40),
+        (CHUNKED, [b"0"] * 40),
+    ],
+    ids=["status line", "one header", "headers", "body", "chunks", "size of a chunk"],
+)
+def test_an_answer_that_dribbles_in_is_waited_for_a_while_only(monkeypatch, pieces):
+    monkeypatch.setattr(supplier_api, "IN_ALL", 1.0)
+    with dribbling(*pieces) as url:
+        began = time.monotonic()
+
+        answer = supplier_api.request_refill(factories.Supplier.build(url=url), "1")
+
+        took = time.monotonic() - began
+    assert isinstance(answer, Unclear)
+    assert not answer.answered
+    assert 0.9 < took < 2.5
 
 
 def test_a_proxy_of_this_machine_is_not_used(monkeypatch):

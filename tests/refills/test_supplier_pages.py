@@ -234,13 +234,17 @@ class TestStartPage:
     def _fresh(self):
         cache.clear()
 
-    def test_it_leads_to_what_an_agent_decides(self, admin, make_dispatch):
-        make_dispatch()
+    def test_it_leads_to_what_an_agent_decides_and_says_why(self, admin, make_dispatch):
+        waiting = {state: [make_dispatch(state).pk] for state in ("unclear", "refused", "given_up")}
+        waiting["given_up"].append(make_dispatch("given_up", status="approved").pk)
+        make_dispatch("given_up", status="completed")
+        make_dispatch(next_at=timezone.now())
 
-        response = admin.get("/admin/")
+        shown = admin.get("/admin/").context["to_decide"]
 
-        assert response.context["suppliers"].to_decide == 1
-        assert f"{LIST}?waits=person" in response.content.decode()
+        assert [(title, figure) for title, figure, _ in shown] == [("Unclear", 1), ("Refused", 1), ("Given up", 2)]
+        for (_, _, href), listed in zip(shown, waiting.values(), strict=True):
+            assert {dispatch.pk for dispatch in admin.get(href).context["cl"].result_list} == set(listed)
 
     def test_it_names_a_supplier_that_fails(self, admin, supplier):
         SupplierState.objects.create(

@@ -116,6 +116,9 @@ curl -X POST {base_url}/api/v2 -d "key={variables["API_KEY"]}&action=refill&orde
 With `make demo` a worker sends it to a fake supplier, which completes it within a minute. Watch it at
 {base_url}/admin/refills/dispatch/, or ask for its `refill_status`. The supplier's log is var/fakesupplier.log.
 
+With `make demo` webhooks may go to this machine. Add http://127.0.0.1:9000/ at {base_url}/dashboard/webhooks/,
+run one of the programs at {base_url}/developers/webhooks/ with the secret that you are shown, and request a refill.
+
 All keys and orders, as shell variables: {FILE.relative_to(settings.BASE_DIR)}
 """
         )

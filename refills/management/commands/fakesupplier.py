@@ -30,6 +30,7 @@ class Command(BaseCommand):
         parser.add_argument("--rejections", type=_share, default=0.0, help="the share of accepted ones that it rejects")
         parser.add_argument("--settles-after", type=float, default=20.0, help="seconds to settle one; %(default)s")
         parser.add_argument("--slow", type=float, default=2.0, help="seconds that a slow answer takes; %(default)s")
+        parser.add_argument("--takes", type=float, default=0.0, help="seconds that every answer takes; %(default)s")
         parser.add_argument("--no-orders", action="store_true", help="it does not know refill_status by order")
         parser.add_argument("--key", default="", help="the only API key that it takes; any, if left out")
         parser.add_argument("--seed", default="1", help="another one lets other orders fail; %(default)s")
@@ -47,6 +48,7 @@ class Command(BaseCommand):
             rejections=options["rejections"],
             settles_after=options["settles_after"],
             slow=options["slow"],
+            takes=options["takes"],
             knows_orders=not options["no_orders"],
             key=options["key"],
             seed=options["seed"],
