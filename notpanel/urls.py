@@ -49,6 +49,8 @@ urlpatterns = [
     path("api/v2/", api_v2),
     *(re_path(rf"^api/panel/{name}/?$", view, name=f"panel-{name}") for name, view in panel.items()),
     path("", notpanel.views.start, name="start"),
+    path("robots.txt", notpanel.views.robots),
+    path("favicon.ico", notpanel.views.favicon),
     path("dashboard/", include((dashboard, "dashboard"))),
     path("developers/", include((developers.urls, "developers"))),
     path("admin/login/", sign_in_at_the_desk),

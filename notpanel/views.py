@@ -9,6 +9,8 @@ from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.templatetags.static import static
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
 from notpanel.api.errors import headers_of, status_of
@@ -23,6 +25,17 @@ def start(request: HttpRequest) -> HttpResponse:
     if user.is_authenticated:
         return redirect("admin:index" if user.is_staff else "dashboard:overview")
     return redirect("developers:index")
+
+
+def robots(request: HttpRequest) -> HttpResponse:
+    """Tell search engines to read the API's pages and nothing else."""
+    lines = ["User-agent: *", f"Allow: {reverse('developers:index')}", "Disallow: /"]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
+
+
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Redirect browsers that ask for the icon without reading a page, such as one that shows the API's JSON."""
+    return redirect(static("notpanel/favicon.ico"))
 
 
 def not_found(request: HttpRequest, **kwargs: str) -> HttpResponse:

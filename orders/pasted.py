@@ -8,6 +8,7 @@ from notpanel.kit.public_id import parse
 
 _CHUNK = re.compile(r"(\s+)")
 _LINK = re.compile(r"/|www\.", re.IGNORECASE)
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*://)?(www\.)?", re.IGNORECASE)
 _NEXT_LINK = re.compile(r"[,;|](?=https?://|www\.)", re.IGNORECASE)  # between links without a blank
 _AROUND_LINK = QUOTES + "<>()[]{},;|"
 
@@ -56,6 +57,11 @@ def read(text: str) -> Pasted:
 
 def _is_id(text: str) -> bool:
     return parse("ord", text) is not None or parse("ref", text) is not None
+
+
+def without_scheme(link: str) -> str:
+    """Return a link, or a part of one, without what people leave out when they write it."""
+    return _SCHEME.sub("", clean(link), count=1)
 
 
 def ways_to_write(link: str) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ from django.db.models import F, Func, Q, TextField, Value
 from django.db.models.functions import Concat
 
 from notpanel.kit.public_id import PublicIdQuerySet, parse
-from orders.pasted import read, ways_to_write
+from orders.pasted import read, ways_to_write, without_scheme
 
 
 class OrderQuerySet(PublicIdQuerySet):
@@ -33,6 +33,18 @@ class OrderQuerySet(PublicIdQuerySet):
                 # The last character is put back: the key of a link ends before it.
                 found |= Q(link_key__startswith=Concat(link_key(Value(start[:-1])), Value(start[-1])))
         return self.alias(link_key=link_key(F("link"))).filter(found)
+
+    def found_by(self, text: str) -> Self:
+        """Return the orders that a pasted text names, and without an id in it also those with it in their links.
+
+        No index serves a part of a link: that reads all of these orders, which must be those of one account
+        (docs/decisions/0009-parts-of-names-without-pg-trgm.md).
+        """
+        pasted, part = read(text), without_scheme(text)
+        if pasted.is_too_long or pasted.ids or len(pasted.links) > 1 or not part:
+            return self.matching(text)
+        # A subquery: the indexes of links find few rows, and the function behind them is not called for all others.
+        return self.filter(Q(pk__in=self.matching(text).order_by().values("pk")) | Q(link__icontains=part))
 
 
 def link_key(link: F | Value) -> Func:

@@ -8,15 +8,21 @@ from django.db.models import Q
 
 from apikeys.models import ApiKey
 from notpanel.kit.public_id import parse
+from notpanel.kit.refusals import Refusal
 from orders.models import DELIVERED, Order
 from orders.querysets import OrderQuerySet
+from orders.refusals import OrderNotFound
+from refills.checking import Verdict, check_orders
 from refills.models import Refill
 from refills.querysets import RefillQuerySet
-from refills.requesting import tally_refills
-from refills.rules import Tally, judge, left_of, period_end
+from refills.refillable import refillable
+from refills.refusals import RefillAlreadyPending
+from refills.requesting import RequestedRefill
 
+REFILLABLE = "refillable"  # a choice beside the statuses
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20
+SHOWN_RESULTS = 100  # of a pasted list, one by one
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,7 @@ class OrderRow:
     """An order as its customer sees it."""
 
     order: Order
-    refusal: str | None  # what a request would be told now; None: it would be accepted
-    ends_at: datetime | None  # of the refill period; None: it has no end, or has not begun
-    attempts_left: int
+    verdict: Verdict
 
     @property
     def is_delivered(self) -> bool:
@@ -50,30 +54,112 @@ def overview(account_id: int, now: datetime) -> Overview:
     )
 
 
-def orders_of(account_id: int, *, status: str = "", search: str = "") -> OrderQuerySet:
-    """Return the account's orders of a status; ``search`` is an id, a number or the whole link of an order."""
+def orders_of(account_id: int, now: datetime, *, status: str = "", search: str = "") -> OrderQuerySet:
+    """Return the account's orders of a status, or with REFILLABLE those that may be refilled now.
+
+    ``search`` is what somebody pasted: ids, numbers and links of orders, or a part of a link.
+    """
     orders = Order.objects.filter(account=account_id).select_related("service")
-    if status:
+    if status == REFILLABLE:
+        orders = refillable(orders, now)
+    elif status:
         orders = orders.filter(status=status)
-    if search:
-        orders = orders.matching(search)
-    return orders
+    return orders.found_by(search) if search else orders
 
 
-def order_rows(orders: Iterable[Order], now: datetime) -> list[OrderRow]:
-    """Judge each order as a request for its refill would be judged now. Takes one statement."""
+def order_rows(account_id: int, orders: Iterable[Order], now: datetime) -> list[OrderRow]:
+    """Judge each of the account's orders as a request for its refill would be judged now. Takes one statement."""
     orders = list(orders)
-    tallies = tally_refills(order.id for order in orders)
-    return [_order_row(order, tallies.get(order.id, Tally()), now) for order in orders]
+    verdicts = check_orders(account_id, [order.id for order in orders], now)
+    # An order that another connection has taken away meanwhile has no verdict.
+    return [OrderRow(order, found) for order, found in zip(orders, verdicts, strict=True) if isinstance(found, Verdict)]
 
 
-def _order_row(order: Order, tally: Tally, now: datetime) -> OrderRow:
-    refusal = judge(order, tally, now)
-    return OrderRow(
-        order=order,
-        refusal=refusal.text if refusal else None,
-        ends_at=period_end(order),
-        attempts_left=left_of(order.service, tally),
+@dataclass(frozen=True)
+class OrderPage:
+    """An order with its history."""
+
+    row: OrderRow
+    refills: list[Refill]  # the latest first
+
+
+def find_order(account_id: int, reference: str, now: datetime) -> OrderPage | None:
+    """Return the account's order of this id or number with its refills; three statements."""
+    order = Order.objects.filter(account=account_id).named([parse("ord", reference)]).select_related("service").first()
+    if order is None:
+        return None
+    refills = order.refills.select_related("order", "service").order_by("-created_at", "-pk")
+    rows = order_rows(account_id, [order], now)
+    return OrderPage(rows[0], list(refills)) if rows else None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an order in a pasted list."""
+
+    order: str  # as it was pasted
+    refill: str | None = None  # the id of the new refill
+    refusal: Refusal | None = None
+    in_flight: str | None = None  # the id of the refill because of which it was refused
+
+    @property
+    def is_known(self) -> bool:
+        return not isinstance(self.refusal, OrderNotFound)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The orders of a pasted list that were refused for one reason, or for any."""
+
+    reason: str
+    orders: list[str]  # as they were pasted
+
+    @property
+    def lines(self) -> str:
+        return "\n".join(self.orders)
+
+
+@dataclass(frozen=True)
+class ListResults:
+    """What became of a pasted list."""
+
+    count: int
+    requested: int
+    refused: list[Refused]  # one for each reason, the most frequent first; before them one for all if they are several
+    first: list[Result]  # in the order of the list
+
+
+def list_results(
+    account_id: int, ids: list[str], outcomes: list[RequestedRefill | Refusal], now: datetime
+) -> ListResults:
+    """Sort out what ``request_refills`` returned for ``ids``.
+
+    One statement more finds the refills in flight of those that are shown one by one.
+    """
+    reasons: dict[str, list[str]] = {}
+    for order, outcome in zip(ids, outcomes, strict=True):
+        if isinstance(outcome, Refusal):
+            reasons.setdefault(outcome.text, []).append(order)
+    refused = sorted(map(Refused, reasons, reasons.values()), key=lambda each: -len(each.orders))
+    if len(refused) > 1:
+        all_of_them = [each for each, outcome in zip(ids, outcomes, strict=True) if isinstance(outcome, Refusal)]
+        refused.insert(0, Refused("All that were refused", all_of_them))
+    shown = list(zip(ids, outcomes, strict=True))[:SHOWN_RESULTS]
+    pending = [order for order, outcome in shown if isinstance(outcome, RefillAlreadyPending)]
+    verdicts = zip(pending, check_orders(account_id, pending, now) if pending else [], strict=True)
+    in_flight = {
+        order: found.in_flight[0] for order, found in verdicts if isinstance(found, Verdict) and found.in_flight
+    }
+    return ListResults(
+        count=len(ids),
+        requested=sum(not isinstance(outcome, Refusal) for outcome in outcomes),
+        refused=refused,
+        first=[
+            Result(order, refusal=outcome, in_flight=in_flight.get(order))
+            if isinstance(outcome, Refusal)
+            else Result(order, refill=outcome.id)
+            for order, outcome in shown
+        ],
     )
 
 
@@ -101,11 +187,11 @@ class OwnIds:
 
 def own_ids(account_id: int, now: datetime) -> OwnIds:
     """Return the account's own ids. Refillable orders are searched for among the latest delivered ones only."""
-    orders = orders_of(account_id).order_by("-created_at", "-pk")
-    delivered = order_rows(orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
+    orders = orders_of(account_id, now).order_by("-created_at", "-pk")
+    delivered = order_rows(account_id, orders.filter(status__in=DELIVERED)[:TRIED_FOR_EXAMPLE], now)
     refills = Refill.objects.filter(account=account_id).order_by("-created_at", "-pk")
     return OwnIds(
         order=orders.values_list("pk", flat=True).first(),
-        refillable=[row.order.id for row in delivered if row.refusal is None],
+        refillable=[row.order.id for row in delivered if row.verdict.refusal is None],
         refill=refills.values_list("pk", flat=True).first(),
     )

@@ -9,5 +9,6 @@ urlpatterns = [
     path("orders/", views.orders, name="orders"),
     path("orders/refill/", views.refill, name="refill"),
     path("orders/list/", views.refill_list, name="refill-list"),
+    path("orders/<str:reference>/", views.order, name="order"),
     path("refills/", views.refills, name="refills"),
 ]

@@ -1,8 +1,10 @@
 """The customer's pages of orders and refills: parse, call, show."""
 
+from time import monotonic
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -11,17 +13,18 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apikeys.requests import SignedInRequest
-from notpanel.api.errors import RateLimitExceeded, TooMany, status_of
+from notpanel.api.errors import RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, split_ids
 from notpanel.api.ratelimits import RateLimits
 from notpanel.kit import public_id
 from notpanel.kit.pagination import page_of
 from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
-from orders.refusals import OrderNotFound
 from refills import dashboard
-from refills.requesting import request_refills
+from refills.requesting import RequestedRefill, request_refills
 from refills.statuses import RefillStatus
+
+SECONDS_OF_A_LIST = 10  # after which no further batch of a pasted list is begun
 
 
 @login_required
@@ -37,22 +40,35 @@ def overview(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def orders(request: SignedInRequest) -> HttpResponse:
     """List the orders, with a button on each one that may be refilled."""
-    status, search = _choice(request, OrderStatus.values), _search(request)
+    now = timezone.now()
+    status, search = _choice(request, [dashboard.REFILLABLE, *OrderStatus.values]), _search(request)
     found = page_of(
-        dashboard.orders_of(request.user.pk, status=status, search=search),
+        dashboard.orders_of(request.user.pk, now, status=status, search=search),
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
+        edges=dashboard.orders_of(request.user.pk, now),
     )
-    now = timezone.now()
     context = {
-        "rows": dashboard.order_rows(found.rows, now),
+        "rows": dashboard.order_rows(request.user.pk, found.rows, now),
         "now": now,
         "page": found,
-        "statuses": OrderStatus,
+        "statuses": {dashboard.REFILLABLE: "can be refilled now"} | {value: value for value in OrderStatus.values},
         "status": status,
         "search": search,
     }
     return render(request, "dashboard/orders.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def order(request: SignedInRequest, reference: str) -> HttpResponse:
+    """Show an order with its refills, and a button if it may be refilled."""
+    now = timezone.now()
+    found = dashboard.find_order(request.user.pk, reference, now)
+    if found is None:
+        raise Http404
+    return render(request, "dashboard/order.html", {"row": found.row, "refills": found.refills, "now": now})
 
 
 @login_required
@@ -75,35 +91,47 @@ def refill(request: SignedInRequest) -> HttpResponse:
 @login_required
 @never_cache
 def refill_list(request: SignedInRequest) -> HttpResponse:
-    """Request refills of a pasted list of orders, and show what became of each.
+    """Request refills of a pasted list of orders, of any length, and show what became of each.
 
-    The list is read as the API reads one, and counts as one request on the limit of the account's tier.
+    The list is read as the API reads one, and sent in batches of LARGEST_BATCH. Each batch counts as one request on the
+    limit of the account's tier. What is not sent when the limit is reached, or after SECONDS_OF_A_LIST, is offered
+    again.
     """
     text = request.POST.get("orders", "")
     context: dict[str, object] = {"text": text, "largest_batch": LARGEST_BATCH}
     if request.method != "POST":
         return render(request, "dashboard/refill_list.html", context)
-    try:
-        RateLimits(request).count_account(request.user.pk, request.user.tier)
-    except RateLimitExceeded as refusal:
-        context["error"] = f"Your account has made too many requests. Try again in {refusal.retry_after} seconds."
-        response = render(request, "dashboard/refill_list.html", context, status=status_of(RateLimitExceeded))
-        response["Retry-After"] = str(refusal.retry_after)
-        return response
     ids = split_ids(text)
-    if not ids or len(ids) > LARGEST_BATCH:
-        too_many = TooMany(many="orders", limit=LARGEST_BATCH).text
-        context["error"] = f"{too_many}: the list has {len(ids)}." if ids else "Paste at least one order ID or number."
+    if not ids:
+        context["error"] = "Paste at least one order ID or number."
         return render(request, "dashboard/refill_list.html", context, status=400)
-    outcomes = request_refills(request.user.pk, ids)
-    context["results"] = [
-        {"order": order, "found": not isinstance(outcome, OrderNotFound), "error": outcome.text}
-        if isinstance(outcome, Refusal)
-        else {"order": order, "found": True, "refill": outcome.id}
-        for order, outcome in zip(ids, outcomes, strict=True)
-    ]
-    context["requested"] = sum(not isinstance(outcome, Refusal) for outcome in outcomes)
-    return render(request, "dashboard/refill_list.html", context)
+    refused: RateLimitExceeded | None = None
+    outcomes: list[RequestedRefill | Refusal] = []
+    until = monotonic() + SECONDS_OF_A_LIST
+    for start in range(0, len(ids), LARGEST_BATCH):
+        if outcomes and monotonic() > until:
+            break
+        try:
+            RateLimits(request).count_account(request.user.pk, request.user.tier)
+        except RateLimitExceeded as refusal:
+            refused = refusal
+            break
+        outcomes += request_refills(request.user.pk, ids[start : start + LARGEST_BATCH])
+    if refused:
+        context["error"] = f"Your account has made too many requests. Try again in {refused.retry_after} seconds."
+    if not outcomes:
+        response = render(request, "dashboard/refill_list.html", context, status=status_of(RateLimitExceeded))
+    else:
+        now = timezone.now()
+        context |= {
+            "results": dashboard.list_results(request.user.pk, ids[: len(outcomes)], outcomes, now),
+            "text": "\n".join(ids[len(outcomes) :]),
+            "not_sent": len(ids) - len(outcomes),
+        }
+        response = render(request, "dashboard/refill_list.html", context)
+    if refused:
+        response["Retry-After"] = str(refused.retry_after)
+    return response
 
 
 @login_required
@@ -117,7 +145,12 @@ def refills(request: SignedInRequest) -> HttpResponse:
         before=request.GET.get("before", ""),
         after=request.GET.get("after", ""),
     )
-    context = {"page": found, "statuses": RefillStatus, "status": status, "search": search}
+    context = {
+        "page": found,
+        "statuses": {value: value for value in RefillStatus.values},
+        "status": status,
+        "search": search,
+    }
     return render(request, "dashboard/refills.html", context)
 
 

@@ -33,7 +33,7 @@ from apikeys.webhooks.models import EVENTS, EventType
 from apikeys.webhooks.recording import DELIVER
 from apikeys.webhooks.signing import new_secret
 from notpanel.kit import queue, secrets
-from notpanel.kit.outbound import BadUrl, parse_url
+from notpanel.kit.outbound import BadUrl, check_written_address, parse_url
 
 LARGEST_NUMBER = 5  # endpoints of an account
 BOTH_SIGN_FOR = timedelta(hours=24)  # after a rotation
@@ -62,7 +62,7 @@ def add_endpoint(
     UnknownWebhookEvent, WebhookExists or WebhookLimitReached.
     """
     try:
-        parse_url(url, loopback=settings.WEBHOOK_LOOPBACK)
+        check_written_address(parse_url(url, loopback=settings.WEBHOOK_LOOPBACK))
     except BadUrl as error:
         raise InvalidWebhookUrl(problem=error) from error
     wanted = set(events) or set(EVENTS)

@@ -23,8 +23,8 @@ class WebhookForm(PasswordAgainForm):
     events = forms.MultipleChoiceField(
         choices=[(event, event) for event in EVENTS],
         initial=EVENTS,
-        widget=forms.SelectMultiple(attrs={"size": len(EVENTS)}),
-        help_text="Which events are posted. Choose several with Ctrl or ⌘.",
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Which events are posted.",
     )
 
     field_order = ("url", "events", "password")

@@ -137,6 +137,16 @@ def parse_url(url: str, *, loopback: bool = False) -> Target:
     return Target(parts.scheme, host, port, f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}")
 
 
+def check_written_address(target: Target) -> None:
+    """Raise BadUrl if the host is written as an address that is never connected to. Names are looked up when it is."""
+    try:
+        address = ipaddress.ip_address(target.host)
+    except ValueError:
+        return
+    if not (is_public(address) if target.scheme == "https" else _is_loopback(address)):
+        raise BadUrl("it must lead to a public address")
+
+
 def is_public(address: Address) -> bool:
     """Return whether the address belongs to the public internet, in the form in which it is connected to."""
     if isinstance(address, ipaddress.IPv4Address):

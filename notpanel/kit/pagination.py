@@ -18,14 +18,22 @@ class Page:
     older_than: str | None  # ?before= of the next older page; None: there is none
 
 
-def page_of(queryset: QuerySet[Any], *, before: str = "", after: str = "", rows: int = ROWS) -> Page:
+def page_of(
+    queryset: QuerySet[Any],
+    *,
+    before: str = "",
+    after: str = "",
+    rows: int = ROWS,
+    edges: QuerySet[Any] | None = None,
+) -> Page:
     """Return up to ``rows`` rows of ``queryset`` that are older than ``before`` or newer than ``after``.
 
-    Rows are ordered by created_at and id. ``before`` and ``after`` are ids of rows of ``queryset``; an id that it does
-    not contain, such as one of another account, gives the newest rows. Takes one statement, and a second one to look
+    Rows are ordered by created_at and id. ``before`` and ``after`` are ids of rows of ``edges``, without it of
+    ``queryset``; an id that it does not contain, such as one of another account, gives the newest rows. With ``edges``
+    a page stays where it is when the row before it leaves ``queryset``. Takes one statement, and a second one to look
     up the id.
     """
-    edge = _edge(queryset, before or after)
+    edge = _edge(queryset if edges is None else edges, before or after)
     newest_first = ("-created_at", "-pk")
     if edge is None:
         found = list(queryset.order_by(*newest_first)[: rows + 1])

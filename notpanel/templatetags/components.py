@@ -46,6 +46,12 @@ def scrolling_table(content: str, caption: str, *columns: str) -> str:
     return render_to_string("components/scrolling_table.html", context)
 
 
+@register.filter
+def words(name: str) -> str:
+    """Write the name of a status for people: ``in_progress`` becomes ``in progress``."""
+    return name.replace("_", " ")
+
+
 @register.filter(expects_localtime=True)
 def time_tag(at: datetime | None) -> str:
     """Render a time to the minute, or nothing for None: ``{{ key.expires_at|time_tag|default:"never" }}``.

@@ -70,6 +70,8 @@ def test_without_events_it_is_told_of_all(customer):
         ({}, "Missing required parameter: url", "missing_parameter"),
         ({"url": "http://shop.example/"}, "Invalid webhook URL: it must begin with https://", "invalid_webhook_url"),
         ({"url": "https://shop.example:22/"}, None, "invalid_webhook_url"),
+        ({"url": "https://10.0.0.1/"}, "Invalid webhook URL: it must lead to a public address", "invalid_webhook_url"),
+        ({"url": "https://[::ffff:1.1.1.1]/"}, None, "invalid_webhook_url"),
         ({"url": URL, "events": "refill.lost"}, "Unknown webhook event", "unknown_webhook_event"),
         ({"url": URL, "events": "webhook.test"}, "Unknown webhook event", "unknown_webhook_event"),
     ],

@@ -114,7 +114,7 @@ def test_refill_a_pasted_list(page, customer):
     order = factories.Order(account=customer.account)
     page.goto("/dashboard/orders/list/")
 
-    page.get_by_label("Ids or numbers of orders").fill(f"{order.number}\n999999")
+    page.get_by_label("IDs or numbers of orders").fill(f"{order.number}\n999999")
     page.get_by_role("button", name="Request refills").click()
 
     expect(page.get_by_role("status")).to_have_text("Requested refills for 1 of 2 orders.")
@@ -235,7 +235,8 @@ def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, se
     factories.Refill(order__account=account, status="completed")
     factories.Order(account=account, status="processing", service__name="W" * 255)
     key_page = f"/dashboard/api/{customer.api_key.pk}/"
-    of_this = [key_page, f"{key_page}change/", f"/dashboard/refills/?q={refill.pk}"]
+    order_page = f"/dashboard/orders/{refill.order_id}/"
+    of_this = [key_page, order_page, f"{key_page}change/", f"/dashboard/refills/?q={refill.pk}"]
     with browsing(browser, server, account, color_scheme=scheme) as page:
         found = {path: look(page, path) for path in [*PAGES, *of_this]}
         page.context.clear_cookies()
@@ -310,7 +311,7 @@ class TestNoSidewaysScrolling:
     def test_the_result_of_a_pasted_list_is_in_view(self, page, customer):
         order = factories.Order(account=customer.account)
         page.goto("/dashboard/orders/list/")
-        page.get_by_label("Ids or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
+        page.get_by_label("IDs or numbers of orders").fill(f"{order.pk}\n{'x' * 100}")
         page.get_by_role("button", name="Request refills").click()
 
         self.assert_in_view(page, page.get_by_text(Refill.objects.get().pk), page.get_by_text("Order not found"))
@@ -331,6 +332,26 @@ class TestNoSidewaysScrolling:
         key = page.locator("#raw-key")
         self.assert_in_view(page, key)
         assert key.evaluate("code => code.parentElement.scrollWidth <= code.parentElement.clientWidth")
+
+
+def test_fifty_orders_are_a_short_page_on_a_phone(page, customer):
+    name, link = (
+        "Followers of the best quality, refilled for 30 days",
+        "https://www.example.com/a.long.name.of.someone/",
+    )
+    services = factories.Service(name=name, refill_days=30), factories.Service(name=name, refill=False)
+    for number in range(50):
+        status = ("completed", "in_progress", "partial")[number % 3]
+        order = factories.Order(
+            account=customer.account, service=services[number % 7 == 0], status=status, link=link, number=10**8 + number
+        )
+        if number % 6 == 0:
+            factories.Refill(order=order)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/dashboard/orders/")
+
+    assert page.locator(".orders tbody tr").count() == 50
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
 
 
 def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):

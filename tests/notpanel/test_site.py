@@ -5,6 +5,7 @@ import ipaddress
 import pytest
 import redis
 from django.contrib.auth.hashers import make_password
+from django.contrib.staticfiles import finders
 from django.db import InterfaceError, OperationalError
 from django.template.loader import render_to_string
 from django.test import Client
@@ -34,6 +35,19 @@ def test_a_customer_is_sent_to_the_dashboard(client, customer):
 
 def test_staff_are_sent_to_the_desk(client, staff):
     assert start(client, staff) == "/admin/"
+
+
+def test_search_engines_are_asked_to_read_the_pages_of_the_api_alone(db, client):
+    response = client.get("/robots.txt")
+
+    assert response["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.content.decode() == "User-agent: *\nAllow: /developers/\nDisallow: /\n"
+
+
+def test_the_icon_is_found_where_browsers_look_without_a_page(client):
+    address = client.get("/favicon.ico")["Location"]
+
+    assert finders.find(address.removeprefix("/static/")) is not None
 
 
 @pytest.mark.parametrize("path", ["/developers/", "/developers/refill/", "/dashboard/sign-in/", "/nothing/"])

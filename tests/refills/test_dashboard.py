@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.db import OperationalError
@@ -45,7 +45,7 @@ def messages(response):
     return [str(message) for message in response.context["messages"]]
 
 
-@pytest.mark.parametrize("path", ["", "orders/", "orders/list/", "refills/"])
+@pytest.mark.parametrize("path", ["", "orders/", "orders/1/", "orders/list/", "refills/"])
 def test_the_pages_need_a_sign_in(db, path):
     assert Client().get(f"/dashboard/{path}")["Location"] == f"/dashboard/sign-in/?next=/dashboard/{path}"
     assert Client().post("/dashboard/orders/refill/").status_code == 302
@@ -130,7 +130,7 @@ class TestOrders:
 
         page = text(client.get("/dashboard/orders/"))
 
-        assert "2 weeks, 5 days left" in page
+        assert f"until {at + timedelta(days=30):%Y-%m-%d %H:%M}" in page
         assert f"ended {at + timedelta(days=3):%Y-%m-%d %H:%M}" in page
         assert "no time limit" in page
 
@@ -144,18 +144,18 @@ class TestOrders:
         for status in history:
             factories.Refill(order=bought, status=status)
 
-        assert [row.attempts_left for row in self.rows(client)] == [left]
+        assert [row.verdict.left for row in self.rows(client)] == [left]
 
     def test_a_service_that_does_not_refill_has_no_refills_left(self, client, order):
         order(service__refill=False)
 
-        assert [row.attempts_left for row in self.rows(client)] == [0]
+        assert [row.verdict.left for row in self.rows(client)] == [0]
 
     @pytest.mark.parametrize("status", ["cancelled", "refunded", "processing"])
     def test_an_order_that_was_not_delivered_has_no_refills_left(self, client, order, status):
         order(status=status)
 
-        assert 'data-label="Refills left">–<' in client.get("/dashboard/orders/").content.decode()
+        assert 'data-label="Refills left" class="nothing">–<' in client.get("/dashboard/orders/").content.decode()
 
     def test_an_order_that_would_be_refused_shows_the_reason_instead_of_the_button(self, client, order):
         order(status="processing")
@@ -179,6 +179,65 @@ class TestOrders:
             assert [row.order for row in self.rows(client, **query)] == [one], query
         assert [row.order for row in self.rows(client, status="nonsense")] == [other, one]
         assert self.rows(client, q=one.pk, status="completed") == []
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            "https://www.example.com/Some.One/p/1",
+            "example.com/some.one",
+            "http://example.com/some",
+            "www.example.com/some",
+            "some.one",
+            "ONE/p",
+            " me.o ",
+            "x",
+        ],
+    )
+    def test_an_order_is_found_by_a_part_of_its_link_without_scheme_in_either_case(self, client, order, part):
+        one = order(link="https://www.example.com/Some.One/p/1")
+        order(link="https://other.invalid/2%")
+        factories.Order(link=one.link)
+
+        assert [row.order for row in self.rows(client, q=part)] == [one]
+
+    @pytest.mark.parametrize("part", ["%", "_", "100%", "some_one"])
+    def test_a_part_of_a_link_is_no_pattern(self, client, order, part):
+        order(link="https://example.com/some.one")
+
+        assert self.rows(client, q=part) == []
+
+    def test_several_links_are_found_at_once(self, client, order):
+        one, other = order(link="https://example.com/1"), order(link="https://example.com/2")
+        order(link="https://example.com/3")
+
+        found = self.rows(client, q="https://example.com/1 example.com/2/")
+
+        assert {row.order for row in found} == {one, other}
+
+    def test_the_orders_that_can_be_refilled_now_are_filtered(self, client, order):
+        one = order()
+        factories.Refill(order=order())
+        order(status="processing")
+        factories.Order()
+
+        assert [row.order for row in self.rows(client, status="refillable")] == [one]
+        assert self.rows(client, status="refillable", q="nothing") == []
+
+    def test_a_page_stays_where_it_is_when_the_order_before_it_leaves_the_filter(self, client, order):
+        now = timezone.now()
+        newer, before, after = (order(created_at=now - timedelta(days=days)) for days in (3, 4, 5))
+        factories.Refill(order=before)
+
+        assert [row.order for row in self.rows(client, status="refillable", before=before.pk)] == [after]
+        assert [row.order for row in self.rows(client, status="refillable", after=before.pk)] == [newer]
+
+    @pytest.mark.parametrize("query", [{"status": "refillable"}, {"q": "someone"}])
+    def test_the_statements_of_filter_and_search_do_not_grow(self, client, order, query, django_assert_num_queries):
+        for _ in range(3):
+            order()
+
+        with django_assert_num_queries(4):  # the session, the account, the orders, their verdicts
+            assert len(self.rows(client, **query)) == 3
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
     def test_impossible_ids_are_no_error(self, client, order, reference):
@@ -213,6 +272,71 @@ class TestOrders:
 
         with django_assert_num_queries(4):  # the session, the account, the orders, the counts of their refills
             client.get("/dashboard/orders/")
+
+
+class TestWords:
+    def test_a_status_is_written_in_words(self, client, order):
+        order(status="in_progress")
+
+        page = text(client.get("/dashboard/orders/"))
+
+        assert page.count("in progress") == 2  # the filter's choice, and the order
+        assert "in_progress" not in page
+
+
+class TestOrder:
+    def see(self, client, reference):
+        return client.get(f"/dashboard/orders/{reference}/")
+
+    def test_an_orders_own_page_shows_it_with_its_refills(self, client, order, staff):
+        bought = order(link="https://example.com/own", service__refill_days=30)
+        done = factories.Refill(order=bought, status="completed")
+        waiting = factories.Refill(order=bought)
+        factories.Refill(order__account=bought.account)
+
+        for reference in (bought.pk, bought.pk.lower(), bought.number):
+            response = self.see(client, reference)
+            assert response.context["row"].order == bought
+            assert response.context["refills"] == [waiting, done]
+        page = text(response)
+        assert "https://example.com/own" in page
+        assert f"until {bought.completed_at + timedelta(days=30):%Y-%m-%d %H:%M}" in page
+
+    def test_an_order_that_may_be_refilled_has_the_button_and_returns_to_its_page(self, client, order):
+        path = f"/dashboard/orders/{order().pk}/"
+
+        page = client.get(path).content.decode()
+
+        assert 'name="order"' in page
+        assert f'name="next" value="{path}"' in page
+
+    @pytest.mark.parametrize("reference", [*IMPOSSIBLE, "999999"])
+    def test_what_names_no_order_is_not_found(self, client, order, reference):
+        order()
+
+        assert client.get(f"/dashboard/orders/{quote(reference, safe='')}/").status_code == 404
+
+    def test_another_accounts_order_is_not_found(self, client):
+        assert self.see(client, factories.Order().pk).status_code == 404
+
+    def test_the_statements_do_not_grow_with_the_refills(self, client, order, django_assert_num_queries):
+        bought = order()
+        for _ in range(5):
+            factories.Refill(order=bought, status="rejected")
+
+        with django_assert_num_queries(5):  # the session, the account, the order, its verdict, its refills
+            self.see(client, bought.pk)
+
+
+@pytest.mark.parametrize("path", ["/dashboard/orders/", "/dashboard/orders/{}/"])
+def test_already_pending_links_to_the_refill(client, order, path):
+    bought = order()
+    waiting = factories.Refill(order=bought)
+
+    page = client.get(path.format(bought.pk)).content.decode()
+
+    link = f'<a href="/dashboard/refills/?q={waiting.pk}">A refill request is already pending for this order</a>'
+    assert link in page
 
 
 class TestRefillButton:
@@ -290,12 +414,13 @@ class TestList:
         response = self.paste(client, f"{other.number}, {one.pk}\r\n{open_order.pk};ord_x {one.pk}\n")
 
         made = {refill.order_id: refill.pk for refill in Refill.objects.all()}
-        assert response.context["results"] == [
-            {"order": str(other.number), "found": True, "refill": made[other.pk]},
-            {"order": one.pk, "found": True, "refill": made[one.pk]},
-            {"order": open_order.pk, "found": True, "error": "Refill only available for completed or partial orders"},
-            {"order": "ord_x", "found": False, "error": "Order not found"},
-            {"order": one.pk, "found": True, "error": "A refill request is already pending for this order"},
+        results = response.context["results"]
+        assert [(each.order, each.refill, each.refusal and each.refusal.text) for each in results.first] == [
+            (str(other.number), made[other.pk], None),
+            (one.pk, made[one.pk], None),
+            (open_order.pk, None, "Refill only available for completed or partial orders"),
+            ("ord_x", None, "Order not found"),
+            (one.pk, None, "A refill request is already pending for this order"),
         ]
         assert "Requested refills for 2 of 5 orders." in text(response)
 
@@ -304,9 +429,29 @@ class TestList:
 
         page = self.paste(client, f"{one.number} ord_x").content.decode()
 
-        assert f'href="/dashboard/orders/?q={one.number}"' in page
+        assert f'href="/dashboard/orders/{one.number}/"' in page
         assert f'href="/dashboard/refills/?q={Refill.objects.get().pk}"' in page
-        assert "?q=ord_x" not in page
+        assert "orders/ord_x" not in page
+
+    def test_already_pending_links_to_the_refill(self, client, order):
+        waiting = factories.Refill(order=order())
+
+        page = self.paste(client, str(waiting.order.number)).content.decode()
+
+        assert f'<a href="/dashboard/refills/?q={waiting.pk}">A refill request is already pending' in page
+
+    def test_the_refused_are_counted_by_reason_to_be_copied(self, client, order):
+        open_orders = [order(status="pending").pk for _ in range(2)]
+
+        response = self.paste(client, "\n".join(["ord_x", *open_orders, order().pk]))
+
+        assert [(each.reason, each.orders) for each in response.context["results"].refused] == [
+            ("All that were refused", ["ord_x", *open_orders]),
+            ("Refill only available for completed or partial orders", open_orders),
+            ("Order not found", ["ord_x"]),
+        ]
+        assert "2: Refill only available" in text(response)
+        assert f"<code>{open_orders[0]}\n{open_orders[1]}</code>" in response.content.decode()
 
     @pytest.mark.parametrize("pasted", ["", " \n , ;"])
     def test_an_empty_list_is_refused(self, client, pasted):
@@ -315,16 +460,44 @@ class TestList:
         assert response.status_code == 400
         assert "Paste at least one order ID or number." in text(response)
 
-    def test_a_hundred_orders_are_accepted_and_more_are_refused(self, client, order):
+    def test_a_list_of_any_length_is_sent_in_hundreds(self, client, order, django_assert_num_queries):
+        numbers = [str(each.number) for each in factories.Order.create_batch(201, account=order().account)]
+
+        with django_assert_num_queries(2 + 3 * 5):  # the session, the account; each batch as one of the API
+            response = self.paste(client, "\n".join(numbers))
+
+        results = response.context["results"]
+        assert (results.count, results.requested, results.refused) == (201, 201, [])
+        assert len(results.first) == 100
+        assert "of the first 100 orders" in text(response)
+        assert Refill.objects.count() == 201
+
+    def test_each_hundred_counts_as_one_request_and_the_rest_is_offered_again(self, client, order, settings):
+        settings.RATE_LIMIT_TIERS = {**settings.RATE_LIMIT_TIERS, "standard": 2}
+        numbers = [str(each.number) for each in factories.Order.create_batch(250, account=order().account)]
+
+        response = self.paste(client, "\n".join(numbers))
+
+        assert response.status_code == 200
+        assert response.context["results"].requested == 200
+        assert response.context["text"].split() == numbers[200:]
+        assert "50 orders of the list are still to be sent." in text(response)
+        assert "Try again in" in text(response)
+        assert int(response["Retry-After"]) > 0
+        refused = self.paste(client, "\n".join(numbers[200:]))
+        assert refused.status_code == 429
+        assert refused.context["text"].split() == numbers[200:]
+        assert Refill.objects.count() == 200
+
+    def test_a_list_that_takes_too_long_is_offered_again(self, client, order, monkeypatch):
+        monkeypatch.setattr("refills.views.SECONDS_OF_A_LIST", -1)
         numbers = [str(each.number) for each in factories.Order.create_batch(101, account=order().account)]
 
-        refused = self.paste(client, "\n".join(numbers))
-        assert refused.status_code == 400
-        assert "Too many orders (100 at most): the list has 101." in text(refused)
-        assert numbers[50] in refused.content.decode()  # the form keeps what was pasted
-        assert not Refill.objects.exists()
+        response = self.paste(client, "\n".join(numbers))
 
-        assert self.paste(client, "\n".join(numbers[:100])).context["requested"] == 100
+        assert response.context["text"] == numbers[100]
+        assert "1 order of the list is still to be sent." in text(response)
+        assert "Retry-After" not in response
 
     def test_the_pasted_text_is_escaped(self, client):
         page = self.paste(client, "<script>alert(1)</script>").content.decode()

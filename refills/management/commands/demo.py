@@ -174,7 +174,13 @@ def _load(earlier: dict[str, str], supplier: Supplier) -> dict[str, str]:
     reseller, standard, agency, suspended = (
         Account.objects.update_or_create(
             username=f"demo-{name}",
-            defaults={"tier": tier, "is_active": active, "email": f"demo-{name}@example.com"},
+            defaults={
+                "tier": tier,
+                "is_active": active,
+                "email": f"demo-{name}@example.com",
+                "balance": Decimal("47.32"),
+                "currency": "USD",
+            },
         )[0]
         for name, tier, active in (
             ("reseller", Account.Tier.RESELLER, True),
