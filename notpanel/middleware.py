@@ -16,7 +16,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 from django.utils.encoding import escape_uri_path
 
-from notpanel import request_log
+from notpanel import health, request_log
 from notpanel.api import errors
 from notpanel.kit import replica
 from notpanel.kit.addresses import peer_is_trusted
@@ -44,11 +44,24 @@ _ERRORS_BY_STATUS: dict[int, type[Refusal]] = {
 }
 
 
+def answer_health_checks(get_response: GetResponse) -> GetResponse:
+    """Answer ``/healthz`` and ``/readyz``. A check needs no Host, and leaves no line in the log."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if (answer := health.ANSWERS.get(request.path_info)) and request.method in ("GET", "HEAD"):
+            response = answer()
+            response["Content-Length"] = str(len(response.content))
+            return response
+        return get_response(request)
+
+    return respond
+
+
 def log_requests(get_response: GetResponse) -> GetResponse:
     """Write one log line per request, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
-    This is the outermost middleware, so that it also sees what the others answer when they fail.
+    All but the checks of health pass through here, so that it also sees what the others answer when they fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:

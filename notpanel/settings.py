@@ -389,6 +389,7 @@ INSTALLED_APPS = [
     "refills",
 ]
 MIDDLEWARE = [
+    "notpanel.middleware.answer_health_checks",
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",

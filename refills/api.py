@@ -277,10 +277,10 @@ ACTIONS = (
             "Times are Unix seconds."
         ),
         own_options=(
+            Parameter("status", "string", "Only refills that have this status."),
             Parameter(
                 "cursor", "string", "next of an earlier answer: what changed since. Without it: from the beginning."
             ),
-            Parameter("status", "string", "Only refills that have this status."),
         ),
         refusals=(InvalidCursor, UnknownStatus),
         examples=(

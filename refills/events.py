@@ -29,7 +29,8 @@ _HAPPENED = f"""
         JOIN refills_refill AS refill ON refill.id = named.id
         JOIN orders_order AS "order" ON "order".id = refill.order_id
 """  # noqa: S608  # made of constants
-# Follows the statement that inserts refills, as ``made``. It returns their ids and numbers.
+# To follow the part that inserts refills, as ``made``; it returns their ids and numbers. PostgreSQL looks first whether
+# the account has an endpoint, and leaves the rest out if it has none.
 REQUESTED = f"""
     happened AS (
         SELECT refill.account_id, 'refill.requested' AS type, refill.id AS subject,
@@ -37,6 +38,7 @@ REQUESTED = f"""
         FROM made AS refill JOIN unnest(
             %(ids)b::uuid[], %(refill_ids)s::text[], %(order_ids)s::text[], %(order_numbers)s::bigint[]
         ) AS named (id, refill, "order", order_number) ON named.id = refill.id
+        WHERE EXISTS (SELECT FROM apikeys_webhookendpoint WHERE account_id = %(account)s AND state <> 'removed')
     ),
     {DELIVERIES}
     SELECT id, number FROM made

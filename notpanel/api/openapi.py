@@ -78,7 +78,8 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
             "description": (
                 "Every request is a POST to one address. Its body has the parameter action, which says what you want, "
                 "and the parameter key, which says who you are. Every answer is JSON. Every error is an object with "
-                "the single member error, and has its code in the header X-Error-Code."
+                "the single member error, and has its code in the header X-Error-Code. A key may be set to answer as "
+                "most panels do; that is not described here."
             ),
         },
         "servers": [{"url": server}],

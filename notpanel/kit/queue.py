@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import OperationalError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import ConnectorException
 
@@ -91,9 +92,9 @@ def is_stopping() -> bool:
     return stopping.is_set()
 
 
-def figures(now: datetime) -> Figures:
-    """Return how the queue is, in one statement."""
-    with connection.cursor() as cursor:
+def figures(now: datetime, over: BaseDatabaseWrapper | None = None) -> Figures:
+    """Return how the queue is, in one statement, asked over the given connection or that of this thread."""
+    with (over or connection).cursor() as cursor:
         cursor.execute(
             """
             SELECT (SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > %(alive)s),

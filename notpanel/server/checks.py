@@ -60,12 +60,12 @@ def check_port(host: str, port: int) -> None:
 
 def check_database() -> None:
     """Raise Unready if the database cannot be reached."""
-    _connect().close()
+    connect().close()
 
 
 def check_migrations() -> None:
     """Raise Unready if the database cannot be reached, or lacks migrations."""
-    connection = _connect()
+    connection = connect()
     try:
         executor = MigrationExecutor(connection)
         pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -96,8 +96,11 @@ def close_connections() -> None:
     pooled.close_pool()
 
 
-def _connect() -> BaseDatabaseWrapper:
-    """Return a connection of its own. A pool would try for seconds, hide the cause, and not survive a fork."""
+def connect() -> BaseDatabaseWrapper:
+    """Return a connection of its own. Raises Unready.
+
+    A pool would try for seconds, hide the cause, and not survive a fork.
+    """
     connection = connections[DEFAULT_DB_ALIAS].copy()
     connection.settings_dict["OPTIONS"].pop("pool", None)
     try:

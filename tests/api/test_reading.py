@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import time
 from urllib.parse import quote
 
@@ -191,7 +192,15 @@ def test_a_json_list_holds_text_integers_and_floats_without_a_fraction(customer,
 
     response = post_json(f'{{"key": "{customer.raw_key}", "action": "refill", "orders": {orders}}}'.encode())
 
-    assert [row["order"] for row in response.json()] == ids
+    echoed = [row["order"] for row in response.json()]
+    assert list(map(str, echoed)) == ids
+    # As sent: an integer of JSON is one in the answer, and nothing else is.
+    assert all(isinstance(each, int) == is_integer(written, n) for n, each in enumerate(echoed))
+
+
+def is_integer(written, n):
+    """Return whether the place of the id ``n`` is an integer of JSON."""
+    return re.search(rf"[\[ ]\{{{n}\}}[\],]", re.sub(r'"[^"]*"', "", written)) is not None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +214,7 @@ def test_a_json_list_holds_text_integers_and_floats_without_a_fraction(customer,
         ("1e99999999999999999999", "1e99999999999999999999"),
         ("1." + "0" * 5000, "1." + "0" * 5000),
         ("true", "true"),
-        ("-28", "-28"),
+        ("-28", -28),
     ],
 )
 def test_no_number_becomes_another(customer, order, written, echoed):

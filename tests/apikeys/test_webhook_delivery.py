@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.core import mail
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
@@ -25,6 +25,7 @@ from notpanel.kit import queue
 from notpanel.kit.outbound import Answer
 from refills.requesting import request_refills
 from tests import factories
+from tests.races import race
 from tests.receiver import answer, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,7 +90,7 @@ def jobs():
 
 def test_a_request_is_delivered_and_verifies_by_the_library(hook, endpoint):
     order = factories.Order(account=endpoint.account)
-    [refill_id] = request_refills(endpoint.account_id, [order.pk])
+    [(refill_id, _)] = request_refills(endpoint.account_id, [order.pk])
 
     deliver()
 
@@ -391,6 +392,16 @@ def test_the_result_of_a_lease_that_has_ended_does_not_replace_a_later_one(endpo
 
     delivery.refresh_from_db()
     assert (delivery.state, delivery.status) == ("delivered", 200)
+
+
+def test_what_another_worker_is_leasing_is_skipped(endpoint):
+    first, second = waiting(endpoint, 2)
+
+    with transaction.atomic():
+        WebhookDelivery.objects.select_for_update().get(pk=first.pk)
+        [leased] = race([lambda: lease(10, {}, failing=True)])
+
+    assert [each.id for each in leased] == [second.pk]
 
 
 def test_no_endpoint_gets_more_than_its_share(endpoint):

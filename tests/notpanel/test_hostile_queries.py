@@ -1,6 +1,7 @@
 """No page of the admin or of the dashboard fails, whatever a client puts into its query string or its path."""
 
 import importlib
+import random
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -122,9 +123,15 @@ def failures(client, addresses, method="get"):
     return failed
 
 
-@pytest.mark.parametrize("group", ["", "Support"])
-def test_no_list_and_no_export(desk, group):
-    addresses = [f"{path}?{encoded({name: value})}" for path in lists() for name in FILTERS for value in FEW]
+@pytest.mark.parametrize(("group", "drawn"), [("", 2), ("Support", 1)])
+def test_no_list_and_no_export(desk, group, drawn):
+    """Each filter of each list, with some of the values: others in each run."""
+    addresses = [
+        f"{path}?{encoded({name: value})}"
+        for path in lists()
+        for name in FILTERS
+        for value in random.sample(FEW, drawn)
+    ]
 
     assert failures(member(group), addresses) == []
 

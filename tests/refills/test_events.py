@@ -69,7 +69,7 @@ def test_a_request_is_told_with_the_ids_that_customers_see(endpoint, time_machin
     time_machine.move_to(NOON, tick=False)
     order = factories.Order(account=endpoint.account)
 
-    [refill_id] = request_refills(endpoint.account_id, [order.pk])
+    [(refill_id, _)] = request_refills(endpoint.account_id, [order.pk])
 
     refill = Refill.objects.get()
     [delivery] = told()
