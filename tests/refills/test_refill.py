@@ -7,6 +7,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orders.models import Order
+from refills import requesting
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.requesting import request_refills
 from refills.statuses import RefillStatus
