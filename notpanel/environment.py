@@ -118,13 +118,16 @@ class Environment:
             raise _wrong(name, text, f"a number above 0, at most {LARGEST}")
         return number
 
+    def choice(self, name: str, default: str, choices: Sequence[str], *, help: str) -> str:
+        """Declare one of the words that are listed."""
+        text = self.text(name, default, help=help)
+        if text not in choices:
+            raise _wrong(name, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
     def log_level(self, name: str, default: str, *, help: str) -> str:
         """Declare the name of a log level."""
-        text = self.text(name, default, help=help)
-        names = list(logging.getLevelNamesMapping())
-        if text not in names:
-            raise _wrong(name, text, f"{', '.join(names[:-1])} or {names[-1]}")
-        return text
+        return self.choice(name, default, list(logging.getLevelNamesMapping()), help=help)
 
     def host(self, name: str, default: str, *, help: str) -> str:
         """Declare a name or an address to listen at."""

@@ -35,6 +35,7 @@ class Finding:
 
     name: str
     problem: str = ""  # a sentence for the operator, without addresses and names of users: anybody may read it
+    refuses_requests: bool = True  # whether requests fail because of it
 
 
 class Readiness:
@@ -67,9 +68,9 @@ def alive() -> HttpResponse:
 
 
 def ready() -> HttpResponse:
-    """Answer ``/readyz``: each check with “ok” or its problem; 503 if there is one."""
+    """Answer ``/readyz``: each check with “ok” or its problem; 503 if requests fail because of one."""
     findings = readiness.findings()
-    is_ready = not any(finding.problem for finding in findings)
+    is_ready = not any(finding.problem and finding.refuses_requests for finding in findings)
     response: Any = JsonResponse(
         {"ready": is_ready} | {finding.name: finding.problem or "ok" for finding in findings},
         status=200 if is_ready else 503,
@@ -94,7 +95,7 @@ def check() -> Iterator[Finding]:
             yield from _check_database(connection)
         finally:
             connection.close()
-    yield Finding("redis", _problem_of_redis())
+    yield Finding("redis", _problem_of_redis(), refuses_requests=settings.REDIS_DOWN == "closed")
 
 
 def _check_database(connection: BaseDatabaseWrapper) -> Iterator[Finding]:

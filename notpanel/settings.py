@@ -243,6 +243,13 @@ REDIS_URL = env.redis(
 REDIS_TIMEOUT = env.seconds(
     "REDIS_TIMEOUT", default=1.0, help="How many seconds a request waits for Redis. After that the API answers 503."
 )
+REDIS_DOWN = env.choice(
+    "REDIS_DOWN",
+    default="closed",
+    choices=["closed", "open"],
+    help="While Redis does not answer: closed refuses requests with 503; open lets each process count in its own "
+    "memory, so that a client may get each limit once per process.",
+)
 if REDIS_URL:
     _REDIS = {
         "LOCATION": REDIS_URL,
@@ -250,7 +257,7 @@ if REDIS_URL:
         "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
     }
     CACHES = {
-        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", **_REDIS},
+        "default": {"BACKEND": "notpanel.kit.redis_cache.ForgetfulCache", **_REDIS},
         "counters": {"BACKEND": "notpanel.api.redis_counters.RedisCounters", **_REDIS},
     }
 else:

@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
+
+from notpanel.kit.redis_outages import outages_of
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +37,14 @@ def redis_url(tmp_path_factory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def wait_until_it_answers(url: str) -> None:
+    """Wait until a probe has ended the outage of the Redis at ``url``."""
+    deadline = time.monotonic() + 10
+    while outages_of(url, {}).is_under_way:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def count_in(settings: Any, url: str, **options: Any) -> None:

@@ -1,13 +1,20 @@
-"""The counters of django-ratelimit in Redis, each counted in a single round trip."""
+"""The counters of django-ratelimit in Redis, each counted in a single round trip.
+
+REDIS_DOWN says what happens while Redis does not answer (docs/decisions/0007-503-when-redis-is-down.md).
+"""
 
 import hashlib
+from contextlib import suppress
+from functools import cache, cached_property
 from typing import Any
 
 import redis
+from django.conf import settings
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
-from redis.backoff import NoBackoff
+from django.core.cache.backends.locmem import LocMemCache
 from redis.exceptions import NoScriptError
-from redis.retry import Retry
+
+from notpanel.kit.redis_outages import LOST, RECONNECT, outages_of
 
 # Adds to a counter and returns its new value. A new counter gets the expiry that django-ratelimit asks for: a little
 # more than its window.
@@ -24,6 +31,13 @@ _COMMAND = (
 ).encode()
 
 
+@cache
+def _memory() -> LocMemCache:
+    """Return the counters of this process, for when Redis is down."""
+    # With Django's default of 300 entries the counters of a busy minute would be thrown away.
+    return LocMemCache("counters-without-redis", {"OPTIONS": {"MAX_ENTRIES": 100_000}})
+
+
 class RedisCounters(BaseCache):
     """A cache backend for RATELIMIT_USE_CACHE, and for nothing else: its add() does not only add, it counts.
 
@@ -34,22 +48,18 @@ class RedisCounters(BaseCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        self._client = redis.Redis.from_url(
-            server,
-            single_connection_client=True,
-            retry=Retry(NoBackoff(), 1),  # Redis may have closed the connection since the last request
-            **params.get("OPTIONS", {}),
-        )
+        self._server, self._options = server, params.get("OPTIONS", {})
+        self._outages = outages_of(server, self._options)
         self._latest = ("", 0)  # the key that add() counted last, and its count
 
+    @cached_property
+    def _client(self) -> redis.Redis:
+        """Return the client, which connects as it is made."""
+        return redis.Redis.from_url(self._server, single_connection_client=True, retry=RECONNECT, **self._options)
+
     def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Add ``value`` to the counter. Returns True if the counter is new."""
-        command = _pack(self.make_key(key, version), value, timeout)
-        try:
-            count = self._ask(command)
-        except NoScriptError:  # Redis is another one, or was started again
-            self._client.script_load(_ADD_AND_RETURN)
-            count = self._ask(command)
+        """Add ``value`` to the counter. Returns True if the counter is new. Raises redis.RedisError."""
+        count = self._count(self.make_key(key, version), value, timeout)
         self._latest = (key, count)
         return bool(count == value)
 
@@ -60,6 +70,26 @@ class RedisCounters(BaseCache):
     def get(self, key: str, default: Any = None, version: int | None = None) -> int:
         """Return the count after the add() just before."""
         return self._latest_count(key)
+
+    def _count(self, key: str, value: int, timeout: Any) -> int:
+        """Return the new value of the counter, in Redis or, while Redis is down and REDIS_DOWN is open, in memory."""
+        if not self._outages.is_under_way:
+            try:
+                return self._count_in_redis(_pack(key, value, timeout))
+            except LOST as error:
+                self._outages.begin(error)
+                if settings.REDIS_DOWN == "closed":
+                    raise
+        elif settings.REDIS_DOWN == "closed":
+            raise redis.ConnectionError("Redis is down: no request asks it until it answers a probe.")
+        return _count_in_memory(key, value, timeout)
+
+    def _count_in_redis(self, command: bytes) -> int:
+        try:
+            return self._ask(command)
+        except NoScriptError:  # Redis is another one, or was started again
+            self._client.script_load(_ADD_AND_RETURN)
+            return self._ask(command)
 
     def _ask(self, command: bytes) -> int:
         """Send a packed command on the client's connection, as the client would, and return the answer."""
@@ -77,6 +107,13 @@ class RedisCounters(BaseCache):
         if latest_key != key:
             raise ValueError(f"{key} is not the counter that was added last")  # to django-ratelimit, a failed cache
         return count
+
+
+def _count_in_memory(key: str, value: int, timeout: Any) -> int:
+    while not _memory().add(key, value, timeout):
+        with suppress(ValueError):  # the counter has expired meanwhile
+            return int(_memory().incr(key, value))
+    return value
 
 
 def _pack(key: str, *arguments: Any) -> bytes:

@@ -26,6 +26,7 @@ PAGES = [
     "/dashboard/orders/list/",
     "/dashboard/refills/",
     "/dashboard/api/",
+    "/dashboard/email/",
     "/dashboard/password/",
     "/developers/",
     "/developers/authentication/",

@@ -125,10 +125,12 @@ def test_a_database_that_lacks_a_migration_is_named():
     assert found["migrations"] == "The database lacks 1 of the migrations: run `manage.py migrate`."
 
 
-def test_a_redis_that_is_down_is_named(db, settings):
+@pytest.mark.parametrize(("down", "status"), [("closed", 503), ("open", 200)])
+def test_a_redis_that_is_down_is_named(db, settings, down, status):
     count_at(settings, "redis://127.0.0.1:1/0")
+    settings.REDIS_DOWN = down
 
-    assert ask() == (503, READY | {"ready": False, "redis": "Redis does not answer."})
+    assert ask() == (status, READY | {"ready": status == 200, "redis": "Redis does not answer."})
 
 
 @pytest.mark.django_db(transaction=True)

@@ -266,6 +266,7 @@ ALLOWED = {
     "EMAIL_FROM": "an address, such as desk@panel.example or Panel <desk@panel.example>",
     "HOST": "a host name or an address, such as 0.0.0.0 or [::1], without a port",
     "LOG_LEVEL": "CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG or NOTSET",
+    "REDIS_DOWN": "closed or open",
     "REDIS_TIMEOUT": "a number above 0, at most 2147483647",
     "TRUSTED_PROXIES": "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address",
 }
@@ -283,6 +284,7 @@ def test_an_empty_value_stops_the_start(read, name):
     ("name", "value"),
     [
         *(("REDIS_TIMEOUT", value) for value in ("0", "-1", "1s", "1,5", "nan", "inf")),
+        *(("REDIS_DOWN", value) for value in ("off", "Open", "closed open")),
         *(("LOG_LEVEL", value) for value in ("info", "20", "VERBOSE")),
         *(("HOST", value) for value in ("localhost:80", "::1", "http://localhost", "a b")),
         *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
@@ -325,6 +327,7 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
         ("HOST", "panel.internal"),
         ("EMAIL_FROM", "NotPanel <desk@panel.example>"),
         ("LOG_LEVEL", "WARNING"),
+        ("REDIS_DOWN", "open"),
         ("REDIS_TIMEOUT", "0.25"),
         ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
         ("DATABASE_URL", "postgresql://postgres:@/n?host=/var/run/postgresql"),

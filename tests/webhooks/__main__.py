@@ -117,9 +117,9 @@ def request(order: Any) -> str:
     """Request a refill. Returns its id."""
     from refills.requesting import RequestedRefill, request_refills
 
-    [made] = request_refills(order.account_id, [order.pk])
-    assert isinstance(made, RequestedRefill)
-    return made.id
+    [refill] = request_refills(order.account_id, [order.pk])
+    assert isinstance(refill, RequestedRefill)
+    return refill.id
 
 
 def refills_in(got: list[dict[str, Any]]) -> collections.Counter[str]:
