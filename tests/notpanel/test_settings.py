@@ -478,8 +478,10 @@ def test_only_one_module_reads_the_environment():
         (
             "RATE_LIMIT_KEY",
             "100",
-            "RATE_LIMIT_KEY is no longer a setting: set RATE_LIMIT_KEY_STANDARD, RATE_LIMIT_KEY_RESELLER and "
-            "RATE_LIMIT_KEY_AGENCY instead, and remove it.\n",
+            (
+                "RATE_LIMIT_KEY is no longer a setting: set RATE_LIMIT_KEY_STANDARD, RATE_LIMIT_KEY_RESELLER and "
+                "RATE_LIMIT_KEY_AGENCY instead, and remove it.\n"
+            ),
         ),
     ],
 )
