@@ -137,11 +137,12 @@ def posted_email(request: HttpRequest) -> str | None:
 
 def forget_wrong_sign_ins(account: Account) -> None:
     """Lift the limit of the account's name, for example after its owner has proved who they are by mail."""
-    _sign_ins_of(account.get_username()).clear()
+    Counter("sign-in:name", _counted(account), settings.ATTEMPTS_PER_NAME).clear()
 
 
-def _sign_ins_of(name: str) -> Counter:
-    return Counter("sign-in:name", name, settings.ATTEMPTS_PER_NAME)
+def _counted(account: Account) -> str:
+    """Return what attempts on an account are counted under, by whichever of its names. No form takes a NUL."""
+    return f"\0{account.pk}"
 
 
 def limit_attempts(
@@ -158,9 +159,11 @@ def limit_attempts(
             if request.method != "POST":
                 return view(request, *args, **kwargs)
             address, name = counted(client_address(request)), name_of(request)
+            account = Account.objects.who_signs_in(name) if group == "sign-in" and name is not None else None
             counters = [Counter(f"{group}:address", address, settings.ATTEMPTS_PER_ADDRESS, settings.PASSWORD_CHECKS)]
             if name is not None:
-                counters.append(Counter(f"{group}:name", name, settings.ATTEMPTS_PER_NAME))
+                value = _counted(account) if account else name.casefold()
+                counters.append(Counter(f"{group}:name", value, settings.ATTEMPTS_PER_NAME))
             for counter in counters:  # an address that is refused counts on no name
                 if wait := counter.begin():
                     response = render(request, "too_many_attempts.html", {"minutes": math.ceil(wait / 60)}, status=429)
@@ -171,9 +174,7 @@ def limit_attempts(
                 for counter in counters:
                     counter.succeed()
                 return answer
-            account = None
             if group == "sign-in" and name is not None:
-                account = Account.objects.filter(username=name).first()
                 AuditEvent.record(AuditEvent.Kind.SIGN_IN_FAILED, account)
             for counter in counters:
                 counter.fail(account)

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import PasswordChangeForm, PasswordResetForm, SetPasswordForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, PasswordResetForm, SetPasswordForm
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpResponse
@@ -166,6 +166,28 @@ class DisableSecondFactorForm(PasswordAgainForm):
             with self.checking_a_code("code"):
                 second_factor.prove(self.account, self.cleaned_data["code"])
         return cleaned
+
+
+class EmailForm(PasswordAgainForm):
+    """Ask for the address to which a link is sent, and for the password: who has the address resets the password."""
+
+    email = forms.EmailField(
+        label="E-mail address",
+        max_length=254,
+        help_text="We send a link to it. The address changes once you follow the link.",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+
+    field_order = ("email", "password")
+
+
+class SignInForm(AuthenticationForm):
+    """Ask for the user name or the confirmed e-mail address (``AccountManager.who_signs_in``), and the password."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        name = self.fields["username"]
+        name.label, name.widget.attrs["maxlength"] = "Username or e-mail address", 254
 
 
 class ApiKeyForm(PasswordAgainForm):

@@ -8,7 +8,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models, transaction
-from django.db.models import F, Func, Q, TextField, Value
+from django.db.models import Case, F, Func, Q, TextField, Value, When
 from django.db.models.functions import Lower
 from django.utils import timezone
 
@@ -22,7 +22,10 @@ LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may 
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
-IDENTITY = ("username", "email", "tier")
+IDENTITY = ("username", "email", "confirmed_email", "tier")
+
+
+ONE_OWNER_OF_AN_EMAIL = "account_confirmed_email_has_one_owner"  # the constraint's name
 
 
 def name_parts(username: F | Value, email: F | Value) -> Func:
@@ -44,6 +47,32 @@ class AccountManager(UserManager["Account"]):
         if password is not None:
             validate_password(password, self.model(username=username, email=email or "", is_staff=True))
         return super().create_superuser(username, email, password, **fields)
+
+    def who_signs_in(self, text: str) -> "Account | None":
+        """Return the account that signs in by ``text``: its user name, or the e-mail address that its owner confirmed.
+
+        Either is taken in any case. A user name as it is written comes first: others may differ from it in case only,
+        and a spelling that is none of theirs names nobody. One statement.
+        """
+        lowered = Lower(Value(text))
+        by_name, by_email = Q(lower_username=lowered), Q(lower_confirmed_email=lowered) & ~Q(confirmed_email="")
+        found = (
+            self.alias(lower_username=Lower("username"), lower_confirmed_email=Lower("confirmed_email"))
+            .annotate(is_by_name=Case(When(by_name, then=True), default=False))
+            .filter(by_name | by_email)
+        )
+        accounts = list(found)
+        names = [account for account in accounts if account.is_by_name]
+        exact = [account for account in names if account.username == text]
+        chosen = exact or names or [account for account in accounts if account.has_confirmed_email]
+        return chosen[0] if len(chosen) == 1 else None
+
+    def get_by_natural_key(self, username: str | None) -> "Account":
+        """Return the account that signs in by ``username``. Django's sign-in looks it up here."""
+        account = self.who_signs_in(username or "")
+        if account is None:
+            raise self.model.DoesNotExist
+        return account
 
 
 class Account(AbstractUser):
@@ -67,6 +96,8 @@ class Account(AbstractUser):
         validators=[check_time_zone],
         help_text="In which staff see the times of the desk, such as Europe/Berlin.",
     )
+    # The address whose owner followed the link sent to it. An import or the desk may have set another one since.
+    confirmed_email = models.EmailField(blank=True, default="", db_default="", editable=False)
     # What the panel's books said at the last import. Nothing here changes it.
     balance = models.DecimalField(max_digits=14, decimal_places=5, null=True, editable=False)
     currency = models.CharField(max_length=3, default="USD", db_default="USD", editable=False)
@@ -78,6 +109,10 @@ class Account(AbstractUser):
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"
             ),
             models.CheckConstraint(condition=Q(currency__regex=r"^[A-Z]{3}$"), name="account_currency_is_a_code"),
+            # Who signs in by an address is never in doubt.
+            models.UniqueConstraint(
+                Lower("confirmed_email"), condition=~Q(confirmed_email=""), name=ONE_OWNER_OF_AN_EMAIL
+            ),
         ]
         indexes = [
             # A search for any part of a name.
@@ -114,6 +149,11 @@ class Account(AbstractUser):
             for kind, details in events:
                 AuditEvent.record(kind, self, details)
         self._remember_what_is_stored()
+
+    @property
+    def has_confirmed_email(self) -> bool:
+        """Return whether mail reaches the owner at the account's address."""
+        return bool(self.email) and self.email == self.confirmed_email
 
     def proves_password(self, raw_password: str) -> bool:
         """Return whether this is the password, of an account that is signed in.

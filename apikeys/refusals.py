@@ -137,3 +137,11 @@ class WebhookTestWaits(Refusal):
 
 class NotReplayable(Refusal):
     message = "This delivery is on its way already. Load the page again."
+
+
+class LinkExpired(Refusal):
+    message = "This link has expired or has been used already. Ask for a new one."
+
+
+class EmailTaken(Refusal):
+    message = "Another account has this address. Choose a different one."

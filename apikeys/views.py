@@ -14,14 +14,16 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
-from apikeys import second_factor
+from apikeys import emails, second_factor
 from apikeys.attempts import forget_wrong_sign_ins, limit_resets, limit_sign_in
 from apikeys.forms import (
     ApiKeyForm,
     ChangePasswordForm,
+    EmailForm,
     NewPasswordForm,
     ResetPasswordForm,
     RotateKeyForm,
+    SignInForm,
     with_wait,
 )
 from apikeys.keys import (
@@ -45,6 +47,7 @@ SHOWN = 50  # revoked and expired keys, the latest first
 class SignIn(auth.LoginView):
     """The first page of the sign-in, and the only one for an account without a second factor."""
 
+    form_class = SignInForm
     template_name = "dashboard/sign_in.html"
     redirect_authenticated_user = True
 
@@ -138,6 +141,35 @@ class ChangePassword(auth.PasswordChangeView):
 
     def form_invalid(self, form: Any) -> HttpResponse:
         return with_wait(form, super().form_invalid(form))
+
+
+@login_required
+@never_cache
+@sensitive_post_parameters("password")
+def email(request: SignedInRequest) -> HttpResponse:
+    """Show the e-mail address. A POST sends a link to a new one, or to the same to confirm it."""
+    account = request.user
+    form = EmailForm(account, request.POST or None, initial={"email": account.email})
+    if form.is_valid():
+        address = form.cleaned_data["email"]
+        if emails.send_link(account, address, request.build_absolute_uri):
+            messages.success(request, f"A link was sent to {address}. Follow it to confirm the address.")
+            return redirect("dashboard:email")
+        form.add_error(None, "The mail could not be sent. Try again later.")
+    return with_wait(form, render(request, "dashboard/email.html", {"form": form}))
+
+
+@never_cache
+def confirm_email(request: HttpRequest, token: str) -> HttpResponse:
+    """Ask to confirm an address by a button: programs that check mails follow links. A POST confirms it."""
+    try:
+        if request.method != "POST":
+            return render(request, "dashboard/confirm_email.html", {"link": emails.read_link(token)})
+        account = emails.confirm(token)
+    except Refusal as refusal:
+        return render(request, "dashboard/confirm_email.html", {"error": refusal.text})
+    messages.success(request, f"{account.email} is confirmed.")
+    return redirect("dashboard:email")
 
 
 @login_required

@@ -19,6 +19,21 @@ from refills.refillable import refillable
 from refills.refusals import RefillAlreadyPending
 from refills.requesting import RequestedRefill
 
+# The columns of the customer's file, and the fields that they show.
+HISTORY = {
+    "refill": "id",
+    "number": "number",
+    "status": "status",
+    "order": "order_id",
+    "order_number": "order__number",
+    "link": "order__link",
+    "service": "service_id",
+    "service_name": "service__name",
+    "requested (UTC)": "created_at",
+    "settled (UTC)": "settled_at",
+    "delivered": "delivered",
+    "reason": "reason_text",
+}
 REFILLABLE = "refillable"  # a choice beside the statuses
 SHOWN = 10  # rows of a list on the overview
 TRIED_FOR_EXAMPLE = 20

@@ -38,7 +38,7 @@ def _status(text: str) -> RefillStatus:
 
 
 # What the desk's export puts before a cell, or before what follows a separator in it, so that no spreadsheet takes it
-# for a formula (``refills.admin.export``).
+# for a formula (``notpanel.kit.csv_answers``).
 _QUOTE = re.compile(r"(^|[;|\t\r\n])'(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠])|^'(?=[\t\r\n\xa0])")
 
 

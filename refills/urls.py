@@ -11,4 +11,5 @@ urlpatterns = [
     path("orders/list/", views.refill_list, name="refill-list"),
     path("orders/<str:reference>/", views.order, name="order"),
     path("refills/", views.refills, name="refills"),
+    path("refills/csv/", views.history, name="history"),
 ]

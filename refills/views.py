@@ -4,7 +4,7 @@ from time import monotonic
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,6 +17,7 @@ from notpanel.api.errors import RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, split_ids
 from notpanel.api.ratelimits import RateLimits
 from notpanel.kit import public_id
+from notpanel.kit.csv_answers import csv_answer
 from notpanel.kit.pagination import page_of
 from notpanel.kit.refusals import Refusal
 from orders.models import OrderStatus
@@ -152,6 +153,17 @@ def refills(request: SignedInRequest) -> HttpResponse:
         "search": search,
     }
     return render(request, "dashboard/refills.html", context)
+
+
+@login_required
+@never_cache
+@require_safe
+def history(request: SignedInRequest) -> HttpResponseBase:
+    """Stream the refills of the list, all of its pages, as CSV."""
+    found = dashboard.refills_of(
+        request.user.pk, status=_choice(request, RefillStatus.values), search=_search(request)
+    ).order_by("-created_at", "-pk")
+    return csv_answer(found, dashboard.HISTORY, f"refills-{timezone.now():%Y-%m-%d}")
 
 
 def _choice(request: SignedInRequest, choices: list[str]) -> str:

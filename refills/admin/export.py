@@ -1,18 +1,11 @@
 """Refills as a CSV file: the list as it is filtered, or those that were settled in a period."""
 
-import csv
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import chain, islice
 from typing import Any
 
 from django import forms
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db.models import QuerySet
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -20,6 +13,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from apikeys.requests import SignedInRequest
+from notpanel.kit.csv_answers import csv_answer
 from refills.models import Refill
 
 # The columns of the file, and the fields that they show.
@@ -105,7 +99,7 @@ class Export(ModelAdmin):
             found = self.get_changelist_instance(request).queryset
         except IncorrectLookupParameters as error:  # of a value that a filter cannot have
             raise SuspiciousOperation("The list cannot be filtered by that.") from error
-        return _csv(found, EXPORTED, f"refills-{timezone.now():%Y-%m-%d}")
+        return csv_answer(found, EXPORTED, f"refills-{timezone.now():%Y-%m-%d}")
 
     def export_form_view(self, request: SignedInRequest) -> HttpResponseBase:
         """Ask for the days of the settlement, and stream the refills as CSV once they are given."""
@@ -118,7 +112,8 @@ class Export(ModelAdmin):
             request.session[REMEMBERED] = request.GET.getlist("columns")
             settled = Refill.objects.settled_on_days(sent["since"], sent["until"])
             name = f"refills-settled-{sent['since']}-{sent['until']}"
-            return _csv(settled.order_by("settled_at", "id"), sent["columns"], name)
+            columns = {column: EXPORTED[column] for column in sent["columns"]}
+            return csv_answer(settled.order_by("settled_at", "id"), columns, name)
         context = {
             "opts": self.opts,
             "title": "Export by settlement date",
@@ -128,53 +123,3 @@ class Export(ModelAdmin):
         return TemplateResponse(
             request, "admin/refills/refill/export.html", self.admin_site.each_context(request) | context
         )
-
-
-def _csv(refills: QuerySet[Refill], columns: Iterable[str], name: str) -> HttpResponseBase:
-    """Stream refills as CSV. The database keeps the rows until they are read."""
-    columns = list(columns)
-    found = refills.values_list(*(EXPORTED[column] for column in columns))
-    rows = found.iterator(chunk_size=1000)
-    first = list(islice(rows, 1))  # runs the query before the answer begins: if it fails, the agent is told so
-    lines = chain([columns], (map(_safe_cell, row) for row in chain(first, rows)))
-    writer = csv.writer(_Echo())
-    return StreamingHttpResponse(
-        # Excel takes the file for UTF-8 only if it begins with a byte order mark.
-        _File(chain(["\ufeff"], (writer.writerow(line) for line in lines)), rows.close),  # type: ignore[attr-defined]
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}.csv"'},
-    )
-
-
-@dataclass
-class _File:
-    """The lines of the file. Django closes it with the answer, also if the browser has gone: that ends the query."""
-
-    lines: Iterator[str]
-    close: Callable[[], None]
-
-    def __iter__(self) -> Iterator[str]:
-        return self.lines
-
-
-class _Echo:
-    """A file for csv.writer that returns each line instead of keeping it."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-# Where a spreadsheet may see the beginning of a formula: at the beginning of a cell, and after what may end one where
-# people write lists with semicolons, or where a quoted cell is not understood. Blanks before it do not count. Some
-# programs take full-width signs for the plain ones.
-_INVISIBLE = r"[\s\u200b-\u200f\u2060\ufeff]*"
-_FORMULA = re.compile(rf"(^|[;|\t\r\n])({_INVISIBLE}[=+\-@＝＋－＠])")
-_NOT_FIRST = ("\t", "\r", "\n", "\xa0")
-
-
-def _safe_cell(value: object) -> object:
-    """Keep a spreadsheet from reading what a customer wrote as a formula, and let it read times as times."""
-    if isinstance(value, str):
-        value = _FORMULA.sub(r"\1'\2", value)
-        return f"'{value}" if value.startswith(_NOT_FIRST) else value
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value

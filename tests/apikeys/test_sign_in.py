@@ -22,7 +22,7 @@ PASSWORD = "correct-horse-7"
 
 @pytest.fixture
 def account(db):
-    account = factories.Account(username="anna", email="anna@example.com")
+    account = factories.Account(username="anna", email="anna@example.com", confirmed_email="anna@example.com")
     account.set_password(PASSWORD)
     account.save()
     return account
@@ -61,6 +61,37 @@ def test_signing_in_leads_to_the_requested_page_but_not_to_another_site(client, 
     assert response["Location"] == "/"
 
 
+@pytest.mark.parametrize("name", ["ANNA", "anna@example.com", "Anna@EXAMPLE.com"])
+def test_sign_in_by_name_or_confirmed_address_in_any_case(client, account, name):
+    assert sign_in(client, name).status_code == 302
+    assert client.session["_auth_user_id"] == str(account.pk)
+
+
+@pytest.mark.parametrize(
+    "stored", [{"confirmed_email": ""}, {"email": "other@example.com"}, {"email": "", "confirmed_email": ""}]
+)
+def test_an_address_that_is_not_confirmed_signs_nobody_in(client, account, stored):
+    Account.objects.filter(pk=account.pk).update(**stored)
+
+    assert sign_in(client, "anna@example.com").status_code == 200
+
+
+def test_of_names_that_differ_in_case_only_the_exact_one_signs_in(client, account):
+    other = factories.Account(username="Anna")
+    other.set_password(PASSWORD)
+    other.save()
+
+    assert sign_in(client, "ANNA").status_code == 200
+    assert sign_in(client, "Anna").status_code == 302
+    assert client.session["_auth_user_id"] == str(other.pk)
+
+
+def test_a_name_comes_before_an_address(account):
+    named = factories.Account(username="anna@example.com")
+
+    assert Account.objects.who_signs_in("Anna@example.com") == named
+
+
 @pytest.mark.parametrize("path", ["/dashboard/sign-in/", "/admin/login/"])
 def test_an_unknown_name_a_suspended_account_and_a_wrong_password_get_the_same_answer(client, account, path):
     suspended = factories.Account(username="bert", is_active=False)
@@ -93,7 +124,7 @@ class TestLimits:
         assert "Too many attempts" in text(response)
         assert "_auth_user_id" not in client.session
 
-    @pytest.mark.parametrize("spelling", ["ａｎｎａ", "aｎna", " anna ", "anna\u2003"])
+    @pytest.mark.parametrize("spelling", ["ａｎｎａ", "aｎna", " anna ", "anna\u2003", "ANNA", "Anna@Example.com"])
     def test_of_one_account_however_its_name_is_written(self, client, account, path, spelling):
         for name in ("anna", spelling, spelling):
             sign_in(client, name, "wrong", path)
@@ -102,6 +133,7 @@ class TestLimits:
         assert sign_in(client, path=path).status_code == 429
 
     def test_another_account_whose_name_differs_in_case_is_not_locked_with_it(self, client, account, path):
+        factories.Account(username="ANNA")
         for _ in range(3):
             sign_in(client, "ANNA", "wrong", path)
 

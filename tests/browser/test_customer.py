@@ -26,6 +26,7 @@ PAGES = [
     "/dashboard/orders/list/",
     "/dashboard/refills/",
     "/dashboard/api/",
+    "/dashboard/email/",
     "/dashboard/password/",
     "/developers/",
     "/developers/authentication/",
@@ -225,6 +226,23 @@ def test_a_copy_button_copies_the_code_that_is_shown(page, customer):
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     shown = page.locator("code[data-language=curl]").first.text_content()
     assert page.evaluate("navigator.clipboard.readText()") == shown
+
+
+def test_the_refused_of_a_long_list_are_copied_without_scrolling_past_them(page, customer):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    refused = "\n".join(str(number) for number in range(1000, 1250))
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/dashboard/orders/list/")
+    page.get_by_label("IDs or numbers of orders").fill(refused)
+    page.get_by_role("button", name="Request refills").click()
+
+    page.get_by_text("250: Order not found").click()
+    copy = page.get_by_role("button", name="Copy the refused: Order not found")
+    expect(copy).to_be_in_viewport()
+    copy.click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == refused
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

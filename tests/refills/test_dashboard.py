@@ -1,5 +1,7 @@
 """The customer's pages of orders and refills."""
 
+import csv
+import io
 import re
 from datetime import timedelta
 from urllib.parse import quote, urlencode
@@ -45,7 +47,7 @@ def messages(response):
     return [str(message) for message in response.context["messages"]]
 
 
-@pytest.mark.parametrize("path", ["", "orders/", "orders/1/", "orders/list/", "refills/"])
+@pytest.mark.parametrize("path", ["", "orders/", "orders/1/", "orders/list/", "refills/", "refills/csv/"])
 def test_the_pages_need_a_sign_in(db, path):
     assert Client().get(f"/dashboard/{path}")["Location"] == f"/dashboard/sign-in/?next=/dashboard/{path}"
     assert Client().post("/dashboard/orders/refill/").status_code == 302
@@ -567,3 +569,49 @@ class TestRefills:
 
         with django_assert_num_queries(3):  # the session, the account, the refills with what they need
             client.get("/dashboard/refills/")
+
+
+class TestHistory:
+    def download(self, client, query=""):
+        response = client.get(f"/dashboard/refills/csv/{query}")
+        assert response["Content-Type"] == "text/csv; charset=utf-8"
+        return list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode("utf-8-sig"))))
+
+    def test_the_history_is_a_file_in_the_customers_terms(self, client, refill, staff):
+        made = refill(order__link="https://example.com/own")
+        reason = factories.RejectionReason(text="Nothing dropped.")
+        settle([made.pk], RefillStatus.REJECTED, staff, "not for the customer", reason=reason)
+        made.refresh_from_db()
+        factories.Refill()
+
+        [row] = self.download(client)
+
+        assert row == {
+            "refill": made.pk,
+            "number": str(made.number),
+            "status": "rejected",
+            "order": made.order_id,
+            "order_number": str(made.order.number),
+            "link": "https://example.com/own",
+            "service": str(made.service_id),
+            "service_name": made.service.name,
+            "requested (UTC)": f"{made.created_at:%Y-%m-%d %H:%M:%S}",
+            "settled (UTC)": f"{made.settled_at:%Y-%m-%d %H:%M:%S}",
+            "delivered": "",
+            "reason": "Nothing dropped.",
+        }
+
+    def test_the_file_has_all_pages_of_the_list_as_it_is_filtered(self, client, refill):
+        for _ in range(60):
+            refill()
+        refill(status="completed")
+
+        assert len(self.download(client)) == 61
+        assert [row["status"] for row in self.download(client, "?status=completed")] == ["completed"]
+        page = client.get("/dashboard/refills/?status=pending").content.decode()
+        assert 'href="/dashboard/refills/csv/?status=pending"' in page
+
+    def test_what_looks_like_a_formula_is_none(self, client, refill):
+        refill(order__link="=1+1")
+
+        assert [row["link"] for row in self.download(client)] == ["'=1+1"]

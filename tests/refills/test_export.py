@@ -7,8 +7,9 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from django.urls import reverse
 
+from notpanel.kit.csv_answers import safe_cell
 from orders.models import Order
-from refills.admin.export import EXPORTED, _safe_cell
+from refills.admin.export import EXPORTED
 from refills.models import Refill
 from refills.reopening import reopen
 from refills.settlement_files import COLUMNS, unquoted
@@ -152,7 +153,7 @@ def test_settlerefills_knows_every_column_of_the_export():
 def test_what_the_export_quotes_is_unquoted(before, start):
     text = f"{before}{start}y"
 
-    assert unquoted(_safe_cell(text)) == text
+    assert unquoted(safe_cell(text)) == text
 
 
 def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):

@@ -115,10 +115,11 @@ def orders_of(accounts: list[Any], each: int) -> list[Any]:
 
 def request(order: Any) -> str:
     """Request a refill. Returns its id."""
-    from refills.requesting import request_refills
+    from refills.requesting import RequestedRefill, request_refills
 
     [refill] = request_refills(order.account_id, [order.pk])
-    return str(refill)
+    assert isinstance(refill, RequestedRefill)
+    return refill.id
 
 
 def refills_in(got: list[dict[str, Any]]) -> collections.Counter[str]:

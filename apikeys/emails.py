@@ -1,0 +1,102 @@
+"""The e-mail addresses of accounts: a link sent to an address confirms that its owner has the account."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.core import signing
+from django.core.mail import send_mail
+from django.db import IntegrityError, models, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Lower
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.crypto import salted_hmac
+from psycopg.errors import UniqueViolation
+
+from apikeys.models import ONE_OWNER_OF_AN_EMAIL, Account
+from apikeys.refusals import EmailTaken, LinkExpired
+
+logger = logging.getLogger(__name__)
+
+LINK_LASTS = timedelta(hours=24)
+_SALT = "apikeys.emails"
+
+
+class Link(NamedTuple):
+    """What a link that was sent to an address asks for."""
+
+    account: Account
+    email: str
+
+
+def send_link(account: Account, email: str, absolute: Callable[[str], str]) -> bool:
+    """Mail a link to ``email`` that makes it the address of the account. Returns whether the mail could be sent.
+
+    Nothing changes before the link is followed. ``absolute`` makes a URL of a path.
+    """
+    token = signing.dumps({"account": account.pk, "email": email, "state": _state(account)}, salt=_SALT)
+    link = absolute(reverse("dashboard:confirm-email", args=[token]))
+    hours = LINK_LASTS // timedelta(hours=1)
+    body = render_to_string("dashboard/confirm_email.txt", {"account": account, "link": link, "hours": hours})
+    return _send("Confirm your e-mail address", body, email, account)
+
+
+def read_link(token: str) -> Link:
+    """Return what the link asks for.
+
+    Raises LinkExpired if it is too old, was followed before, or if the address or the password has changed since.
+    """
+    return _read(token, Account.objects.all())
+
+
+def confirm(token: str) -> Account:
+    """Make the address that the link was sent to the confirmed one of its account, and tell the address before it.
+
+    Raises LinkExpired, and EmailTaken if another account has confirmed the address.
+    """
+    try:
+        with transaction.atomic():
+            account, email = _read(token, Account.objects.select_for_update(no_key=True))
+            before = account.email
+            # An account that has got another address since no longer holds the one that it had confirmed.
+            held = Account.objects.alias(lower_email=Lower("confirmed_email")).filter(lower_email=Lower(Value(email)))
+            held.exclude(email=F("confirmed_email")).update(confirmed_email="")
+            account.email = account.confirmed_email = email
+            account.save(update_fields=["email", "confirmed_email"])
+    except IntegrityError as error:
+        cause = error.__cause__
+        if not isinstance(cause, UniqueViolation) or cause.diag.constraint_name != ONE_OWNER_OF_AN_EMAIL:
+            raise
+        raise EmailTaken from error
+    if before and before != email:
+        body = render_to_string("dashboard/email_changed.txt", {"account": account})
+        _send("Your e-mail address was changed", body, before, account)
+    return account
+
+
+def _read(token: str, accounts: models.QuerySet[Account]) -> Link:
+    try:
+        sent = signing.loads(token, salt=_SALT, max_age=LINK_LASTS)
+    except signing.BadSignature as error:
+        raise LinkExpired from error
+    account = accounts.filter(pk=sent["account"], is_active=True).first()
+    if account is None or _state(account) != sent["state"]:
+        raise LinkExpired
+    return Link(account, sent["email"])
+
+
+def _state(account: Account) -> str:
+    """Return what changes with the address and the password, so that a link works once."""
+    state = "\0".join([account.email, account.confirmed_email, account.password])
+    return salted_hmac(_SALT, state, algorithm="sha256").hexdigest()[:32]
+
+
+def _send(subject: str, body: str, to: str, account: Account) -> bool:
+    try:
+        send_mail(subject, body, None, [to])
+    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
+        logger.warning("Failed to send “%s” of account %s: %s", subject, account.pk, type(error).__name__)
+        return False
+    return True
