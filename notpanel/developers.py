@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from notpanel.api import examples, openapi
+from notpanel.api import collection, examples, openapi
 from notpanel.api.actions import Action
 from notpanel.api.dialects import NOTPANEL
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
@@ -44,6 +44,8 @@ class Developers:
             *pages,
             path("webhooks/", require_safe(self.webhooks), name="webhooks"),
             path("reference/", require_safe(self.reference), name="reference"),
+            path("postman.json", require_safe(self.postman), name="postman"),
+            path("notpanel.http", require_safe(self.http_file), name="http-file"),
             path("<str:name>/", require_safe(self.action), name="action"),
         ]
 
@@ -119,6 +121,16 @@ class Developers:
             "schemas": {name: json.dumps(schema, indent=2) for name, schema in schemas.items()},
         }
         return self._render(request, "reference", context)
+
+    def postman(self, request: HttpRequest) -> HttpResponse:
+        """Return the examples as a Postman collection. Postman in a browser, on another site, may read it too."""
+        made = collection.postman(self.actions.values(), api_url(request))
+        return JsonResponse(made, headers={"Access-Control-Allow-Origin": "*"})
+
+    def http_file(self, request: HttpRequest) -> HttpResponse:
+        """Return the examples as an .http file."""
+        made = collection.http_file(self.actions.values(), api_url(request))
+        return HttpResponse(made, content_type="text/plain; charset=utf-8")
 
     def _page(self, name: str) -> Callable[[HttpRequest], HttpResponse]:
         """Return the view of a page that needs nothing but its template."""

@@ -13,6 +13,7 @@ from apikeys.refusals import (
 from apikeys.webhooks.endpoints import LARGEST_NUMBER, add_endpoint, endpoints_of, remove_endpoint
 from apikeys.webhooks.models import EVENTS
 from notpanel.api.actions import Action, Example
+from notpanel.api.examples import WEBHOOK as EXAMPLE_WEBHOOK
 from notpanel.api.parameters import Parameter, Parameters
 from notpanel.api.schemas import Schema, record, text
 from notpanel.kit.caller import Caller
@@ -52,9 +53,8 @@ _ENDPOINT: dict[str, Schema] = {
     },
     "status": text("Whether events are posted.", title="WebhookStatus", enum=["active", "paused", "off"]),
 }
-_EXAMPLE_ID = "whk_01HG9XD5V6Q2M8R4T7W1Y3ZKNB"
 _EXAMPLE = {
-    "webhook": _EXAMPLE_ID,
+    "webhook": EXAMPLE_WEBHOOK,
     "url": "https://shop.example/hooks/notpanel",
     "events": ["refill.completed", "refill.rejected"],
     "status": "active",
@@ -104,7 +104,9 @@ ACTIONS = (
         summary="Removes an endpoint for good. What it was not told yet is never told.",
         own_required=(WEBHOOK,),
         refusals=(WebhookNotFound,),
-        examples=(Example("One webhook", {"webhook": _EXAMPLE_ID}, {"webhook": _EXAMPLE_ID, "status": "removed"}),),
+        examples=(
+            Example("One webhook", {"webhook": EXAMPLE_WEBHOOK}, {"webhook": EXAMPLE_WEBHOOK, "status": "removed"}),
+        ),
         schema=record(
             "WebhookRemoveAnswer",
             "A webhook that was removed.",

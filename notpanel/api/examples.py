@@ -14,6 +14,15 @@ REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "
 # These belong to nobody, so everybody sees them.
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
+WEBHOOK = "whk_01HG9XD5V6Q2M8R4T7W1Y3ZKNB"
+# The names of the ids that a developer replaces by their own in the files of requests (notpanel/api/collection.py).
+VARIABLES = {
+    "order": ORDER,
+    "refill": REFILL,
+    "refillable_order": REFILLABLE_ORDER,
+    "another_refillable_order": ANOTHER_REFILLABLE_ORDER,
+    "webhook": WEBHOOK,
+}
 FORM = "application/x-www-form-urlencoded"
 # The files of templates/developers/receivers.
 RECEIVERS = {"JavaScript": "receiver.mjs", "Python": "receiver.py", "PHP": "receiver.php", "Ruby": "receiver.rb"}
