@@ -1,8 +1,8 @@
 """Run docs/examples/bot.py many times, killing it at given steps: python -m tests.clients.killed < jobs
 
-Each line of the input is a job in JSON: the arguments, the environment, and the step at which the bot is killed by SIGKILL
-(null: at none). Steps are the lines of the bot as they are run, and the moments at which a request was sent and no answer
-read. Prints for each job the step that it reached, the line at which the bot was killed, and its exit status.
+Each line of the input is a job in JSON: the arguments, the environment, and the step at which the bot is killed by
+SIGKILL (null: at none). Steps are the lines of the bot as they are run, and the moments at which a request was sent and
+no answer read. Prints for each job the step that it reached, the line at which the bot was killed, and its exit status.
 """
 
 import json
