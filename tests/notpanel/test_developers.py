@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from notpanel.api.errors import RateLimitExceeded, status_of
 from notpanel.api.examples import LOOPS, ORDER, UNKNOWN_ORDER, printed
-from notpanel.api.schemas import REFUSED, record, row
+from notpanel.api.schemas import record, rows
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.urls import ACTIONS, developers
 from refills.models import Refill
@@ -114,10 +114,12 @@ def test_each_member_of_an_answer_is_in_a_table(client, db, action):
 
 def test_the_members_have_types_nulls_values_and_descriptions(client, db, monkeypatch):
     described = record(
+        "Described",
+        "",
         {"status": {"type": ["string", "null"], "enum": ["on", "off"], "description": "Whether it runs."}},
-        {"rows": {"type": "array", "items": record({"at": {"type": "integer"}})}},
+        {"rows": {"type": "array", "items": record("Row", "", {"at": {"type": "integer"}})}},
     )
-    schema = {"oneOf": [described, {"type": "array", "items": {"oneOf": [row("order", described), REFUSED]}}]}
+    schema = {"anyOf": [described, rows("order", described)]}
     monkeypatch.setitem(developers.actions, "refill", replace(developers.actions["refill"], schema=schema))
 
     page = text(client.get("/developers/refill/"))
@@ -127,8 +129,9 @@ def test_the_members_have_types_nulls_values_and_descriptions(client, db, monkey
         "off rows not always array rows[].at integer"
     ) in page
     assert (
-        "An array; each of its rows Member Type Meaning order not always string or integer status not always string or "
-        "null Whether it runs. on , off rows not always array rows[].at integer error not always string code not always"
+        "An array; each of its rows Member Type Meaning order string or integer The ID of the order, as you sent it. "
+        "status not always string or null Whether it runs. on , off rows not always array rows[].at integer "
+        "error not always string Why it was refused, in words. code not always string The code"
     ) in page
 
 
