@@ -397,9 +397,10 @@ def test_errors_are_cards_on_a_phone_and_a_table_elsewhere(page, customer):
     body, cause = row.get_by_role("cell").nth(1), row.get_by_role("cell").nth(2)
 
     assert body.bounding_box()["y"] == cause.bounding_box()["y"]
-    page.set_viewport_size({"width": 390, "height": 900})
+    for width in (1024, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert cause.bounding_box()["y"] >= body.bounding_box()["y"] + body.bounding_box()["height"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):

@@ -4,8 +4,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 async function ask(parameters, attempts = 8) {
   const body = new URLSearchParams({ key: process.env.API_KEY, ...parameters });
+  let wait = 0;
   for (let attempt = 0; attempt < attempts; attempt++) {
-    let wait = Math.min(2 ** attempt, 60);
+    await sleep(wait * 1000);
+    wait = 2 ** attempt;
     try {
       const answer = await fetch(process.env.API_URL, { method: "POST", body, signal: AbortSignal.timeout(30_000) });
       // Anything else is the answer: what was refused will be refused again.
@@ -14,7 +16,6 @@ async function ask(parameters, attempts = 8) {
     } catch {
       // No answer, or a part of one: perhaps it was done.
     }
-    await sleep(wait * 1000);
   }
   throw new Error(`No answer after ${attempts} attempts`);
 }

@@ -8,8 +8,10 @@ function ask(array $parameters, int $attempts = 8): array
         'timeout' => 30,
         'ignore_errors' => true,
     ]]);
+    $wait = 0;
     for ($attempt = 0; $attempt < $attempts; $attempt++) {
-        $wait = min(2 ** $attempt, 60);
+        sleep($wait);
+        $wait = 2 ** $attempt;
         $http_response_header = [];
         $body = @file_get_contents(getenv('API_URL'), false, $context);
         $status = (int) (explode(' ', $http_response_header[0] ?? '')[1] ?? 0);
@@ -23,7 +25,6 @@ function ask(array $parameters, int $attempts = 8): array
                 $wait = (int) $found[1];
             }
         }
-        sleep($wait);
     }
     throw new RuntimeException("No answer after $attempts attempts");
 }

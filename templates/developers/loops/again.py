@@ -12,8 +12,10 @@ from urllib.request import urlopen
 
 def ask(parameters, attempts=8):
     body = urlencode({"key": os.environ["API_KEY"], **parameters}).encode()
+    wait = 0
     for attempt in range(attempts):
-        wait = min(2**attempt, 60)
+        time.sleep(wait)
+        wait = 2**attempt
         try:
             with urlopen(os.environ["API_URL"], body, timeout=30) as answer:
                 return json.load(answer)
@@ -23,7 +25,6 @@ def ask(parameters, attempts=8):
             wait = int(error.headers.get("Retry-After", wait))
         except (OSError, HTTPException):
             pass  # no answer, or a part of one: perhaps it was done
-        time.sleep(wait)
     raise TimeoutError(f"No answer after {attempts} attempts")
 
 

@@ -7,8 +7,10 @@ def ask(parameters, attempts = 8)
   url = URI(ENV.fetch("API_URL"))
   request = Net::HTTP::Post.new(url)
   request.set_form_data({ key: ENV.fetch("API_KEY"), **parameters })
+  wait = 0
   attempts.times do |attempt|
-    wait = [2**attempt, 60].min
+    sleep wait
+    wait = 2**attempt
     begin
       answer = Net::HTTP.start(url.host, url.port, use_ssl: url.scheme == "https", read_timeout: 30) do |http|
         http.request(request)
@@ -20,7 +22,6 @@ def ask(parameters, attempts = 8)
     rescue IOError, SystemCallError, SocketError, Timeout::Error, OpenSSL::SSL::SSLError, JSON::ParserError
       # No answer, or a part of one: perhaps it was done.
     end
-    sleep wait
   end
   raise "No answer after #{attempts} attempts"
 end
