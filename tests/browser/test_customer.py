@@ -15,7 +15,7 @@ from apikeys.keys import ApiKeyDetails, create_api_key
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
-from tests.conftest import new_customer
+from tests.conftest import new_customer, settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("customer")]
 
@@ -231,6 +231,23 @@ def test_a_copy_button_copies_the_code_that_is_shown(page, customer):
     assert page.evaluate("navigator.clipboard.readText()") == shown
 
 
+def test_the_refused_of_a_long_list_are_copied_without_scrolling_past_them(page, customer):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    refused = "\n".join(str(number) for number in range(1000, 1250))
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/dashboard/orders/list/")
+    page.get_by_label("IDs or numbers of orders").fill(refused)
+    page.get_by_role("button", name="Request refills").click()
+
+    page.get_by_text("250: Order not found").click()
+    copy = page.get_by_role("button", name="Copy the refused: Order not found")
+    expect(copy).to_be_in_viewport()
+    copy.click()
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == refused
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible_and_fit_from_390_to_1920(browser, customer, server, scheme):
     account = customer.account
@@ -401,6 +418,21 @@ def test_errors_are_cards_on_a_phone_and_a_table_elsewhere(page, customer):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert cause.bounding_box()["y"] >= body.bounding_box()["y"] + body.bounding_box()["height"]
+
+
+def test_fifty_refills_are_a_short_page_on_a_phone(page, customer, staff):
+    service = factories.Service(name="Followers of the best quality, refilled for 30 days")
+    for number in range(50):
+        order = factories.Order(account=customer.account, service=service, number=10**8 + number)
+        refill = factories.Refill(order=order)
+        if number % 3:
+            settle([refill.pk], ("completed", "rejected")[number % 2], staff)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/dashboard/refills/")
+
+    assert page.locator(".refills tbody tr").count() == 50
+    expect(page.get_by_text("Nothing dropped.").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
 
 
 def test_a_link_to_a_schema_opens_it_without_a_script(browser, customer, server):
