@@ -24,8 +24,9 @@ VARIABLES = {
     "webhook": WEBHOOK,
 }
 FORM = "application/x-www-form-urlencoded"
-# The files of templates/developers/receivers.
-RECEIVERS = {"JavaScript": "receiver.mjs", "Python": "receiver.py", "PHP": "receiver.php", "Ruby": "receiver.rb"}
+# Programs that the pages print, and the tests run, as they are: the files' folder and name in templates/developers.
+RECEIVERS, LOOPS = "receivers/receiver", "loops/again"
+EXTENSIONS = {"JavaScript": "mjs", "Python": "py", "PHP": "php", "Ruby": "rb"}
 
 
 def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -34,10 +35,10 @@ def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]
 
 
 @functools.cache
-def receivers() -> dict[str, str]:
-    """Return the programs that receive webhooks and verify them, keyed by the names of their languages."""
-    directory = settings.BASE_DIR / "templates" / "developers" / "receivers"
-    return {language: (directory / name).read_text() for language, name in RECEIVERS.items()}
+def printed(programs: str) -> dict[str, str]:
+    """Return ``programs`` (RECEIVERS or LOOPS), keyed by the names of their languages."""
+    directory = settings.BASE_DIR / "templates" / "developers"
+    return {language: (directory / f"{programs}.{ext}").read_text() for language, ext in EXTENSIONS.items()}
 
 
 def curl(url: str, parameters: Mapping[str, str]) -> str:
