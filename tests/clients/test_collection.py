@@ -11,10 +11,10 @@ from django.test import Client
 
 from notpanel.api.examples import VARIABLES
 from notpanel.urls import ACTIONS
-from refills.models import RefillStatus
+from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import new_customer
-from tests.refills.test_refill_list import await_others
+from tests.races import await_others
 from tests.server import MARKS
 
 pytestmark = MARKS

@@ -15,7 +15,7 @@ from notpanel.urls import ACTIONS
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
-from tests.refills.test_refill_list import await_others
+from tests.races import await_others
 from tests.server import MARKS
 
 pytestmark = MARKS
