@@ -102,8 +102,8 @@ def _accounts_due(now: datetime) -> list[int]:
 @transaction.atomic
 def _lease(account_id: int, now: datetime) -> SettlementMail | None:
     """Return the mail to send to the account now; None: another worker has it, or nothing is final yet."""
-    due = SettlementMails.objects.due(now).select_related("account")
-    choice = due.select_for_update(skip_locked=True, of=("self",)).filter(account=account_id).first()
+    due = SettlementMails.objects.due(now).select_for_update(no_key=True, skip_locked=True, of=("self",))
+    choice = due.select_related("account").filter(account=account_id).first()
     if choice is None:
         return None
     rows = fetch(

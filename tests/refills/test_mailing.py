@@ -20,6 +20,7 @@ from apikeys import emails
 from apikeys.accounts import set_active
 from apikeys.models import AuditEvent, SettlementMails
 from apikeys.settlement_mails import MAILS_EVERY
+from notpanel.kit import queue
 from refills import mailing
 from refills.mailing import SETTLED_SINCE, SHOWN, mail_settlements
 from refills.models import Refill
@@ -168,10 +169,12 @@ def test_a_mail_names_the_orders_and_what_became_of_them_and_how_to_stop_it(subs
 
 3 of your refills were settled:
 
-Order {done.order.number}, {done.service.name}: completed, 900 units delivered
+Order {done.order.number}, {done.service.name}: completed
+900 units delivered
 {SITE}dashboard/orders/{done.order_id}/
 
-Order {refused.order.number}, {refused.service.name}: rejected. Nothing dropped.
+Order {refused.order.number}, {refused.service.name}: rejected
+Nothing dropped.
 {SITE}dashboard/orders/{refused.order_id}/
 
 Order {plain.order.number}, {plain.service.name}: completed
@@ -406,8 +409,9 @@ def test_a_mail_server_that_is_down_puts_nothing_off(subscriber, agent, smtp, se
 def test_a_worker_that_is_killed_while_it_sends_loses_nothing(subscriber, agent, smtp):
     [refill] = settled(subscriber, agent)
     smtp.answers["DATA"] = ""
+    queue.wake("refills.tasks.mail_settlements", {"timestamp": 0})
     worker = subprocess.Popen(
-        [sys.executable, "manage.py", "shell", "-c", "from refills.mailing import mail_settlements as m; m()"],
+        [sys.executable, "manage.py", "work"],
         cwd=BASE_DIR,
         env=os.environ | {"DATABASE_URL": database_url(), "EMAIL_URL": f"smtp://127.0.0.1:{smtp.server_address[1]}"},
     )
@@ -520,4 +524,4 @@ def test_what_was_settled_since_is_read_from_an_index(subscriber, agent):
 
     assert set(re.findall(r"'Index Name': '(\w+)'", str(plan))) <= {"refill_by_change", "refill_settled_last"}
     assert "Seq Scan" not in str(plan)
-    assert "Rows Removed" not in str(plan)
+    assert not re.findall(r"'Rows Removed[^:]*: [1-9]", str(plan))
