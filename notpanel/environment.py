@@ -80,6 +80,11 @@ class Environment:
         """Return what .env.example says of all settings declared so far."""
         return "".join(self._example)
 
+    def gone(self, name: str, *, instead: str) -> None:
+        """Raise BadSetting if a setting that there is no longer is set: nothing would come of its value."""
+        if name in self._values:
+            raise BadSetting(f"{name} is no longer a setting: set {instead} instead, and remove it.")
+
     def text(self, name: str, default: str, *, help: str) -> str:
         """Declare a text, which may be empty."""
         description = textwrap.fill(help, 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)

@@ -16,7 +16,6 @@ from django.conf import settings
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
 
@@ -116,7 +115,13 @@ def _problem_of_database(connection: BaseDatabaseWrapper) -> str:
 
 
 def _problem_of_migrations(connection: BaseDatabaseWrapper) -> str:
-    pending = len(migrations_of_code() - MigrationRecorder(connection).applied_migrations().keys())
+    # Django's recorder would ask over the connection of this thread, which may be one that the database has ended.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+        [has_table] = cursor.fetchone()
+        cursor.execute("SELECT app, name FROM django_migrations" if has_table else "SELECT WHERE false")
+        applied = set(cursor.fetchall())
+    pending = len(migrations_of_code() - applied)
     return f"The database lacks {pending} of the migrations: run `manage.py migrate`." if pending else ""
 
 

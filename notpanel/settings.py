@@ -111,6 +111,7 @@ SUPPLIER_DAYS = env.whole_number(
 )
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
+env.gone("RATE_LIMIT_KEY", instead="RATE_LIMIT_KEY_STANDARD, RATE_LIMIT_KEY_RESELLER and RATE_LIMIT_KEY_AGENCY")
 RATE_LIMIT_KEYS = {
     tier: env.whole_number(
         f"RATE_LIMIT_KEY_{tier.upper()}",

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from notpanel import health
 from notpanel.kit import queue
+from notpanel.server.checks import connect
 from tests.redis_server import count_in
 
 READY = {"ready": True, "database": "ok", "migrations": "ok", "queue": "ok", "redis": "ok"}
@@ -209,3 +210,20 @@ def test_a_change_leaves_one_line(server, caplog, monkeypatch):
         "Ready again (migrations).",
         "Ready again (queue).",
     ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_site_is_ready_again_although_the_connection_of_the_thread_was_ended():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+    other = connect()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    other.close()
+
+    try:
+        assert ask() == (200, READY)
+    finally:
+        connection.close()
+        connection.close_pool()  # which does not know that it was ended

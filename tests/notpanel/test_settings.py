@@ -475,6 +475,14 @@ def test_only_one_module_reads_the_environment():
             "DATABASE_URL does not begin with postgresql://: it must look like postgresql://user:password@host:5432/name.\n",
         ),
         ("EMAIL_FROM", "Panel", f"EMAIL_FROM is “Panel”: it must be {ALLOWED['EMAIL_FROM']}.\n"),
+        (
+            "RATE_LIMIT_KEY",
+            "100",
+            (
+                "RATE_LIMIT_KEY is no longer a setting: set RATE_LIMIT_KEY_STANDARD, RATE_LIMIT_KEY_RESELLER and "
+                "RATE_LIMIT_KEY_AGENCY instead, and remove it.\n"
+            ),
+        ),
     ],
 )
 def test_manage_py_ends_with_one_sentence(name, value, message):

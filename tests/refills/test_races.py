@@ -61,7 +61,7 @@ def test_fifty_requests_for_the_last_refill_never_exceed_the_cap():
 
     outcomes = race([complete, *[request] * 50])[1:]
 
-    assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, RequestedRefill) for outcome in outcomes) == 1
     assert Refill.objects.filter(order=order).exclude(status="rejected").count() == 3
 
 

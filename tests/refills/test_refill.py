@@ -7,6 +7,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orders.models import LONGEST_REFILL_PERIOD, Order
+from refills import requesting
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.requesting import request_refills
 from refills.statuses import RefillStatus
@@ -329,10 +330,13 @@ def test_another_integrity_error_is_not_mistaken_for_a_refill_in_flight(customer
 
 
 def test_a_database_that_fails_half_way_leaves_nothing(customer, order, monkeypatch):
-    def fail(*args, **kwargs):
-        raise OperationalError("server closed the connection unexpectedly")
+    def fail(statement, *args):
+        if statement == requesting.INSERT_REFILLS:
+            raise OperationalError("server closed the connection unexpectedly")
+        return fetch(statement, *args)
 
-    monkeypatch.setattr("refills.requesting.execute", fail)
+    fetch = requesting.fetch
+    monkeypatch.setattr(requesting, "fetch", fail)
 
     response = customer.post("refill", order=order().pk)
 
