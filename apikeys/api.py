@@ -5,7 +5,7 @@ from typing import Any
 from apikeys.lookups import find_balance
 from notpanel.api.actions import Action, Example
 from notpanel.api.parameters import Parameters
-from notpanel.api.schemas import record
+from notpanel.api.schemas import or_null, record, text
 from notpanel.kit.caller import Caller
 from notpanel.kit.money import money
 
@@ -25,10 +25,12 @@ ACTIONS = (
         ),
         examples=(Example("The balance", {}, {"balance": "47.32", "currency": "USD"}),),
         schema=record(
+            "BalanceAnswer",
+            "The balance of your account.",
             {
-                "balance": {"type": ["string", "null"], "pattern": r"^-?[0-9]+\.[0-9]{2,5}$"},
-                "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
-            }
+                "balance": or_null(text("The balance; null: the books had none.", pattern=r"^-?[0-9]+\.[0-9]{2,5}$")),
+                "currency": text("The currency of the balance, as in ISO 4217.", pattern="^[A-Z]{3}$"),
+            },
         ),
         handler=balance,
         counted=False,

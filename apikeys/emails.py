@@ -1,4 +1,7 @@
-"""The e-mail addresses of accounts: a link sent to an address confirms that its owner has the account."""
+"""The e-mail addresses of accounts: a link sent to an address confirms that its owner has the account.
+
+And what mails the owners choose.
+"""
 
 import logging
 from collections.abc import Callable
@@ -15,8 +18,8 @@ from django.urls import reverse
 from django.utils.crypto import salted_hmac
 from psycopg.errors import UniqueViolation
 
-from apikeys.models import ONE_OWNER_OF_AN_EMAIL, Account
-from apikeys.refusals import EmailTaken, LinkExpired
+from apikeys.models import ONE_OWNER_OF_AN_EMAIL, Account, AuditEvent, SettlementMails
+from apikeys.refusals import EmailNotConfirmed, EmailTaken, LinkExpired
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,27 @@ def confirm(token: str) -> Account:
         body = render_to_string("dashboard/email_changed.txt", {"account": account})
         _send("Your e-mail address was changed", body, before, account)
     return account
+
+
+def gets_settlement_mails(account: Account) -> bool:
+    """Return whether the owner chose mails about settlements. They are sent to a confirmed address only."""
+    return SettlementMails.objects.filter(pk=account.pk).exists()
+
+
+def choose_settlement_mails(account: Account, chosen: bool, site: str) -> None:
+    """Mail the account from now on what is settled, or stop that. ``site`` is where the links in the mails lead.
+
+    Raises EmailNotConfirmed if mails are chosen and no confirmed address could get them.
+    """
+    if chosen and not account.has_confirmed_email:
+        raise EmailNotConfirmed
+    with transaction.atomic():
+        if chosen:
+            _, changed = SettlementMails.objects.get_or_create(pk=account.pk, defaults={"site": site})
+        else:
+            changed = SettlementMails.objects.filter(pk=account.pk).delete()[0] > 0
+        if changed:
+            AuditEvent.record(AuditEvent.Kind.MAILS_CHOSEN, account, {"settlements": chosen})
 
 
 def _read(token: str, accounts: models.QuerySet[Account]) -> Link:

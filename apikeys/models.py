@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apikeys import acting
+from apikeys.settlement_mails import SettlementMails as SettlementMails
 from apikeys.time_zones import check_time_zone
 from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
 from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
@@ -240,6 +241,7 @@ class AuditEvent(models.Model):
         LEFT = "left", "Left the staff"
         PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
         PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
+        MAILS_CHOSEN = "mails_chosen", "Mails chosen"
         WEBHOOK_ADDED = "webhook_added", "Webhook added"
         WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"
         WEBHOOK_ROTATED = "webhook_rotated", "Webhook secret rotated"

@@ -143,5 +143,9 @@ class LinkExpired(Refusal):
     message = "This link has expired or has been used already. Ask for a new one."
 
 
+class EmailNotConfirmed(Refusal):
+    message = "Confirm your e-mail address first. Then you can choose mails."
+
+
 class EmailTaken(Refusal):
     message = "Another account has this address. Choose a different one."

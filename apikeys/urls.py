@@ -14,6 +14,7 @@ urlpatterns = [
     path("webhooks/<str:endpoint_id>/", webhook_views.webhook, name="webhook"),
     path("webhooks/<str:endpoint_id>/<str:what>/", webhook_views.change, name="change-webhook"),
     path("email/", views.email, name="email"),
+    path("email/settlements/", views.settlement_mails, name="settlement-mails"),
     path("email/confirm/<str:token>/", views.confirm_email, name="confirm-email"),
     path("sign-in/", views.sign_in, name="sign-in"),
     path("sign-in/code/", second_factor_views.sign_in_code, name="sign-in-code"),

@@ -38,6 +38,7 @@ from apikeys.models import ApiKey
 from apikeys.passwords import STAFF_LENGTH, began_too_short, is_too_short_for_staff, remember_too_short
 from apikeys.requests import SignedInRequest
 from apikeys.second_factor_views import ask_for_code
+from apikeys.settlement_mails import MAILS_EVERY
 from notpanel.api.examples import curl
 from notpanel.kit.refusals import Refusal
 
@@ -147,7 +148,7 @@ class ChangePassword(auth.PasswordChangeView):
 @never_cache
 @sensitive_post_parameters("password")
 def email(request: SignedInRequest) -> HttpResponse:
-    """Show the e-mail address. A POST sends a link to a new one, or to the same to confirm it."""
+    """Show the e-mail address and the mails. A POST sends a link to a new address, or to the same to confirm it."""
     account = request.user
     form = EmailForm(account, request.POST or None, initial={"email": account.email})
     if form.is_valid():
@@ -156,7 +157,28 @@ def email(request: SignedInRequest) -> HttpResponse:
             messages.success(request, f"A link was sent to {address}. Follow it to confirm the address.")
             return redirect("dashboard:email")
         form.add_error(None, "The mail could not be sent. Try again later.")
-    return with_wait(form, render(request, "dashboard/email.html", {"form": form}))
+    context = {
+        "form": form,
+        "gets_settlement_mails": emails.gets_settlement_mails(account),
+        "minutes": MAILS_EVERY // timedelta(minutes=1),
+    }
+    return with_wait(form, render(request, "dashboard/email.html", context))
+
+
+@login_required
+def settlement_mails(request: SignedInRequest) -> HttpResponse:
+    """Switch the mails about settlements on (POST: mails=on), or off."""
+    if request.method != "POST":  # a customer who had to sign in first arrives by GET
+        return redirect("dashboard:email")
+    chosen = request.POST.get("mails") == "on"
+    try:
+        emails.choose_settlement_mails(request.user, chosen, request.build_absolute_uri("/"))
+    except Refusal as refusal:
+        messages.error(request, refusal.text)
+    else:
+        text = "You get a mail when refills are settled." if chosen else "You get no more mails about settled refills."
+        messages.success(request, text)
+    return redirect("dashboard:email")
 
 
 @never_cache

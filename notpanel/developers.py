@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_safe
 
-from notpanel.api import examples, openapi
+from notpanel.api import collection, examples, fields, openapi
 from notpanel.api.actions import Action
 from notpanel.api.dialects import NOTPANEL
 from notpanel.api.errors import SHARED_ERRORS, RateLimitExceeded, status_of
 from notpanel.api.parameters import LARGEST_BATCH, Parameters
-from notpanel.api.ratelimits import key_limit, met_first
+from notpanel.api.ratelimits import key_limit, met_first, reached_with
 from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey, Refusal
@@ -37,15 +37,27 @@ class Developers:
         """Return the URL patterns of the pages."""
         pages = [
             path(f"{name}/", self._page(name), name=name)
-            for name in ("authentication", "rate-limits", "errors", "changelog")
+            for name in ("authentication", "rate-limits", "errors", "missing", "moving", "changelog")
         ]
         return [
-            path("", self._page("index"), name="index"),
+            path("", require_safe(self.index), name="index"),
             *pages,
             path("webhooks/", require_safe(self.webhooks), name="webhooks"),
+            path("trying-again/", require_safe(self.trying_again), name="trying-again"),
             path("reference/", require_safe(self.reference), name="reference"),
+            path("postman.json", require_safe(self.postman), name="postman"),
+            path("notpanel.http", require_safe(self.http_file), name="http-file"),
             path("<str:name>/", require_safe(self.action), name="action"),
         ]
+
+    def index(self, request: HttpRequest) -> HttpResponse:
+        """Show a start in three steps, and what holds for all actions."""
+        sent = {"key": examples.YOUR_API_KEY, "action": "balance"}
+        return self._render(request, "index", {"programs": examples.in_every_language(api_url(request), sent)})
+
+    def trying_again(self, request: HttpRequest) -> HttpResponse:
+        """Show when to send a request again, and programs that do."""
+        return self._render(request, "trying-again", {"loops": examples.printed(examples.LOOPS)})
 
     def action(self, request: HttpRequest, name: str) -> HttpResponse:
         """Show an action: its parameters, its examples with their answers, and its errors."""
@@ -75,6 +87,7 @@ class Developers:
             {
                 "action": action,
                 "examples": shown,
+                "shapes": fields.shapes(action.schema),
                 "errors": _error_rows(action.errors, action),
                 "shared_errors": _error_rows(action.shared_errors, action),
             },
@@ -96,7 +109,7 @@ class Developers:
         }
         context = {
             "example_event": json.dumps(event, indent=2),
-            "receivers": examples.receivers(),
+            "receivers": examples.printed(examples.RECEIVERS),
             "undo_seconds": settings.UNDO_SECONDS,
         }
         return self._render(request, "webhooks", context)
@@ -120,6 +133,16 @@ class Developers:
         }
         return self._render(request, "reference", context)
 
+    def postman(self, request: HttpRequest) -> HttpResponse:
+        """Return the examples as a Postman collection. Postman in a browser, on another site, may read it too."""
+        made = collection.postman(self.actions.values(), api_url(request))
+        return JsonResponse(made, headers={"Access-Control-Allow-Origin": "*"})
+
+    def http_file(self, request: HttpRequest) -> HttpResponse:
+        """Return the examples as an .http file."""
+        made = collection.http_file(self.actions.values(), api_url(request))
+        return HttpResponse(made, content_type="text/plain; charset=utf-8")
+
     def _page(self, name: str) -> Callable[[HttpRequest], HttpResponse]:
         """Return the view of a page that needs nothing but its template."""
         return require_safe(lambda request: self._render(request, name, {}))
@@ -132,7 +155,13 @@ class Developers:
             "limits": {
                 "ip": settings.RATE_LIMIT_IP,
                 "tiers": [
-                    {"name": tier, "key": key_limit(tier), "account": limit, "first": met_first(tier)}
+                    {
+                        "name": tier,
+                        "key": key_limit(tier),
+                        "account": limit,
+                        "first": met_first(tier),
+                        "reached": reached_with(tier),
+                    }
                     for tier, limit in settings.RATE_LIMIT_TIERS.items()
                 ],
             },

@@ -8,7 +8,7 @@ from notpanel.api.answers import Keyed, Outcome, Status, answer_to_one
 from notpanel.api.examples import ORDER, UNKNOWN_ORDER
 from notpanel.api.parameters import OneOrMany, Parameters
 from notpanel.api.prepared import Prepared, prepare
-from notpanel.api.schemas import REFUSED, record
+from notpanel.api.schemas import REFUSED, boolean, integer, or_null, record, text
 from notpanel.kit.caller import Caller
 from notpanel.kit.money import money
 from notpanel.kit.replica import reads_may_lag
@@ -81,17 +81,37 @@ def _text(count: int | None) -> str | None:
 
 IN_PROGRESS = {"status": "in_progress", "charge": "0.50", "start_count": "1234", "remains": "650", "currency": "USD"}
 
-AMOUNT = {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2,5}$"}
-COUNT = {"type": "string", "pattern": "^[0-9]+$"}
-COUNT_OR_NOT_KNOWN = {"type": ["string", "null"], "pattern": "^[0-9]+$"}
+_AMOUNT, _COUNT = r"^[0-9]+\.[0-9]{2,5}$", "^[0-9]+$"
 STATE = record(
+    "OrderState",
+    "Where an order is, what it cost and what remains of it.",
     {
-        "status": {"type": "string", "enum": OrderStatus.values},
-        "charge": AMOUNT,
-        "start_count": COUNT_OR_NOT_KNOWN,
-        "remains": COUNT_OR_NOT_KNOWN,
-        "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
-    }
+        "status": text("Where the order is.", title="OrderStatus", enum=OrderStatus.values),
+        "charge": text("What the order cost.", pattern=_AMOUNT),
+        "start_count": or_null(text("The count before the order; null: not known yet.", pattern=_COUNT)),
+        "remains": or_null(text("How many units are still to be delivered; null: not known yet.", pattern=_COUNT)),
+        "currency": text("The currency of the charge, as in ISO 4217.", pattern="^[A-Z]{3}$"),
+    },
+)
+SERVICE = record(
+    "Service",
+    "A service that can be ordered.",
+    {
+        "service": integer("The ID of the service."),
+        "name": text("The name of the service."),
+        "type": text("The type of the service, such as Default."),
+        "category": text("The category of the service."),
+        "rate": text("The price of 1000 units.", pattern=_AMOUNT),
+        "min": text("The smallest quantity of an order.", pattern=_COUNT),
+        "max": text("The largest quantity of an order.", pattern=_COUNT),
+        "refill": boolean("Whether its orders can be refilled."),
+        "cancel": boolean("Whether its orders can be cancelled."),
+        "dripfeed": boolean("Whether its orders can be delivered in portions; always false here."),
+        "refill_days": or_null(
+            integer("How many days after its completion an order may be refilled; null: there is no end.")
+        ),
+        "refill_limit": integer("How many refills an order may have."),
+    },
 )
 
 ACTIONS = (
@@ -109,7 +129,17 @@ ACTIONS = (
                 {ORDER: IN_PROGRESS, UNKNOWN_ORDER: {"error": OrderNotFound.message}},
             ),
         ),
-        schema={"anyOf": [STATE, {"type": "object", "additionalProperties": {"oneOf": [STATE, REFUSED]}}]},
+        schema={
+            "anyOf": [
+                STATE,
+                {
+                    "title": "OrderStates",
+                    "description": "The orders of a batch, keyed by the IDs as you sent them.",
+                    "type": "object",
+                    "additionalProperties": {"anyOf": [STATE, REFUSED]},
+                },
+            ]
+        },
         handler=status,
         shown_live=True,
     ),
@@ -140,25 +170,7 @@ ACTIONS = (
                 ],
             ),
         ),
-        schema={
-            "type": "array",
-            "items": record(
-                {
-                    "service": {"type": "integer"},
-                    "name": {"type": "string"},
-                    "type": {"type": "string"},
-                    "category": {"type": "string"},
-                    "rate": AMOUNT,
-                    "min": COUNT,
-                    "max": COUNT,
-                    "refill": {"type": "boolean"},
-                    "cancel": {"type": "boolean"},
-                    "dripfeed": {"type": "boolean"},
-                    "refill_days": {"type": ["integer", "null"]},
-                    "refill_limit": {"type": "integer"},
-                }
-            ),
-        },
+        schema={"type": "array", "items": SERVICE},
         handler=services,
         prepared=True,
     ),

@@ -16,7 +16,16 @@ from ulid import ULID
 from apikeys.models import Account
 from notpanel.kit.cells import amount, currency, flag, integer, one_of, past_time, text_up_to, time
 from notpanel.kit.row_files import Column, FileErrors, Imported, Readable, Row, defaults_of, parse, read
-from orders.models import DELIVERED, UNDER_WAY, Catalogue, Order, OrderStatus, Service, Supplier
+from orders.models import (
+    DELIVERED,
+    LONGEST_REFILL_PERIOD,
+    UNDER_WAY,
+    Catalogue,
+    Order,
+    OrderStatus,
+    Service,
+    Supplier,
+)
 
 LARGEST_BIGINT = 2**63 - 1
 LARGEST_INTEGER = 2**31 - 1
@@ -32,7 +41,7 @@ SERVICE_COLUMNS = (
     Column("refill", flag, also=("refillable", "refill_button")),
     Column("cancel", flag, also=("cancelable", "cancel_button")),
     Column("active", flag, optional=True, default=True, also=("enabled", "status")),
-    Column("refill_days", integer(1, LARGEST_INTEGER), optional=True, also=("refill_period",)),
+    Column("refill_days", integer(1, LONGEST_REFILL_PERIOD), optional=True, also=("refill_period",)),
     Column("refill_limit", integer(1, LARGEST_INTEGER), optional=True, also=("max_refills",)),
     Column("supplier", text_up_to(100), optional=True, also=("provider",)),
 )

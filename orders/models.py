@@ -3,12 +3,14 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.postgres.indexes import HashIndex, OpClass
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
 from notpanel.kit.public_id import PublicIdField
 from orders.querysets import OrderQuerySet, link_key
+
+LONGEST_REFILL_PERIOD = 36_500  # days, a century: what has no end says so by having none
 
 
 def check_api_address(text: str) -> None:
@@ -99,6 +101,7 @@ class Service(models.Model):
         "refill period",
         null=True,
         blank=True,
+        validators=[MaxValueValidator(LONGEST_REFILL_PERIOD)],
         help_text="Days after completion in which refills may be requested; empty: no end.",
     )
     refill_limit = models.PositiveIntegerField(
@@ -122,6 +125,10 @@ class Service(models.Model):
             models.CheckConstraint(condition=Q(max__gte=F("min")), name="service_max_is_not_below_min"),
             models.CheckConstraint(
                 condition=Q(refill_days__isnull=True) | Q(refill_days__gte=1), name="service_refill_days_is_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(refill_days__isnull=True) | Q(refill_days__lte=LONGEST_REFILL_PERIOD),
+                name="service_refill_days_is_a_century_at_most",
             ),
             models.CheckConstraint(
                 condition=Q(refill_limit__isnull=True) | Q(refill_limit__gte=1), name="service_refill_limit_is_positive"

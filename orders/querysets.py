@@ -35,16 +35,18 @@ class OrderQuerySet(PublicIdQuerySet):
         return self.alias(link_key=link_key(F("link"))).filter(found)
 
     def found_by(self, text: str) -> Self:
-        """Return the orders that a pasted text names, and without an id in it also those with it in their links.
+        """Return the orders that a pasted text names; if none has it as its link, those with it in their links.
 
         No index serves a part of a link: that reads all of these orders, which must be those of one account
-        (docs/decisions/0009-parts-of-names-without-pg-trgm.md).
+        (docs/decisions/0009-parts-of-names-without-pg-trgm.md). So whole links are asked for first, by a statement of
+        their own.
         """
         pasted, part = read(text), without_scheme(text)
         if pasted.is_too_long or pasted.ids or len(pasted.links) > 1 or not part:
             return self.matching(text)
-        # A subquery: the indexes of links find few rows, and the function behind them is not called for all others.
-        return self.filter(Q(pk__in=self.matching(text).order_by().values("pk")) | Q(link__icontains=part))
+        if pasted.links and (whole := self.pasted([], pasted.links)).exists():
+            return whole
+        return self.filter(link__icontains=part)
 
 
 def link_key(link: F | Value) -> Func:

@@ -17,7 +17,7 @@ from notpanel.api.examples import (
     UNKNOWN_REFILL,
 )
 from notpanel.api.parameters import Either, OneOrMany, Parameter, Parameters
-from notpanel.api.schemas import REFUSED, Schema, record, row
+from notpanel.api.schemas import Schema, boolean, integer, or_null, record, rows, text
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from orders.refusals import OrderNotFound
@@ -148,28 +148,47 @@ def own_ids(account_id: int) -> dict[str, str]:
     return {example: own_id for example, own_id in replacements.items() if own_id}
 
 
-REFILL_ID: Schema = {"type": "string", "pattern": "^ref_[0-9A-HJKMNP-TV-Z]{26}$"}
-ORDER_ID: Schema = {"type": "string", "pattern": "^ord_[0-9A-HJKMNP-TV-Z]{26}$"}
-MADE = record({"refill": REFILL_ID})
-STATUS: dict[str, Schema] = {"status": {"type": "string", "enum": RefillStatus.values}}
-DETAILS: dict[str, Schema] = {"reason": {"type": "string"}, "delivered": {"type": "integer", "minimum": 0}}
-STATE = record(STATUS, DETAILS)
+_REFILL_PATTERN, _ORDER_PATTERN = (f"^{prefix}_[0-9A-HJKMNP-TV-Z]{{26}}$" for prefix in ("ref", "ord"))
+REFILL_ID = text("The ID of the refill.", pattern=_REFILL_PATTERN)
+ORDER_ID = text("The ID of the order.", pattern=_ORDER_PATTERN)
+MADE = record("RequestedRefill", "A refill that was requested.", {"refill": REFILL_ID})
+STATUS: dict[str, Schema] = {
+    "status": text("Where the refill is.", title="RefillStatus", enum=RefillStatus.values),
+}
+DETAILS: dict[str, Schema] = {
+    "reason": text("Why it was rejected, in the words of the staff."),
+    "delivered": integer("How many units were delivered, if it is completed and that is known.", minimum=0),
+}
+STATE = record("RefillState", "Where a refill is.", STATUS, DETAILS)
 CHECKED = record(
+    "RefillCheck",
+    "What a request for a refill of the order would be told now.",
     {
-        "refillable": {"type": "boolean"},
-        "used": {"type": "integer"},
-        "left": {"type": "integer"},
-        "ends_at": {"type": ["integer", "null"]},
+        "refillable": boolean("Whether a refill would be accepted."),
+        "used": integer("How many refills of the order count towards its limit; rejected ones do not."),
+        "left": integer("How many refills are left."),
+        "ends_at": or_null(integer("When the refill period ends, in Unix seconds; null: it has no end.")),
     },
-    {"error": {"type": "string"}, "code": {"type": "string"}, "refill": REFILL_ID},
+    {
+        "error": text("Why a refill would be refused, in words."),
+        "code": text("The code of that error."),
+        "refill": text("The ID of the refill in flight, if there is one.", pattern=_REFILL_PATTERN),
+    },
 )
-TIME: Schema = {"type": "integer"}
 LISTED = record(
-    {"refill": REFILL_ID, "number": {"type": "integer"}, "order": ORDER_ID, **STATUS}
-    | {"requested_at": TIME, "changed_at": TIME},
+    "ListedRefill",
+    "A refill in the list of changes.",
+    {
+        "refill": REFILL_ID,
+        "number": integer("The number of the refill, which is taken wherever its ID is."),
+        "order": ORDER_ID,
+        **STATUS,
+        "requested_at": integer("When it was requested, in Unix seconds."),
+        "changed_at": integer("When it last changed, in Unix seconds."),
+    },
     DETAILS,
 )
-LATEST = record({"refill": REFILL_ID, **STATUS}, DETAILS)
+LATEST = record("LatestRefill", "The latest refill of an order.", {"refill": REFILL_ID, **STATUS}, DETAILS)
 
 ACTIONS = (
     Action(
@@ -193,7 +212,7 @@ ACTIONS = (
                 ],
             ),
         ),
-        schema={"oneOf": [MADE, {"type": "array", "items": {"oneOf": [row("order", MADE), row("order", REFUSED)]}}]},
+        schema={"anyOf": [MADE, rows("order", MADE)]},
         handler=refill,
         once=True,
         writes=True,
@@ -217,14 +236,7 @@ ACTIONS = (
             ),
             Example("The latest refill of an order", {"order": ORDER}, {"refill": REFILL, "status": "pending"}),
         ),
-        schema={
-            "oneOf": [
-                STATE,
-                LATEST,
-                {"type": "array", "items": {"oneOf": [row("refill", STATE), row("refill", REFUSED)]}},
-                {"type": "array", "minItems": 1, "items": {"oneOf": [row("order", LATEST), row("order", REFUSED)]}},
-            ]
-        },
+        schema={"anyOf": [LATEST, STATE, rows("order", LATEST, minItems=1), rows("refill", STATE)]},
         handler=refill_status,
         shown_live=True,
     ),
@@ -262,9 +274,7 @@ ACTIONS = (
                 ],
             ),
         ),
-        schema={
-            "oneOf": [CHECKED, {"type": "array", "items": {"oneOf": [row("order", CHECKED), row("order", REFUSED)]}}]
-        },
+        schema={"anyOf": [CHECKED, rows("order", CHECKED)]},
         handler=refill_check,
         shown_live=True,
     ),
@@ -305,11 +315,18 @@ ACTIONS = (
             ),
         ),
         schema=record(
+            "RefillListAnswer",
+            "A page of the list of changes.",
             {
-                "refills": {"type": "array", "maxItems": PAGE, "items": LISTED},
-                "next": {"type": "string"},
-                "more": {"type": "boolean"},
-            }
+                "refills": {
+                    "type": "array",
+                    "description": "The refills, in the order in which they last changed.",
+                    "maxItems": PAGE,
+                    "items": LISTED,
+                },
+                "next": text("The cursor of what changes after this page. It is always there: keep it, and poll."),
+                "more": boolean("Whether there is more already."),
+            },
         ),
         handler=refill_list,
     ),

@@ -58,6 +58,11 @@ MEND = """
     UPDATE refills_refill SET changed_in = pg_current_xact_id()
     WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())
 """
+# What was settled and not mailed before the dump is not mailed: nothing tells it from what was.
+MEND_MAILS = """
+    UPDATE apikeys_settlementmails SET told_until = pg_current_xact_id()
+    WHERE told_until >= pg_snapshot_xmax(pg_current_snapshot())
+"""
 
 
 class Cursor(NamedTuple):
@@ -139,12 +144,13 @@ def list_changed(account_id: int, statuses: Sequence[str], cursor: str) -> Page:
 
 
 def mend() -> int:
-    """Move refills that come from another server to the end of the list. Returns how many there were.
+    """Move refills that come from another server to the end of the list, and the cursors of mails. Returns how many.
 
     After a restore into another server, whose transactions count anew.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute(MEND_MAILS)
         cursor.execute(MEND)
         return cursor.rowcount
 

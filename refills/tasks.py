@@ -2,7 +2,7 @@
 
 from procrastinate.contrib.django import app
 
-from refills import following
+from refills import following, mailing
 
 
 @app.task(name="refills.tasks.follow_supplier")
@@ -14,3 +14,9 @@ def follow_supplier(supplier: int) -> None:
 @app.task(name="refills.tasks.sweep")
 def sweep(timestamp: int) -> None:
     following.sweep()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(name="refills.tasks.mail_settlements")
+def mail_settlements(timestamp: int) -> None:
+    mailing.mail_settlements()

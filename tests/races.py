@@ -1,6 +1,7 @@
 """Run calls in real threads and real transactions, to try rules that must hold under any race."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,20 @@ def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as executor:
         return [future.result() for future in [executor.submit(run, call) for call in calls]]
+
+
+def await_others():
+    """Wait for the transactions that are running now: other tests have some, in databases of the same server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()")
+        [[now]] = cursor.fetchall()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", [str(now)])
+            if cursor.fetchone()[0]:
+                return
+            time.sleep(0.01)
+    raise AssertionError("a transaction has been running for a minute")
 
 
 class Waiting:

@@ -1,12 +1,13 @@
 """Run the real application server on the test database, as `make demo` and production run it."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -73,6 +74,51 @@ class Server:
         """Send the signal ``number`` and wait for the end. Returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(30)
+
+    def kill(self) -> None:
+        """Kill the server and its workers with SIGKILL."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in (self.process.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@contextlib.contextmanager
+def slow_refills(*, commit: bool) -> Iterator[str]:
+    """Make each transaction that inserts a refill take two seconds more, before its COMMIT or in it.
+
+    Yields a condition on pg_stat_activity that is true of a backend meanwhile.
+    """
+    when = "CONSTRAINT TRIGGER slow AFTER INSERT ON refills_refill DEFERRABLE INITIALLY DEFERRED"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
+            CREATE {when if commit else "TRIGGER slow AFTER INSERT ON refills_refill"}
+            FOR EACH {"ROW" if commit else "STATEMENT"} EXECUTE FUNCTION be_slow();
+            """
+        )
+    try:
+        yield f"query {'=' if commit else '<>'} 'COMMIT' AND wait_event = 'PgSleep'"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION be_slow() CASCADE")
+
+
+def backends(condition: str) -> int:
+    """Return how many backends of the tests' database meet a condition on pg_stat_activity."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}")
+        return int(cursor.fetchone()[0])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true, for up to 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

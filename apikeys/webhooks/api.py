@@ -13,8 +13,9 @@ from apikeys.refusals import (
 from apikeys.webhooks.endpoints import LARGEST_NUMBER, add_endpoint, endpoints_of, remove_endpoint
 from apikeys.webhooks.models import EVENTS
 from notpanel.api.actions import Action, Example
+from notpanel.api.examples import WEBHOOK as EXAMPLE_WEBHOOK
 from notpanel.api.parameters import Parameter, Parameters
-from notpanel.api.schemas import record
+from notpanel.api.schemas import Schema, record, text
 from notpanel.kit.caller import Caller
 
 URL = Parameter("url", "string", "Where to post the events: https://, at port 443 or a port from 1024 on.")
@@ -41,16 +42,19 @@ def _shape(endpoint: WebhookEndpoint) -> dict[str, Any]:
     return {"webhook": endpoint.pk, "url": endpoint.url, "events": endpoint.events, "status": endpoint.state}
 
 
-_ID: dict[str, Any] = {"type": "string", "pattern": "^whk_[0-9A-HJKMNP-TV-Z]{26}$"}
-_ENDPOINT: dict[str, Any] = {
+_ID = text("The ID of the webhook.", pattern="^whk_[0-9A-HJKMNP-TV-Z]{26}$")
+_ENDPOINT: dict[str, Schema] = {
     "webhook": _ID,
-    "url": {"type": "string"},
-    "events": {"type": "array", "items": {"type": "string", "enum": list(EVENTS)}},
-    "status": {"type": "string", "enum": ["active", "paused", "off"]},
+    "url": text("Where the events are posted."),
+    "events": {
+        "type": "array",
+        "description": "Which events are posted.",
+        "items": {"title": "WebhookEvent", "description": "An event.", "type": "string", "enum": list(EVENTS)},
+    },
+    "status": text("Whether events are posted.", title="WebhookStatus", enum=["active", "paused", "off"]),
 }
-_EXAMPLE_ID = "whk_01HG9XD5V6Q2M8R4T7W1Y3ZKNB"
 _EXAMPLE = {
-    "webhook": _EXAMPLE_ID,
+    "webhook": EXAMPLE_WEBHOOK,
     "url": "https://shop.example/hooks/notpanel",
     "events": ["refill.completed", "refill.rejected"],
     "status": "active",
@@ -74,7 +78,12 @@ ACTIONS = (
                 _EXAMPLE | {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="},
             ),
         ),
-        schema=record(_ENDPOINT | {"secret": {"type": "string", "pattern": "^whsec_[A-Za-z0-9+/]{43}=$"}}),
+        schema=record(
+            "WebhookAddAnswer",
+            "A webhook that was added, with its secret.",
+            _ENDPOINT
+            | {"secret": text("The secret that signs the posts. Keep it.", pattern="^whsec_[A-Za-z0-9+/]{43}=$")},
+        ),
         handler=add,
         writes=True,
     ),
@@ -86,7 +95,7 @@ ACTIONS = (
             "that is off, because it failed for three days or answered 410, is told nothing."
         ),
         examples=(Example("All webhooks", {}, [_EXAMPLE]),),
-        schema={"type": "array", "items": record(_ENDPOINT)},
+        schema={"type": "array", "items": record("Webhook", "An endpoint to which events are posted.", _ENDPOINT)},
         handler=list_all,
     ),
     Action(
@@ -95,8 +104,14 @@ ACTIONS = (
         summary="Removes an endpoint for good. What it was not told yet is never told.",
         own_required=(WEBHOOK,),
         refusals=(WebhookNotFound,),
-        examples=(Example("One webhook", {"webhook": _EXAMPLE_ID}, {"webhook": _EXAMPLE_ID, "status": "removed"}),),
-        schema=record({"webhook": _ID, "status": {"type": "string", "const": "removed"}}),
+        examples=(
+            Example("One webhook", {"webhook": EXAMPLE_WEBHOOK}, {"webhook": EXAMPLE_WEBHOOK, "status": "removed"}),
+        ),
+        schema=record(
+            "WebhookRemoveAnswer",
+            "A webhook that was removed.",
+            {"webhook": _ID, "status": text("That it is removed.", const="removed")},
+        ),
         handler=remove,
         writes=True,
     ),

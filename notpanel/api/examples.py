@@ -14,9 +14,19 @@ REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "
 # These belong to nobody, so everybody sees them.
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
+WEBHOOK = "whk_01HG9XD5V6Q2M8R4T7W1Y3ZKNB"
+# The names of the ids that a developer replaces by their own in the files of requests (notpanel/api/collection.py).
+VARIABLES = {
+    "order": ORDER,
+    "refill": REFILL,
+    "refillable_order": REFILLABLE_ORDER,
+    "another_refillable_order": ANOTHER_REFILLABLE_ORDER,
+    "webhook": WEBHOOK,
+}
 FORM = "application/x-www-form-urlencoded"
-# The files of templates/developers/receivers.
-RECEIVERS = {"JavaScript": "receiver.mjs", "Python": "receiver.py", "PHP": "receiver.php", "Ruby": "receiver.rb"}
+# Programs that the pages print, and the tests run, as they are: the files' folder and name in templates/developers.
+RECEIVERS, LOOPS = "receivers/receiver", "loops/again"
+EXTENSIONS = {"JavaScript": "mjs", "Python": "py", "PHP": "php", "Ruby": "rb"}
 
 
 def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -25,10 +35,10 @@ def in_every_language(url: str, parameters: Mapping[str, str]) -> dict[str, str]
 
 
 @functools.cache
-def receivers() -> dict[str, str]:
-    """Return the programs that receive webhooks and verify them, keyed by the names of their languages."""
-    directory = settings.BASE_DIR / "templates" / "developers" / "receivers"
-    return {language: (directory / name).read_text() for language, name in RECEIVERS.items()}
+def printed(programs: str) -> dict[str, str]:
+    """Return ``programs`` (RECEIVERS or LOOPS), keyed by the names of their languages."""
+    directory = settings.BASE_DIR / "templates" / "developers"
+    return {language: (directory / f"{programs}.{ext}").read_text() for language, ext in EXTENSIONS.items()}
 
 
 def curl(url: str, parameters: Mapping[str, str]) -> str:

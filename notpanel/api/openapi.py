@@ -8,7 +8,7 @@ from notpanel.api.actions import Action, Example
 from notpanel.api.bodies import MEDIA_TYPES
 from notpanel.api.errors import SHARED_ERRORS, status_of
 from notpanel.api.examples import YOUR_API_KEY
-from notpanel.api.parameters import BRACKETS, INVISIBLE, LARGEST_BATCH, QUOTES, SEPARATORS
+from notpanel.api.parameters import BRACKETS, INVISIBLE, QUOTES, SEPARATORS, Parameter
 from notpanel.api.schemas import ERROR, Schema
 from notpanel.kit.refusals import Refusal
 
@@ -17,9 +17,11 @@ VERSION = "2.0.0"  # of the API, not of NotPanel
 # What is no part of an id, for a character class. The API reads any scalar as text, and a text of nothing else as
 # missing (docs/contract.md, "Reading parameters").
 _NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
-_ID: Schema = {"type": ["string", "integer", "number", "boolean"], "pattern": f"[^{_NO_PART}]"}
-_IDS: Schema = {"anyOf": [_ID, {"type": "array", "items": {"type": ["string", "integer", "number", "boolean"]}}]}
-_SCALAR: Schema = {"type": ["string", "integer", "number", "boolean", "null"]}
+_SCALARS = ["string", "integer", "number", "boolean"]
+_SCALAR: Schema = {"type": [*_SCALARS, "null"]}
+_SCALARS_OR_LIST: Schema = {"type": [*_SCALARS, "null", "array"], "items": {"type": _SCALARS}}
+_ID: Schema = {"type": _SCALARS, "pattern": f"[^{_NO_PART}]"}
+_IDS: Schema = {"type": [*_SCALARS, "array"], "pattern": f"[^{_NO_PART}]"}
 _NO_ID: Schema = {"type": ["string", "null"], "pattern": f"^[{_NO_PART}]*$"}
 
 Headers = Mapping[str, tuple[str, str]]  # from the name of a header to its description and type
@@ -93,7 +95,8 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
                         "required": True,
                         "content": {
                             media_type: {"schema": body, "examples": _examples(actions, _request)}
-                            for media_type in MEDIA_TYPES
+                            # Clients from openapi-python-client send what stands last: a form, which has lists.
+                            for media_type in reversed(MEDIA_TYPES)
                         },
                     },
                     "responses": _responses(actions),
@@ -103,8 +106,7 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
         "components": {
             "schemas": {
                 **{request_name(action): request_schema(action) for action in actions},
-                **{answer_name(action): dict(action.schema) for action in actions},
-                "Error": ERROR,
+                **_answer_schemas(actions),
             }
         },
     }
@@ -115,8 +117,7 @@ def request_schema(action: Action) -> dict[str, Any]:
     key, name, *needed = action.required
     schema: dict[str, Any] = {
         "type": "object",
-        "title": action.title,
-        "description": action.summary,
+        "description": f"{action.title}. {action.summary}",
         "properties": {
             key.name: {"type": key.type, "description": key.description},
             name.name: {"type": name.type, "const": action.name, "description": name.description},
@@ -125,27 +126,69 @@ def request_schema(action: Action) -> dict[str, Any]:
         "required": [each.name for each in action.required],
     }
     if action.ids:
-        schema["properties"] |= {each.name: {"description": each.description} for each in action.ids.parameters}
-        schema["oneOf"] = [
-            {
-                "title": f"Up to {LARGEST_BATCH}: {given.name}" if given.is_list else f"One: {given.name}",
-                "properties": {
-                    each.name: _NO_ID if each != given else _IDS if each.is_list else _ID
-                    for each in action.ids.parameters
-                },
-                "required": [given.name],
-            }
-            for given in action.ids.parameters
-        ]
-    schema["properties"] |= {option.name: {**_SCALAR, "description": option.description} for option in action.options}
+        schema["properties"] |= {
+            each.name: {**(_SCALARS_OR_LIST if each.is_list else _SCALAR), "description": each.description}
+            for each in action.ids.parameters
+        }
+        schema |= _exactly_one(list(action.ids.parameters))
+    schema["properties"] |= {
+        option.name: {**(_SCALARS_OR_LIST if option.is_list else _SCALAR), "description": option.description}
+        for option in action.options
+    }
     return schema
+
+
+def _exactly_one(parameters: list[Parameter]) -> dict[str, Any]:
+    """Return the schema of bodies in which one of ``parameters`` has ids. Programs that make types skip if and else."""
+    first, *others = parameters
+    given = {"required": [first.name], "properties": {first.name: _IDS if first.is_list else _ID}}
+    if not others:
+        return given
+    otherwise = _exactly_one(others)
+    otherwise["properties"] = {first.name: _NO_ID, **otherwise.get("properties", {})}
+    return {"if": given, "then": {"properties": {each.name: _NO_ID for each in others}}, "else": otherwise}
+
+
+def _answer_schemas(actions: list[Action]) -> dict[str, Any]:
+    """Return the schemas of the answers by their names, and apart from them those in them that have a title.
+
+    Raises ValueError if two different schemas have the same title.
+    """
+    titled: dict[str, Any] = {}
+
+    def refer(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [refer(each) for each in schema]
+        if not isinstance(schema, Mapping):
+            return schema
+        plain = {keyword: refer(value) for keyword, value in schema.items() if keyword != "title"}
+        if "title" not in schema:
+            return plain
+        if titled.setdefault(schema["title"], plain) != plain:
+            raise ValueError(f"Two schemas are named {schema['title']}.")
+        return {"$ref": f"#/components/schemas/{schema['title']}"}
+
+    answers = {
+        answer_name(action): {"description": f"The answer to {action.name}.", **refer(action.schema)}
+        for action in actions
+    }
+    refer(ERROR)
+    return answers | titled  # a record that is a whole answer has its name as its title
+
+
+def _members_needed(schema: Schema) -> int:
+    """Return how many members the object of ``schema`` that needs the most of them needs."""
+    inner = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])]
+    return max(len(schema.get("required", ())), *map(_members_needed, inner), 0)
 
 
 def _responses(actions: list[Action]) -> dict[str, Any]:
     by_status: dict[int, list[type[Refusal]]] = {}
     for error in dict.fromkeys([*(error for action in actions for error in action.errors), *SHARED_ERRORS]):
         by_status.setdefault(status_of(error), []).append(error)
-    answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in actions]
+    # Programs try the answers in this order and take the first that fits, so what needs most comes first.
+    by_need = sorted(actions, key=lambda action: _members_needed(action.schema), reverse=True)
+    answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in by_need]
     return {
         "200": _response(
             "Success. Rows of a batch may still have errors of their own.",

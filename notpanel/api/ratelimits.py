@@ -3,6 +3,7 @@
 Each layer counts in fixed windows of a minute. The first layer that is spent refuses the request.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -36,6 +37,12 @@ def met_first(tier: str) -> str:
     """Return the layer that refuses first what comes with one key from one address. The first of equals does."""
     limits = {"ip": settings.RATE_LIMIT_IP, "key": key_limit(tier), "tier": settings.RATE_LIMIT_TIERS[tier]}
     return min(limits, key=lambda layer: limits[layer])
+
+
+def reached_with(tier: str) -> tuple[int, int]:
+    """Return the fewest keys and the fewest addresses with which an account can spend the limit of its tier."""
+    limit = settings.RATE_LIMIT_TIERS[tier]
+    return math.ceil(limit / key_limit(tier)), math.ceil(limit / settings.RATE_LIMIT_IP)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import redis
@@ -20,6 +21,7 @@ from tests.redis_server import count_in, wait_until_it_answers
 from tests.work import counted
 
 TIMEOUT = 0.3  # seconds
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -109,7 +111,8 @@ def test_an_outage_is_two_lines_and_one_thread(customer, server, caplog, setting
     assert last == "Redis answers again."
 
 
-def test_open_counts_in_memory_up_to_the_limit(customer, server, settings):
+def test_open_counts_in_memory_up_to_the_limit(customer, server, settings, time_machine):
+    time_machine.move_to(NOON, tick=False)  # no window ends between two requests
     settings.REDIS_DOWN, settings.RATE_LIMIT_KEYS = "open", {"standard": 3}
     server.freeze()
 

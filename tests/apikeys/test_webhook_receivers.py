@@ -15,7 +15,7 @@ from apikeys.models import WebhookDelivery
 from apikeys.webhooks import delivering
 from apikeys.webhooks.endpoints import rotate_secret
 from apikeys.webhooks.signing import new_secret, signed_headers
-from notpanel.api.examples import RECEIVERS, receivers
+from notpanel.api.examples import EXTENSIONS, RECEIVERS, printed
 from tests import factories
 from tests.server import free_port
 
@@ -38,8 +38,8 @@ def receiver(request, tmp_path, monkeypatch):
     if shutil.which(program[0]) is None:
         pytest.skip(f"{program[0]} is not installed")
     monkeypatch.setattr(delivering, "LINGER", 0.0)
-    file, port = tmp_path / RECEIVERS[request.param], free_port()
-    file.write_text(receivers()[request.param])
+    file, port = tmp_path / f"receiver.{EXTENSIONS[request.param]}", free_port()
+    file.write_text(printed(RECEIVERS)[request.param])
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             [part.format(file=file, port=port) for part in program],

@@ -15,7 +15,7 @@ from apikeys.keys import ApiKeyDetails, create_api_key
 from refills.models import Refill
 from tests import factories
 from tests.browser.conftest import browsing
-from tests.conftest import new_customer
+from tests.conftest import new_customer, settle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("customer")]
 
@@ -34,6 +34,9 @@ PAGES = [
     "/developers/services/",
     "/developers/rate-limits/",
     "/developers/errors/",
+    "/developers/trying-again/",
+    "/developers/missing/",
+    "/developers/moving/",
     "/developers/reference/",
     "/developers/changelog/",
 ]
@@ -369,6 +372,66 @@ def test_fifty_orders_are_a_short_page_on_a_phone(page, customer):
     page.goto("/dashboard/orders/")
 
     assert page.locator(".orders tbody tr").count() == 50
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
+
+
+def test_the_language_that_was_chosen_opens_on_each_page_from_then_on(page, customer):
+    page.goto("/developers/refill/")
+    page.locator("summary", has_text="Python").last.click()
+
+    expect(page.locator("code[data-language=Python]:visible")).to_have_count(2)
+    expect(page.locator("code[data-language=curl]:visible")).to_have_count(0)
+    page.goto("/developers/status/")
+    expect(page.locator("code[data-language=Python]:visible")).to_have_count(2)
+    page.goto("/developers/trying-again/")
+    expect(page.locator("code[data-language=Python]")).to_be_visible()
+    page.locator("summary", has_text="Ruby").click()
+    page.goto("/developers/refill/")  # it is not printed in Ruby
+    expect(page.locator("code[data-language=curl]:visible")).to_have_count(2)
+
+
+def test_a_program_can_be_closed(page, customer):
+    page.goto("/developers/trying-again/")
+    page.locator("summary", has_text="JavaScript").click()
+
+    expect(page.locator("code[data-language]:visible")).to_have_count(0)
+
+
+def test_programs_are_coloured_also_with_a_key_in_them(page, customer):
+    page.goto("/developers/refill/")
+    page.get_by_label("Key", exact=True).fill("np_mine")
+
+    coloured = page.evaluate("[...CSS.highlights.get('string')].map(String)")
+
+    assert any('"key=np_mine&action=refill' in text for text in coloured)
+    assert '"POST"' in coloured
+    assert "np_mine" in page.locator("code[data-language=curl]").first.inner_text()
+
+
+def test_errors_are_cards_on_a_phone_and_a_table_elsewhere(page, customer):
+    page.goto("/developers/errors/")
+    row = page.get_by_role("row", name="Rate limit exceeded")
+    body, cause = row.get_by_role("cell").nth(1), row.get_by_role("cell").nth(2)
+
+    assert body.bounding_box()["y"] == cause.bounding_box()["y"]
+    for width in (1024, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert cause.bounding_box()["y"] >= body.bounding_box()["y"] + body.bounding_box()["height"]
+
+
+def test_fifty_refills_are_a_short_page_on_a_phone(page, customer, staff):
+    service = factories.Service(name="Followers of the best quality, refilled for 30 days")
+    for number in range(50):
+        order = factories.Order(account=customer.account, service=service, number=10**8 + number)
+        refill = factories.Refill(order=order)
+        if number % 3:
+            settle([refill.pk], ("completed", "rejected")[number % 2], staff)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto("/dashboard/refills/")
+
+    assert page.locator(".refills tbody tr").count() == 50
+    expect(page.get_by_text("Nothing dropped.").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollHeight") < 6000
 
 

@@ -49,10 +49,13 @@ PUBLIC = [
 
 _connected: list[object] = []
 _watching = threading.Event()
+_others: set[threading.Thread] = set()  # of other tests: one may still be looking for its Redis
 
 
 def _audit(event, arguments):
-    if event == "socket.connect" and _watching.is_set() and arguments[0].family != socket.AF_UNIX:
+    if event != "socket.connect" or not _watching.is_set() or threading.current_thread() in _others:
+        return
+    if arguments[0].family != socket.AF_UNIX:
         _connected.append(arguments[1][0])
 
 
@@ -63,6 +66,8 @@ sys.addaudithook(_audit)
 def connected():
     """Return the addresses to which this process connects from now on, as Python itself reports them."""
     _connected.clear()
+    _others.clear()
+    _others.update(set(threading.enumerate()) - {threading.current_thread()})
     _watching.set()
     yield _connected
     _watching.clear()

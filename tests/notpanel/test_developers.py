@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 from django.utils import timezone
 
 from notpanel.api.errors import RateLimitExceeded, status_of
-from notpanel.api.examples import ORDER, UNKNOWN_ORDER
+from notpanel.api.examples import LOOPS, ORDER, UNKNOWN_ORDER, printed
+from notpanel.api.schemas import record, rows
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
 from notpanel.urls import ACTIONS, developers
 from refills.models import Refill
@@ -23,6 +25,9 @@ PAGES = [
     "authentication/",
     "rate-limits/",
     "errors/",
+    "trying-again/",
+    "missing/",
+    "moving/",
     "changelog/",
     "reference/",
     *(f"{action.name}/" for action in ACTIONS),
@@ -88,6 +93,46 @@ class TestAction:
             assert "YOUR_API_KEY" in program
             assert action.name in program
         assert response.content.decode().count("data-response") == len(action.examples)
+
+
+def members(schema):
+    """Return the names of all members of the objects that a schema describes."""
+    if isinstance(schema, list | tuple):
+        return {name for each in schema for name in members(each)}
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema.get("properties", ())) | members(list(schema.values()))
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+def test_each_member_of_an_answer_is_in_a_table(client, db, action):
+    page = client.get(f"/developers/{action.name}/").content.decode()
+    told = re.findall(r'role="rowheader">\s*<code>(?:\w+\[\]\.)?(\w+)</code>', page)
+
+    assert set(told) == members(action.schema)
+
+
+def test_the_members_have_types_nulls_values_and_descriptions(client, db, monkeypatch):
+    described = record(
+        "Described",
+        "",
+        {"status": {"type": ["string", "null"], "enum": ["on", "off"], "description": "Whether it runs."}},
+        {"rows": {"type": "array", "items": record("Row", "", {"at": {"type": "integer"}})}},
+    )
+    schema = {"anyOf": [described, rows("order", described)]}
+    monkeypatch.setitem(developers.actions, "refill", replace(developers.actions["refill"], schema=schema))
+
+    page = text(client.get("/developers/refill/"))
+
+    assert (
+        "An object Members of the answer: An object Member Type Meaning status string or null Whether it runs. on , "
+        "off rows not always array rows[].at integer"
+    ) in page
+    assert (
+        "An array; each of its rows Member Type Meaning order string or integer The ID of the order, as you sent it. "
+        "status not always string or null Whether it runs. on , off rows not always array rows[].at integer "
+        "error not always string Why it was refused, in words. code not always string The code"
+    ) in page
 
 
 @pytest.mark.parametrize("action", ["refill", "refill_status", "status", "services"])
@@ -300,6 +345,8 @@ def test_the_page_shows_the_configured_limits(client, db, settings):
     assert "key : agency 400 " in page
     assert "tier : reseller 22 " in page
     assert "standard: tier reseller: key agency: ip " in page
+    assert "standard, 11 a minute: 1 key and 1 address reseller, 22 a minute: 2 keys and 1 address" in page
+    assert "agency, 4000 a minute: 10 keys and 13 addresses" in page
 
 
 def test_the_rate_limit_headers_are_described_as_in_openapi(client, db):
@@ -311,6 +358,23 @@ def test_the_rate_limit_headers_are_described_as_in_openapi(client, db):
     assert len(headers) == 6
     for name, header in headers.items():
         assert f"{name} {header['description']}" in page
+
+
+def test_the_first_call_is_printed_in_four_languages(client, db):
+    shown = programs(client.get("/developers/"))
+
+    assert [language for language, _ in shown] == ["curl", "JavaScript", "Python", "PHP"]
+    assert all("YOUR_API_KEY" in program and "balance" in program for _, program in shown)
+
+
+def test_the_loop_is_printed_as_the_tests_run_it(client, db):
+    assert programs(client.get("/developers/trying-again/")) == list(printed(LOOPS).items())
+
+
+def test_the_changes_have_their_dates(client, db):
+    headings = re.findall(r"<h2>(.*?)</h2>", client.get("/developers/changelog/").content.decode())
+
+    assert headings == sorted(map(str, map(date.fromisoformat, headings)), reverse=True)
 
 
 def test_the_errors_of_every_request_are_listed(client, db):

@@ -582,6 +582,7 @@ class TestServices:
             ({"max": "49"}, "max: must not be below min"),
             ({"refill": "maybe"}, "refill: “maybe” is neither true nor false"),
             ({"refill_days": "0"}, "refill_days: “0” is not"),
+            ({"refill_days": "36501"}, "refill_days: “36501” is not a whole number from 1 to 36500\n"),
             ({"refill_limit": "0"}, "refill_limit: “0” is not"),
         ],
     )

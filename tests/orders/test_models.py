@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from apikeys.models import Account, ApiKey, SuspensionEvent
 from notpanel.kit.money import money
-from orders.models import Order, Service
+from orders.models import LONGEST_REFILL_PERIOD, Order, Service
 from tests import factories
 
 
@@ -47,6 +47,7 @@ def test_the_number_of_an_order_is_unique(db):
         ({"min": 100, "max": 99}, "service_max_is_not_below_min"),
         ({"min": -1}, "orders_service_min_check"),
         ({"refill_days": 0}, "service_refill_days_is_positive"),
+        ({"refill_days": LONGEST_REFILL_PERIOD + 1}, "service_refill_days_is_a_century_at_most"),
         ({"refill_limit": 0}, "service_refill_limit_is_positive"),
     ],
 )

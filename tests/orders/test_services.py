@@ -6,11 +6,12 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from orders import api
-from orders.models import Catalogue, Service
+from orders.models import LONGEST_REFILL_PERIOD, Catalogue, Service
 from tests import factories
 from tests.conftest import new_customer, post
 from tests.races import Waiting
@@ -100,6 +101,36 @@ def test_a_change_is_seen_at_once_however_it_was_made(customer, client, staff, t
 
     service.delete()
     assert names(customer) == []
+
+
+def test_the_admin_refuses_a_refill_period_of_more_than_a_century(client, staff):
+    factories.Service(id=1)
+    client.force_login(staff)
+    page = client.get("/admin/orders/service/1/change/")
+    form = {name: value for name, value in page.context["adminform"].form.initial.items() if value is not None}
+
+    response = client.post("/admin/orders/service/1/change/", form | {"refill_days": "36501"})
+
+    assert response.context["adminform"].form.errors == {
+        "refill_days": ["Ensure this value is less than or equal to 36500."]
+    }
+    assert client.post("/admin/orders/service/1/change/", form | {"refill_days": "36500"}).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.xdist_group("migrations")
+def test_refill_periods_of_more_than_a_century_are_lowered_by_the_migration():
+    latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    factories.Order(service__id=1, service__refill_days=30)
+    factories.Order(service__id=2)
+    try:
+        MigrationExecutor(connection).migrate([("orders", "0007_suppliers")])
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE orders_service SET refill_days = 2147483647 WHERE id = 1")
+    finally:
+        MigrationExecutor(connection).migrate(latest)
+
+    assert dict(Service.objects.values_list("id", "refill_days")) == {1: LONGEST_REFILL_PERIOD, 2: None}
 
 
 def test_a_change_that_is_rolled_back_is_not_seen(customer):

@@ -7,13 +7,15 @@ from datetime import timedelta
 from urllib.parse import quote, urlencode
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from gunicorn.config import Config
 
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
+from notpanel.kit.public_id import to_uuid
 from orders.models import Order
 from refills.models import Refill
 from refills.statuses import RefillStatus
@@ -201,6 +203,36 @@ class TestOrders:
         factories.Order(link=one.link)
 
         assert [row.order for row in self.rows(client, q=part)] == [one]
+
+    def test_a_whole_link_is_found_by_its_index(self, client, order):
+        """The number of the account's orders does not change the work, and no part of a link is looked for."""
+        one = order(link="https://example.com/some.one")
+        order(link="https://example.com/some.one.else")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO orders_order
+                    (id, number, account_id, service_id, link, quantity, charge, currency, status, created_at,
+                    completed_at)
+                SELECT gen_random_uuid(), %s + n, account_id, service_id, 'https://example.com/' || n, quantity, charge,
+                    currency, status, created_at, completed_at
+                FROM orders_order, generate_series(1, 5000) AS n WHERE id = %s
+                """,
+                [10**9, to_uuid(one.pk)],
+            )
+            cursor.execute("ANALYZE orders_order")
+
+        with CaptureQueriesContext(connection) as queries:
+            found = [row.order for row in self.rows(client, q="www.example.com/Some.One/")]
+
+        assert found == [one]
+        asked = [query["sql"] for query in queries if "orders_link_key" in query["sql"]]
+        assert len(asked) == 2  # whether there is one, and the page
+        assert not any("UPPER" in query["sql"] for query in queries)
+        for statement in asked:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {statement}")
+                assert "order_by_link_key" in str(cursor.fetchall())
 
     @pytest.mark.parametrize("part", ["%", "_", "100%", "some_one"])
     def test_a_part_of_a_link_is_no_pattern(self, client, order, part):

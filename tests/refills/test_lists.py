@@ -303,7 +303,7 @@ def thousand(count):
 
 
 # A message about a thousand is too long for a cookie: the session keeps it, with three statements more.
-@pytest.mark.parametrize(("count", "confirmed"), [(10, 8), (1000, 11)])
+@pytest.mark.parametrize(("count", "confirmed"), [(10, 9), (1000, 12)])
 def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queries, count, confirmed):
     text = "\n".join(refill.order_id if n % 2 else refill.pk for n, refill in enumerate(thousand(count)))
     admin.get(URL)
@@ -312,7 +312,7 @@ def test_the_statements_do_not_grow_with_the_list(admin, django_assert_num_queri
     with django_assert_num_queries(7):
         context = preview(admin, text)
     assert len(context["good"]) == count
-    # session, user, second factor; the five of a settlement
+    # session, user, second factor; the six of a settlement
     with django_assert_num_queries(confirmed):
         confirm(admin, context, "completed")
 

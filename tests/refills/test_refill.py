@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from orders.models import Order
+from orders.models import LONGEST_REFILL_PERIOD, Order
 from refills import requesting
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.requesting import request_refills
@@ -106,6 +106,10 @@ def test_the_period_includes_its_last_moment(customer, order, time_machine):
     bought = order(service__refill_days=30, created_at=completed_at, completed_at=completed_at)
 
     assert "refill" in customer.refill(bought)
+
+
+def test_an_order_may_be_refilled_in_the_longest_period(customer, order):
+    assert "refill" in customer.refill(order(service__refill_days=LONGEST_REFILL_PERIOD))
 
 
 def test_a_service_without_a_period_never_expires(customer, order):

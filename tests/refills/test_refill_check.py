@@ -123,7 +123,7 @@ def agree(account_id, ids):
 def test_check_and_refill_agree_on_every_order_of_the_demonstration(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "FILE", tmp_path / "demo.env")
     monkeypatch.setattr(demo.settings, "BASE_DIR", tmp_path)
-    call_command("demo", verbosity=0)
+    call_command("demo", "--force", verbosity=0)
     said = set()
 
     for account in Account.objects.filter(orders__isnull=False).distinct():

@@ -23,7 +23,7 @@ from refills.requesting import request_refills
 from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import new_customer, settle
-from tests.races import race
+from tests.races import await_others, race
 from tests.server import database_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
@@ -34,20 +34,6 @@ SECONDS = float(os.environ.get("REFILL_LIST_SECONDS", "8"))  # of the race; minu
 @pytest.fixture
 def customer(transactional_db):
     return new_customer()
-
-
-def await_others():
-    """Wait for the transactions that are running now: other tests have some, in databases of the same server."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()")
-        [[now]] = cursor.fetchall()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", [str(now)])
-            if cursor.fetchone()[0]:
-                return
-            time.sleep(0.01)
-    raise AssertionError("a transaction has been running for a minute")
 
 
 def pages(customer, cursor="", *, wait=True, **parameters):

@@ -1,16 +1,11 @@
 """The parameter request_id of action=refill: nothing is requested twice (docs/contract.md, "request_id")."""
 
-import os
-import signal
 import threading
-import time
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import requests
 from django.core.management import call_command
-from django.db import connection
 from django.utils import timezone
 
 from apikeys.idempotency import KEPT_FOR
@@ -21,7 +16,7 @@ from refills.models import Refill
 from tests import factories
 from tests.conftest import Customer, new_customer, post
 from tests.races import race
-from tests.server import Server
+from tests.server import Server, backends, slow_refills, until
 
 
 def words(response):
@@ -204,16 +199,7 @@ def test_a_server_that_is_killed_between_commit_and_answer_gives_the_first_answe
     customer = new_customer()
     order = factories.Order(account=customer.account)
     parameters = {"key": customer.raw_key, "action": "refill", "order": order.pk, "request_id": "a"}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            CREATE FUNCTION commit_slowly() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
-            CREATE CONSTRAINT TRIGGER commit_slowly AFTER INSERT ON refills_refill
-            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION commit_slowly();
-            """
-        )
-    try:
+    with slow_refills(commit=True) as slow:
         server = Server(tmp_path)
         lost = []
 
@@ -225,17 +211,11 @@ def test_a_server_that_is_killed_between_commit_and_answer_gives_the_first_answe
 
         sending = threading.Thread(target=send)
         sending.start()
-        until(lambda: backends("query = 'COMMIT' AND wait_event = 'PgSleep'") == 1)
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-        for pid in (server.process.pid, *map(int, children)):
-            os.kill(pid, signal.SIGKILL)
-        server.process.wait(10)
+        until(lambda: backends(slow) == 1)
+        server.kill()
         sending.join(10)
         assert isinstance(lost[0], requests.ConnectionError)
-        until(lambda: Refill.objects.exists())
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP FUNCTION commit_slowly() CASCADE")
+        until(Refill.objects.exists)
     server = Server(tmp_path)
     try:
         answer = requests.post(f"{server.url}/api/v2", parameters, timeout=30)
@@ -244,16 +224,3 @@ def test_a_server_that_is_killed_between_commit_and_answer_gives_the_first_answe
 
     assert answer.headers["X-Idempotent-Replay"] == "true"
     assert (answer.status_code, answer.json()) == (200, {"refill": Refill.objects.get().pk})
-
-
-def backends(condition):
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}")
-        return cursor.fetchone()[0]
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -1,5 +1,42 @@
-// The buttons that copy, and the form that tries a request. Everything else works without this script.
+// The buttons that copy, the colours and the language of programs, and the form that tries a request. Everything else works
+// without this script.
 "use strict";
+
+// Open programs in the language that the reader opened last.
+const choices = [...document.querySelectorAll("details[data-choice]")];
+const choose = (language) => {
+  for (const each of choices) {
+    if (each.dataset.choice === language) each.open = true; // which closes the others of its name
+  }
+};
+if (choices.length) choose(recall("language"));
+for (const each of choices) {
+  each.querySelector("summary").addEventListener("click", () => {
+    if (each.open) return; // it is about to be closed
+    const place = each.getBoundingClientRect().top;
+    keep("language", each.dataset.choice);
+    choose(each.dataset.choice);
+    each.open = false; // the click opens it
+    scrollBy(0, each.getBoundingClientRect().top - place);
+  });
+}
+
+// Colour comments, strings and keywords. Ranges leave the text of the program as it is, to be copied and filled in.
+const TOKEN = /(?<comment>(?<![:\w"'$?&])(?:\/\/|# )[^\n]*)|(?<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<keyword>\b(?:async|await|begin|catch|class|const|curl|def|do|echo|else|end|except|for|foreach|from|function|if|import|in|let|new|not|or|pass|puts|raise|range|rescue|require|return|throw|try|unless|with)\b)/g;
+function colour() {
+  if (!CSS.highlights) return;
+  const ranges = { comment: [], string: [], keyword: [] };
+  for (const code of document.querySelectorAll("code[data-language]")) {
+    for (const found of code.textContent.matchAll(TOKEN)) {
+      const [kind] = Object.entries(found.groups).find(([, text]) => text);
+      const range = new Range();
+      range.setStart(code.firstChild, found.index);
+      range.setEnd(code.firstChild, found.index + found[0].length);
+      ranges[kind].push(range);
+    }
+  }
+  for (const [kind, found] of Object.entries(ranges)) CSS.highlights.set(kind, new Highlight(...found));
+}
 
 for (const pre of document.querySelectorAll("pre[data-copy]")) {
   const code = pre.querySelector("code");
@@ -28,6 +65,7 @@ for (const pre of document.querySelectorAll("pre[data-copy]")) {
   pre.replaceWith(box);
   box.append(pre, button);
 }
+colour(); // after the programs were moved: a range is lost with the place that it was in
 
 const form = document.querySelector("form[data-try-it]");
 if (form) {
@@ -41,6 +79,7 @@ if (form) {
       const pasted = key.value.trim();
       code.textContent = /^[\w-]+$/.test(pasted) ? text.replace("YOUR_API_KEY", pasted) : text;
     }
+    colour();
   });
 
   form.addEventListener("submit", async (event) => {
@@ -70,10 +109,28 @@ if (form) {
   addEventListener("pagehide", () => {
     key.value = "";
     for (const [code, text] of examples) code.textContent = text;
+    colour();
     for (const name of ["status", "headers", "body"]) show(name, "");
     form.querySelector("[data-answer]").hidden = true;
   });
   form.hidden = false;
+}
+
+// A browser may forbid a page to store anything.
+function recall(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // It is remembered on this page alone.
+  }
 }
 
 function pretty(text) {
