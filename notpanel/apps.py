@@ -7,6 +7,8 @@ from django.core import checks
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
+from notpanel.server.checks import missing_time_limits
+
 
 class NotPanelConfig(AppConfig):
     name = "notpanel"
@@ -36,19 +38,12 @@ def check_time_limits(databases: Sequence[str] | None = None, **kwargs: Any) -> 
 
     Behind PgBouncer, NotPanel cannot set the time limits of a connection: the database has to.
     """
-    missing: list[checks.CheckMessage] = []
-    for alias in databases or ():
-        with connections[alias].cursor() as cursor:
-            cursor.execute(
-                "SELECT name FROM pg_settings"
-                " WHERE name IN ('lock_timeout', 'statement_timeout') AND setting = '0' ORDER BY name"
-            )
-            missing += [
-                checks.Warning(
-                    f"The database “{alias}” has no {name}.",
-                    hint=f"ALTER ROLE … SET {name} = …: see docs/scaling.md, PgBouncer.",
-                    id="notpanel.W001",
-                )
-                for [name] in cursor.fetchall()
-            ]
-    return missing
+    return [
+        checks.Warning(
+            f"The database “{alias}” has no {name}.",
+            hint=f"ALTER ROLE … SET {name} = …: see docs/scaling.md, PgBouncer.",
+            id="notpanel.W001",
+        )
+        for alias in databases or ()
+        for name in missing_time_limits(connections[alias])
+    ]

@@ -94,11 +94,11 @@ def check() -> Iterator[Finding]:
             yield from _check_database(connection)
         finally:
             connection.close()
-    yield Finding("redis", _problem_of_redis(), refuses_requests=settings.REDIS_DOWN == "closed")
+    yield Finding("redis", problem_of_redis(), refuses_requests=settings.REDIS_DOWN == "closed")
 
 
 def _check_database(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    problems = {"database": _problem_of_database, "migrations": _problem_of_migrations, "queue": _problem_of_queue}
+    problems = {"database": problem_of_database, "migrations": problem_of_migrations, "queue": problem_of_queue}
     for name, problem_of in problems.items():
         try:
             yield Finding(name, problem_of(connection))
@@ -107,14 +107,16 @@ def _check_database(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
             yield Finding(name, "The database refused to answer: the log of the server says why.")
 
 
-def _problem_of_database(connection: BaseDatabaseWrapper) -> str:
+def problem_of_database(connection: BaseDatabaseWrapper) -> str:
+    """Return why the database takes no writes, or nothing."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean")
         [is_read_only] = cursor.fetchone()
     return "The database takes no writes: it is a standby, or set to read only." if is_read_only else ""
 
 
-def _problem_of_migrations(connection: BaseDatabaseWrapper) -> str:
+def problem_of_migrations(connection: BaseDatabaseWrapper) -> str:
+    """Return how many migrations are missing, or nothing."""
     # Django's recorder would ask over the connection of this thread, which may be one that the database has ended.
     with connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
@@ -131,7 +133,7 @@ def migrations_of_code() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None).graph.nodes)
 
 
-def _problem_of_queue(connection: BaseDatabaseWrapper) -> str:
+def problem_of_queue(connection: BaseDatabaseWrapper) -> str:
     """Judge the queue by what it leaves undone: without a job that is due, nobody misses a worker."""
     figures = queue.figures(timezone.now(), connection)
     if figures.workers or figures.oldest is None or figures.oldest < queue.ALIVE:
@@ -139,7 +141,8 @@ def _problem_of_queue(connection: BaseDatabaseWrapper) -> str:
     return f"No worker is alive, and the oldest job has waited for {figures.oldest_waits}: start `manage.py work`."
 
 
-def _problem_of_redis() -> str:
+def problem_of_redis() -> str:
+    """Return that Redis does not answer, or nothing."""
     if not settings.REDIS_URL:
         return ""
     timeout = settings.REDIS_TIMEOUT

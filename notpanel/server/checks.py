@@ -19,15 +19,34 @@ class Unready(ImproperlyConfigured):
 
 def check_settings() -> None:
     """Raise Unready if the settings are not for a site that others can reach."""
+    check_debug()
+    check_secret_key()
+
+
+def check_debug() -> None:
+    """Raise Unready if everybody could read the source."""
     if settings.DEBUG and "*" in settings.ALLOWED_HOSTS:
         raise Unready(
             "DEBUG is on and ALLOWED_HOSTS is *: everybody could read the source on error pages. Set DEBUG=off, or "
             "name the hosts."
         )
+
+
+def check_secret_key() -> None:
+    """Raise Unready if SECRET_KEY could be guessed."""
     if (length := len(settings.SECRET_KEY)) < SHORTEST_SECRET_KEY:
         raise Unready(
             f"SECRET_KEY has {length} characters: it must have {SHORTEST_SECRET_KEY} at least, chosen at random. "
             "`make .env` writes a .env with one."
+        )
+
+
+def check_counters() -> None:
+    """Raise Unready if several processes would each count the rate limits by itself."""
+    if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
+        raise Unready(
+            f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each would count "
+            "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
         )
 
 
@@ -96,12 +115,22 @@ def close_connections() -> None:
     pooled.close_pool()
 
 
-def connect() -> BaseDatabaseWrapper:
+def missing_time_limits(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the names of the two limits without which a statement could wait for ever, if they are not in force."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name FROM pg_settings"
+            " WHERE name IN ('lock_timeout', 'statement_timeout') AND setting = '0' ORDER BY name"
+        )
+        return [name for [name] in cursor.fetchall()]
+
+
+def connect(alias: str = DEFAULT_DB_ALIAS) -> BaseDatabaseWrapper:
     """Return a connection of its own. Raises Unready.
 
     A pool would try for seconds, hide the cause, and not survive a fork.
     """
-    connection = connections[DEFAULT_DB_ALIAS].copy()
+    connection = connections[alias].copy()
     connection.settings_dict["OPTIONS"].pop("pool", None)
     try:
         connection.ensure_connection()
@@ -110,5 +139,6 @@ def connect() -> BaseDatabaseWrapper:
         cause = lines[0] if lines else "it did not say why"
         for mark in ("FATAL:", "connection failed:"):
             cause = cause.rpartition(mark)[2].strip()
-        raise Unready(f"The database of DATABASE_URL cannot be used: {cause.rstrip('.')}.") from None
+        setting = "DATABASE_URL" if alias == DEFAULT_DB_ALIAS else "DATABASE_REPLICA_URL"
+        raise Unready(f"The database of {setting} cannot be used: {cause.rstrip('.')}.") from None
     return connection

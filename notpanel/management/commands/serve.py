@@ -2,7 +2,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from notpanel.server import checks
 from notpanel.server.gunicorn import Application
@@ -25,11 +25,7 @@ class Command(BaseCommand):
         checks.check_port(settings.HOST, port)
         if probe:
             return
-        if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
-            raise CommandError(
-                f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each would count "
-                "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
-            )
+        checks.check_counters()
         checks.check_settings()
         if settings.WORKER:
             checks.check_worker()
