@@ -104,10 +104,8 @@ class Environment:
     def whole_number(self, name: str, default: int, *, minimum: int = 1, maximum: int = LARGEST, help: str) -> int:
         """Declare a whole number. Pass ``minimum`` only where 0 has a meaning."""
         text = self.text(name, str(default), help=help)
-        try:
-            number = int(text)
-        except ValueError:
-            number = minimum - 1
+        # int() also reads digits of other scripts, and 1_000.
+        number = int(text) if re.fullmatch("-?[0-9]{1,10}", text) else minimum - 1
         if not minimum <= number <= maximum:
             raise _wrong(name, text, f"a whole number from {minimum} to {maximum}")
         return number
@@ -115,11 +113,8 @@ class Environment:
     def seconds(self, name: str, default: float, *, help: str) -> float:
         """Declare a number of seconds, which may have a fraction."""
         text = self.text(name, str(default), help=help)
-        try:
-            number = float(text)
-        except ValueError:
-            number = 0
-        if not 0 < number <= LARGEST:  # refuses “nan” too
+        number = float(text) if re.fullmatch(r"[0-9]{1,10}(\.[0-9]*)?|\.[0-9]+", text) else 0
+        if not 0 < number <= LARGEST:
             raise _wrong(name, text, f"a number above 0, at most {LARGEST}")
         return number
 

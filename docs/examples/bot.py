@@ -3,7 +3,8 @@
     API_URL=https://…/api/v2 API_KEY=np_… python3 bot.py orders.txt bot.db     every minute
 
 The file has ids of orders as the API writes them (ord_…). Orders that have had a refill are left alone. The bot does
-not try again: any error ends it, as kill -9 does, and its next run goes on from bot.db.
+not try again: any error ends it, as kill -9 does, and its next run goes on from bot.db. If refill_list says
+"Invalid cursor", our database was restored: delete the row of the table list, and the bot reads the list anew.
 """
 
 import json
