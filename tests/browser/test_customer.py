@@ -163,7 +163,7 @@ class TestExamples:
         if shutil.which(program[0]) is None:
             pytest.skip(f"there is no {program[0]} on the PATH")
         # The service in the example response of action=services.
-        service = factories.Service(id=1, name="Followers, refilled for 30 days")
+        service = factories.Service(id=1, name="Followers, refilled for 30 days", refill_days=30)
         factories.Order.create_batch(2, account=customer.account, service=service, remains=None)
         factories.Refill(order__account=customer.account, order__service=service, status="approved")
         page.goto(f"/developers/{action}/")
