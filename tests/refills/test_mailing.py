@@ -356,7 +356,8 @@ def test_an_account_whose_refills_are_locked_for_long_does_not_keep_others_from_
             mail_settlements()
             session.rollback()
     finally:
-        connection.close()
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")  # the connection goes back to the pool, to other tests
     assert [message.to for message in mail.outbox] == [["other@example.com"]]
     assert f"Failed to read what to mail account {subscriber.pk}" in caplog.text
 
