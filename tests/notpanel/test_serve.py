@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 
+from notpanel.server.checks import Unready
 from refills.models import Refill
 from tests import factories
 from tests.conftest import new_customer
@@ -129,7 +130,7 @@ def test_the_server_stops_on_a_signal(transactional_db, tmp_path, number):
 def test_processes_that_share_no_redis_are_refused(settings):
     settings.WEB_CONCURRENCY = 2
 
-    with pytest.raises(CommandError, match="REDIS_URL"):
+    with pytest.raises(Unready, match="REDIS_URL"):
         call_command("serve")
 
 
