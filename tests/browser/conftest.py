@@ -46,6 +46,7 @@ def agent(transactional_db) -> Any:
     """Return one of the support staff, with the permissions that the migration grants."""
     # The migration's group is gone as soon as one test has emptied the tables.
     importlib.import_module("refills.migrations.0009_roles").create_roles(apps, None)
+    importlib.import_module("refills.migrations.0011_answers_of_suppliers").extend_roles(apps, None)
     agent: Any = factories.Account(username="agent", is_staff=True)
     agent.groups.add(Group.objects.get(name="Support"))
     return agent
