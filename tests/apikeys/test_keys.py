@@ -336,7 +336,7 @@ class TestGrace:
 
     def test_both_values_are_found_by_an_index(self, key):
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = off")
             statement = KEY_WITH_ITS_ACCOUNT.replace("%(digest)s", "'x'").replace("%(now)s", "now()")
             cursor.execute(f"EXPLAIN {statement}")
             plan = "\n".join(line for (line,) in cursor.fetchall())

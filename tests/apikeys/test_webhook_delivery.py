@@ -25,6 +25,7 @@ from notpanel.kit import queue
 from notpanel.kit.outbound import Answer
 from refills.requesting import request_refills
 from tests import factories
+from tests.coroutines import run
 from tests.races import race
 from tests.receiver import answer, receiver
 
@@ -67,7 +68,7 @@ def waiting(endpoint, count=1, **fields):
 
 
 def deliver():
-    asyncio.run(delivering.deliver())
+    run(delivering.deliver())
 
 
 def attempts_again(delivery):
@@ -463,7 +464,7 @@ def test_two_workers_share_the_work(hook):
 
     def work():
         barrier.wait()
-        asyncio.run(delivering.Deliverer().run())
+        run(delivering.Deliverer().run())
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -489,7 +490,7 @@ def test_a_second_job_lets_the_first_look(hook, endpoint, monkeypatch):
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(both(), 10))
+    run(asyncio.wait_for(both(), 10))
 
 
 def in_thread(call):

@@ -1,6 +1,5 @@
 """The programs that the developers' pages print receive real deliveries, and refuse what we did not sign."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from apikeys.webhooks.endpoints import rotate_secret
 from apikeys.webhooks.signing import new_secret, signed_headers
 from notpanel.api.examples import EXTENSIONS, RECEIVERS, printed
 from tests import factories
+from tests.coroutines import run
 from tests.server import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,7 +79,7 @@ def test_it_takes_what_is_delivered_and_nothing_else(receiver, settings):
         WebhookDelivery.objects.create(
             endpoint=endpoint, type="refill.rejected", body=body, created_at=now, state="waiting", next_at=now
         )
-        asyncio.run(delivering.deliver())
+        run(delivering.deliver())
 
     assert list(WebhookDelivery.objects.values_list("status", "state")) == [(204, "delivered")] * 2
     good = signed_headers([SECRET], "msg_1", now, body)

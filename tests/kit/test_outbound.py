@@ -12,6 +12,7 @@ import pytest
 
 from notpanel.kit import outbound
 from notpanel.kit.outbound import BadUrl, Client, NoAnswer, is_public, parse_url
+from tests.coroutines import run
 from tests.receiver import answer, certificates, receiver
 
 NAME = "hooks.example"
@@ -84,7 +85,7 @@ def client(**options):
 
 def post(url, *, body=b"{}", in_all=5.0, **options):
     with client(**options) as each:
-        return asyncio.run(each.post(url, {"Content-Type": "application/json"}, body, in_all=in_all))
+        return run(each.post(url, {"Content-Type": "application/json"}, body, in_all=in_all))
 
 
 def local(address):
@@ -198,9 +199,9 @@ def test_the_address_is_looked_up_and_checked_at_each_request(hooks):
     options["resolve"] = lambda host, port: next(answers)
 
     with client(**options) as each:
-        assert asyncio.run(each.post(found.url, {}, b"")).status == 204
+        assert run(each.post(found.url, {}, b"")).status == 204
         with pytest.raises(NoAnswer, match="not public"):
-            asyncio.run(each.post(found.url, {}, b""))
+            run(each.post(found.url, {}, b""))
 
     assert len(found.got) == 1
 
@@ -279,7 +280,7 @@ def test_a_look_up_that_hangs_ends_with_the_deadline():
 
     with client(resolve=lambda host, port: asked.wait(3) and []) as each:
         with pytest.raises(NoAnswer, match="no answer within"):
-            asyncio.run(each.post(f"https://{NAME}/", {}, b"", in_all=0.3))
+            run(each.post(f"https://{NAME}/", {}, b"", in_all=0.3))
         assert time.monotonic() - begun < 2
         asked.set()
 
@@ -417,9 +418,9 @@ def proxy(status=200):
             await asyncio.gather(pipe(reader, theirs[1]), pipe(theirs[0], writer))
 
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0), loop).result()
     try:
         yield server.sockets[0].getsockname()[1], heads
     finally:
