@@ -24,7 +24,7 @@ def _empty(transactional_db):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
