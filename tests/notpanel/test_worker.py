@@ -1,5 +1,6 @@
 """manage.py work, and the worker that manage.py serve keeps running beside the server."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,8 +33,12 @@ def wait_for(condition):
 
 def workers(parent):
     """Return the processes below ``parent`` that run manage.py work."""
-    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in pids if b"work\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # it has just ended
+            if b"work\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
 
 
 def test_a_worker_takes_up_the_job_of_a_killed_one_and_stops_when_it_is_told_to():
