@@ -3,13 +3,12 @@
 And what mails the owners choose.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
 from django.core import signing
-from django.core.mail import send_mail
+from django.core.mail import EmailMessage
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Lower
@@ -20,8 +19,7 @@ from psycopg.errors import UniqueViolation
 
 from apikeys.models import ONE_OWNER_OF_AN_EMAIL, Account, AuditEvent, SettlementMails
 from apikeys.refusals import EmailNotConfirmed, EmailTaken, LinkExpired
-
-logger = logging.getLogger(__name__)
+from notpanel.kit.mails import was_sent
 
 LINK_LASTS = timedelta(hours=24)
 _SALT = "apikeys.emails"
@@ -43,7 +41,8 @@ def send_link(account: Account, email: str, absolute: Callable[[str], str]) -> b
     link = absolute(reverse("dashboard:confirm-email", args=[token]))
     hours = LINK_LASTS // timedelta(hours=1)
     body = render_to_string("dashboard/confirm_email.txt", {"account": account, "link": link, "hours": hours})
-    return _send("Confirm your e-mail address", body, email, account)
+    message = EmailMessage("Confirm your e-mail address", body, None, [email])
+    return was_sent(message, f"the link that confirms the address of account {account.pk}")
 
 
 def read_link(token: str) -> Link:
@@ -75,7 +74,8 @@ def confirm(token: str) -> Account:
         raise EmailTaken from error
     if before and before != email:
         body = render_to_string("dashboard/email_changed.txt", {"account": account})
-        _send("Your e-mail address was changed", body, before, account)
+        message = EmailMessage("Your e-mail address was changed", body, None, [before])
+        was_sent(message, f"the news of another address of account {account.pk}")
     return account
 
 
@@ -115,12 +115,3 @@ def _state(account: Account) -> str:
     """Return what changes with the address and the password, so that a link works once."""
     state = "\0".join([account.email, account.confirmed_email, account.password])
     return salted_hmac(_SALT, state, algorithm="sha256").hexdigest()[:32]
-
-
-def _send(subject: str, body: str, to: str, account: Account) -> bool:
-    try:
-        send_mail(subject, body, None, [to])
-    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
-        logger.warning("Failed to send “%s” of account %s: %s", subject, account.pk, type(error).__name__)
-        return False
-    return True

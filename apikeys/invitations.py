@@ -14,6 +14,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from apikeys.models import Account, AuditEvent
+from notpanel.kit.mails import was_sent
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,5 @@ def _send(account: Account, absolute: Callable[[str], str], mails: Any) -> bool:
     }
     subject = render_to_string("dashboard/invitation_subject.txt").strip()
     body = render_to_string("dashboard/invitation.txt", context)
-    try:
-        EmailMessage(subject, body, None, [account.email], connection=mails).send()
-    except (OSError, ValueError) as error:
-        logger.warning("Failed to send the invitation of account %s: %s", account.pk, type(error).__name__)
-        return False
-    return True
+    message = EmailMessage(subject, body, None, [account.email], connection=mails)
+    return was_sent(message, f"the invitation of account {account.pk}")

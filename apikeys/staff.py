@@ -1,10 +1,9 @@
 """The staff: new agents, who are invited by mail, and those who leave. Superusers alone do either."""
 
-import logging
 from collections.abc import Callable
 
 from django.contrib.auth.models import Group
-from django.core.mail import send_mail
+from django.core.mail import EmailMessage
 from django.db import IntegrityError, transaction
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -24,8 +23,7 @@ from apikeys.refusals import (
     NotOfTheStaff,
     OnlySuperusers,
 )
-
-logger = logging.getLogger(__name__)
+from notpanel.kit.mails import was_sent
 
 # A role is a group of this name. A migration of the refills gives both groups their permissions.
 ROLES = {
@@ -86,11 +84,8 @@ def invite(account: Account, by: Account, absolute: Callable[[str], str]) -> Non
     }
     subject = render_to_string("admin/apikeys/account/invitation_subject.txt").strip()
     body = render_to_string("admin/apikeys/account/invitation.txt", context)
-    try:
-        send_mail(subject, body, None, [account.email])
-    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
-        logger.warning("Failed to send the invitation of account %s: %s", account.pk, type(error).__name__)
-        raise InvitationNotSent(email=account.email) from error
+    if not was_sent(EmailMessage(subject, body, None, [account.email]), f"the invitation of account {account.pk}"):
+        raise InvitationNotSent(email=account.email)
     AuditEvent.record(AuditEvent.Kind.INVITED, account, by_id=by.pk)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from notpanel.kit.public_id import from_uuid, parse, to_uuid
+from notpanel.kit.public_id import from_uuid, parse, uuids_and_numbers
 from notpanel.kit.refusals import Refusal
 from notpanel.kit.sql import fetch
 from orders.refusals import OrderNotFound
@@ -54,8 +54,7 @@ def check_orders(account_id: int, ids: Sequence[str], now: datetime) -> list[Ver
     One statement.
     """
     references = [parse("ord", text) for text in ids]
-    uuids = [to_uuid(name) for name in references if isinstance(name, str)]
-    numbers = [name for name in references if isinstance(name, int)]
+    uuids, numbers = uuids_and_numbers(references)
     found: dict[str | int | None, Verdict] = {}
     for pk, number, status, completed_at, refill, days, limit, in_flight, used, *flying in fetch(
         CHECK_ORDERS, {"account": account_id, "ids": uuids, "numbers": numbers}

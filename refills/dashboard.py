@@ -149,7 +149,7 @@ def list_results(
 ) -> ListResults:
     """Sort out what ``request_refills`` returned for ``ids``.
 
-    One statement more finds the refills in flight of those that are shown one by one.
+    One statement more finds the refills in flight of the orders that are shown one by one.
     """
     reasons: dict[str, list[str]] = {}
     for order, outcome in zip(ids, outcomes, strict=True):

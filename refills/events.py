@@ -74,7 +74,7 @@ def record_change(refills: Iterable[Refill], to: RefillStatus, now: datetime, *,
 
 
 def record_taken_back(refills: Iterable[Refill], now: datetime) -> None:
-    """Record that refills are pending again, for those of whose change somebody may have been told."""
+    """Record that refills are pending again. A refill is left out if no endpoint can have been told of its change."""
     execute(_TAKEN_BACK, _named(refills) | {"type": "refill.reopened", "now": now, "send_at": now})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from notpanel.kit.public_id import from_uuid, parse, to_uuid
+from notpanel.kit.public_id import from_uuid, parse, uuids_and_numbers
 from notpanel.kit.refusals import Refusal
 from notpanel.kit.sql import fetch
 from orders.refusals import OrderNotFound
@@ -54,8 +54,7 @@ def find_latest_refills(account_id: int, orders: Sequence[str]) -> list[FoundRef
     One statement.
     """
     references = [parse("ord", text) for text in orders]
-    ids = [to_uuid(name) for name in references if isinstance(name, str)]
-    numbers = [name for name in references if isinstance(name, int)]
+    ids, numbers = uuids_and_numbers(references)
     found: dict[str | int | None, FoundRefill | Refusal] = {}
     for order, number, refill, *columns in fetch(
         LATEST_REFILLS, {"account": account_id, "ids": ids, "numbers": numbers}

@@ -27,6 +27,7 @@ from django.utils import timezone
 from apikeys.models import SettlementMails
 from apikeys.settlement_mails import MAILS_EVERY
 from notpanel.kit import queue
+from notpanel.kit.mails import was_sent
 from notpanel.kit.public_id import from_uuid
 from notpanel.kit.sql import fetch
 from refills.models import Refill
@@ -140,12 +141,8 @@ def _send(mail: SettlementMail, mails: Any) -> bool:
     }
     subject = render_to_string("dashboard/settled_subject.txt", context).strip()
     body = render_to_string("dashboard/settled.txt", context)
-    try:
-        EmailMessage(subject, body, None, [account.email], connection=mails).send()
-    except (OSError, ValueError) as error:
-        logger.warning("Failed to mail account %s what was settled: %s", account.pk, type(error).__name__)
-        return False
-    return True
+    message = EmailMessage(subject, body, None, [account.email], connection=mails)
+    return was_sent(message, f"the mail about settlements to account {account.pk}")
 
 
 def _record(mail: SettlementMail) -> None:

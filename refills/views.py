@@ -1,9 +1,12 @@
 """The customer's pages of orders and refills: parse, call, show."""
 
+import logging
 from time import monotonic
 
+import redis
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import OperationalError
 from django.http import Http404, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -19,11 +22,13 @@ from notpanel.api.ratelimits import RateLimits
 from notpanel.kit import public_id
 from notpanel.kit.csv_answers import csv_answer
 from notpanel.kit.pagination import page_of
-from notpanel.kit.refusals import Refusal
+from notpanel.kit.refusals import Refusal, ServiceUnavailable
 from orders.models import OrderStatus
 from refills import dashboard
 from refills.requesting import RequestedRefill, request_refills
 from refills.statuses import RefillStatus
+
+logger = logging.getLogger(__name__)
 
 SECONDS_OF_A_LIST = 10  # after which no further batch of a pasted list is begun
 
@@ -106,7 +111,31 @@ def refill_list(request: SignedInRequest) -> HttpResponse:
     if not ids:
         context["error"] = "Paste at least one order ID or number."
         return render(request, "dashboard/refill_list.html", context, status=400)
-    refused: RateLimitExceeded | None = None
+    outcomes, failure = _send_in_batches(request, ids)
+    if isinstance(failure, RateLimitExceeded):
+        context["error"] = f"Your account has made too many requests. Try again in {failure.retry_after} seconds."
+    elif failure:
+        context["error"] = f"{failure.text}. Try again in a moment."
+    if outcomes:
+        context |= {
+            "results": dashboard.list_results(request.user.pk, ids[: len(outcomes)], outcomes, timezone.now()),
+            "text": "\n".join(ids[len(outcomes) :]),
+            "not_sent": len(ids) - len(outcomes),
+        }
+    status = status_of(type(failure)) if failure and not outcomes else 200
+    response = render(request, "dashboard/refill_list.html", context, status=status)
+    if isinstance(failure, RateLimitExceeded):
+        response["Retry-After"] = str(failure.retry_after)
+    return response
+
+
+def _send_in_batches(
+    request: SignedInRequest, ids: list[str]
+) -> tuple[list[RequestedRefill | Refusal], Refusal | None]:
+    """Return what became of the first of ``ids``, and why it did not go on, if a limit or the database stopped it.
+
+    What was requested by then is requested, so its outcomes are never lost to a failure.
+    """
     outcomes: list[RequestedRefill | Refusal] = []
     until = monotonic() + SECONDS_OF_A_LIST
     for start in range(0, len(ids), LARGEST_BATCH):
@@ -114,25 +143,13 @@ def refill_list(request: SignedInRequest) -> HttpResponse:
             break
         try:
             RateLimits(request).count_account(request.user.pk, request.user.tier)
-        except RateLimitExceeded as refusal:
-            refused = refusal
-            break
-        outcomes += request_refills(request.user.pk, ids[start : start + LARGEST_BATCH])
-    if refused:
-        context["error"] = f"Your account has made too many requests. Try again in {refused.retry_after} seconds."
-    if not outcomes:
-        response = render(request, "dashboard/refill_list.html", context, status=status_of(RateLimitExceeded))
-    else:
-        now = timezone.now()
-        context |= {
-            "results": dashboard.list_results(request.user.pk, ids[: len(outcomes)], outcomes, now),
-            "text": "\n".join(ids[len(outcomes) :]),
-            "not_sent": len(ids) - len(outcomes),
-        }
-        response = render(request, "dashboard/refill_list.html", context)
-    if refused:
-        response["Retry-After"] = str(refused.retry_after)
-    return response
+            outcomes += request_refills(request.user.pk, ids[start : start + LARGEST_BATCH])
+        except (RateLimitExceeded, ServiceUnavailable) as refusal:
+            return outcomes, refusal
+        except (OperationalError, redis.RedisError):
+            logger.exception("Failed to request a batch of a pasted list.")
+            return outcomes, ServiceUnavailable()
+    return outcomes, None
 
 
 @login_required

@@ -1,6 +1,5 @@
 """What is done for webhooks from time to time: wake a worker, tell owners that endpoints fail, forget what is old."""
 
-import logging
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -13,8 +12,7 @@ from apikeys.models import WebhookDelivery, WebhookEndpoint
 from apikeys.webhooks.leasing import OFF_AFTER, next_due
 from apikeys.webhooks.recording import DELIVER
 from notpanel.kit import queue
-
-logger = logging.getLogger(__name__)
+from notpanel.kit.mails import was_sent
 
 WARN_AFTER = timedelta(days=1)  # without a success
 MAILS = 50  # in one turn
@@ -31,26 +29,26 @@ def sweep() -> None:
 
 
 def tell_owners(now: datetime) -> None:
-    """Mail the owners of endpoints that have failed for a day, and of those that were switched off.
+    """Mail the owners of endpoints that have failed for a day, and of endpoints that were switched off.
 
     A mail that cannot be sent is tried again at the next turn, for a day.
     """
-    for endpoint in _to_warn(now)[:MAILS]:
+    for endpoint in _to_warn(now):
         if _send("webhook_fails", endpoint, ends_at=endpoint.failing_since and endpoint.failing_since + OFF_AFTER):
             WebhookEndpoint.objects.filter(pk=endpoint.pk).update(warned_at=now)
-    for endpoint in _to_tell(now)[:MAILS]:
+    for endpoint in _to_tell(now):
         if _send("webhook_off", endpoint):
             WebhookEndpoint.objects.filter(pk=endpoint.pk).update(told_at=now)
 
 
 def _to_warn(now: datetime) -> list[WebhookEndpoint]:
     failing = Q(state="active", warned_at=None, failing_since__lte=now - WARN_AFTER)
-    return list(WebhookEndpoint.objects.filter(failing).select_related("account").order_by("failing_since"))
+    return list(WebhookEndpoint.objects.filter(failing).select_related("account").order_by("failing_since")[:MAILS])
 
 
 def _to_tell(now: datetime) -> list[WebhookEndpoint]:
     off = Q(state="off", told_at=None, ended_at__gt=now - timedelta(days=1))
-    return list(WebhookEndpoint.objects.filter(off).select_related("account").order_by("ended_at"))
+    return list(WebhookEndpoint.objects.filter(off).select_related("account").order_by("ended_at")[:MAILS])
 
 
 def _send(name: str, endpoint: WebhookEndpoint, **context: object) -> bool:
@@ -60,12 +58,8 @@ def _send(name: str, endpoint: WebhookEndpoint, **context: object) -> bool:
     context |= {"endpoint": endpoint, "account": endpoint.account, "days": settings.WEBHOOK_DAYS}
     subject = render_to_string(f"dashboard/{name}_subject.txt", context).strip()
     body = render_to_string(f"dashboard/{name}.txt", context)
-    try:
-        EmailMessage(subject, body, None, [endpoint.account.email]).send()
-    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors
-        logger.warning("Failed to mail the owner of webhook %s: %s", endpoint.pk, type(error).__name__)
-        return False
-    return True
+    message = EmailMessage(subject, body, None, [endpoint.account.email])
+    return was_sent(message, f"a mail to the owner of webhook {endpoint.pk}")
 
 
 def forget(now: datetime) -> None:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from apikeys.models import WebhookEndpoint
 from apikeys.webhooks.endpoints import give_up
-from apikeys.webhooks.models import LEASE
+from apikeys.webhooks.models import LEASE, message_id
 from notpanel.kit import queue
 from notpanel.kit.public_id import from_uuid, to_uuid
 from notpanel.kit.sql import execute, fetch
@@ -100,7 +100,7 @@ class Leased(NamedTuple):
 
     @property
     def message_id(self) -> str:
-        return f"msg_{self.id.hex}"
+        return message_id(self.id)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ LEASE = timedelta(seconds=30)  # for one attempt and the writing of its result
 SHOWN = 500  # characters that are kept of an answer
 
 
+def message_id(delivery_id: uuid.UUID) -> str:
+    """Return the ``webhook-id`` of a delivery, the same on every attempt."""
+    return f"msg_{delivery_id.hex}"
+
+
 class EventType(models.TextChoices):
     """What a webhook tells. Endpoints choose among all but the last one."""
 
@@ -155,5 +160,4 @@ class WebhookDelivery(models.Model):
 
     @property
     def message_id(self) -> str:
-        """Return the ``webhook-id``, the same on every attempt."""
-        return f"msg_{self.pk.hex}"
+        return message_id(self.pk)

@@ -64,8 +64,8 @@ def _role(connection: BaseDatabaseWrapper) -> Iterator[str]:
     )
     if is_superuser and not is_embedded(connection.settings_dict["HOST"]):
         yield (
-            f"The role {name} is a superuser of PostgreSQL, which NotPanel does not need: whoever gets its password "
-            "gets the whole server. Use a role that owns the database and is nothing more."
+            f"The role {name} is a superuser of PostgreSQL, which NotPanel does not need: who gets its password gets "
+            "the whole server. Use a role that owns the database and is nothing more."
         )
     if not may_create:
         yield f"The role {name} may not create tables, so `migrate` fails. Let it own the database."

@@ -59,6 +59,15 @@ def from_uuid(prefix: str, value: uuid.UUID) -> str:
     return f"{prefix}_{ULID.from_bytes(value.bytes)}"
 
 
+def uuids_and_numbers(references: Iterable[str | int | None]) -> tuple[list[uuid.UUID], list[int]]:
+    """Return what ``parse`` returned as the parameters of a statement: ids as the database has them, and numbers."""
+    names = set(references)
+    return (
+        [to_uuid(name) for name in names if isinstance(name, str)],
+        [name for name in names if isinstance(name, int)],
+    )
+
+
 class PublicIdField(models.UUIDField):
     """A ULID with a prefix: text such as ``ord_01HG…`` in Python, a uuid in the database."""
 

@@ -125,7 +125,7 @@ class TestNewAgents:
             raise error
 
         with monkeypatch.context() as broken:
-            broken.setattr("apikeys.staff.send_mail", fail)
+            broken.setattr("django.core.mail.EmailMessage.send", fail)
             answer = client.post(ADD, NEW)
 
         [message] = messages_of(answer)

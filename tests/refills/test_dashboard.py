@@ -7,6 +7,7 @@ from datetime import timedelta
 from urllib.parse import quote, urlencode
 
 import pytest
+import redis
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -16,8 +17,10 @@ from gunicorn.config import Config
 from apikeys.keys import create_api_key
 from apikeys.models import ApiKey
 from notpanel.kit.public_id import to_uuid
+from notpanel.kit.refusals import ServiceUnavailable
 from orders.models import Order
 from refills.models import Refill
+from refills.requesting import request_refills
 from refills.statuses import RefillStatus
 from tests import factories
 from tests.conftest import settle
@@ -522,6 +525,28 @@ class TestList:
         assert refused.status_code == 429
         assert refused.context["text"].split() == numbers[200:]
         assert Refill.objects.count() == 200
+
+    @pytest.mark.parametrize("error", [OperationalError("gone"), ServiceUnavailable(), redis.ConnectionError("gone")])
+    @pytest.mark.parametrize(("begun", "status"), [(2, 200), (0, 503)])
+    def test_what_was_requested_before_a_failure_is_told(self, client, order, monkeypatch, error, begun, status):
+        """The rest is offered again, also if nothing was requested."""
+        numbers = [str(each.number) for each in factories.Order.create_batch(250, account=order().account)]
+        left = iter([request_refills] * begun)
+
+        def request(*arguments):
+            call = next(left, None)
+            if call is None:
+                raise error
+            return call(*arguments)
+
+        monkeypatch.setattr("refills.views.request_refills", request)
+        response = self.paste(client, "\n".join(numbers))
+
+        assert response.status_code == status
+        assert response.context["text"].split() == numbers[100 * begun :]
+        assert "Service temporarily unavailable. Try again in a moment." in text(response)
+        assert Refill.objects.count() == 100 * begun
+        assert ("results" in response.context) == bool(begun)
 
     def test_a_list_that_takes_too_long_is_offered_again(self, client, order, monkeypatch):
         monkeypatch.setattr("refills.views.SECONDS_OF_A_LIST", -1)

@@ -1,0 +1,17 @@
+"""Send mails that may fail without stopping what is being done."""
+
+import logging
+
+from django.core.mail import EmailMessage
+
+logger = logging.getLogger(__name__)
+
+
+def was_sent(message: EmailMessage, what: str) -> bool:
+    """Send a mail. Returns whether it could be sent; if not, the log says ``what`` it was, without the address."""
+    try:
+        message.send()
+    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors; an address may be none
+        logger.warning("Failed to send %s: %s", what, type(error).__name__)
+        return False
+    return True
