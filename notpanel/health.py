@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import redis
 from django.conf import settings
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.loader import MigrationLoader
 from django.http import HttpResponse, JsonResponse
 from django.utils import timezone
 
 from notpanel.kit import queue
-from notpanel.server.checks import Unready, connect
+from notpanel.server.checks import Unready, connect, pending_migrations
 
 logger = logging.getLogger(__name__)
 
@@ -117,20 +115,8 @@ def problem_of_database(connection: BaseDatabaseWrapper) -> str:
 
 def problem_of_migrations(connection: BaseDatabaseWrapper) -> str:
     """Return how many migrations are missing, or nothing."""
-    # Django's recorder would ask over the connection of this thread, which may be one that the database has ended.
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
-        [has_table] = cursor.fetchone()
-        cursor.execute("SELECT app, name FROM django_migrations" if has_table else "SELECT WHERE false")
-        applied = set(cursor.fetchall())
-    pending = len(migrations_of_code() - applied)
+    pending = len(pending_migrations(connection))
     return f"The database lacks {pending} of the migrations: run `manage.py migrate`." if pending else ""
-
-
-@cache
-def migrations_of_code() -> frozenset[tuple[str, str]]:
-    """Return the migrations that this code needs, by app and name. They do not change while a process runs."""
-    return frozenset(MigrationLoader(None).graph.nodes)
 
 
 def problem_of_queue(connection: BaseDatabaseWrapper) -> str:

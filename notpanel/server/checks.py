@@ -2,13 +2,14 @@
 
 import errno
 import socket
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 
 SHORTEST_SECRET_KEY = 50  # characters, as `manage.py check --deploy` wants
 
@@ -86,14 +87,30 @@ def check_migrations() -> None:
     """Raise Unready if the database cannot be reached, or lacks migrations."""
     connection = connect()
     try:
-        executor = MigrationExecutor(connection)
-        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        pending = pending_migrations(connection)
     finally:
         connection.close()
     if pending:
-        names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in pending[:3])
+        names = ", ".join(f"{app}.{name}" for app, name in pending[:3])
         more = f" and {len(pending) - 3} more" if len(pending) > 3 else ""
         raise Unready(f"The database lacks migrations ({names}{more}): run `manage.py migrate`.")
+
+
+def pending_migrations(connection: BaseDatabaseWrapper) -> list[tuple[str, str]]:
+    """Return the migrations that this code needs and the database lacks, by app and name."""
+    # Django's recorder would ask over the connection of this thread, which may be one that the database has ended.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
+        [has_table] = cursor.fetchone()
+        cursor.execute("SELECT app, name FROM django_migrations" if has_table else "SELECT WHERE false")
+        applied = set(cursor.fetchall())
+    return sorted(_migrations_of_code() - applied)
+
+
+@cache
+def _migrations_of_code() -> frozenset[tuple[str, str]]:
+    """Return the migrations of this code, which do not change while a process runs."""
+    return frozenset(MigrationLoader(None).graph.nodes)
 
 
 def check_worker() -> None:
@@ -108,7 +125,8 @@ def check_worker() -> None:
 def close_connections() -> None:
     """Close what the checks opened. Call it before a fork: processes on one connection read each other's answers.
 
-    Django's recorder of migrations asks the connection of the default alias, and so opens the pool.
+    Whenever a connection is made, django.contrib.postgres asks that of the default alias for types, and so opens the
+    pool.
     """
     pooled: Any = connections[DEFAULT_DB_ALIAS]
     pooled.close()
