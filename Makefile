@@ -59,9 +59,9 @@ env-example: $(VENV)/installed .env ## write .env.example from notpanel/settings
 	@$(BIN)/python -c 'from pathlib import Path; from notpanel.settings import env; Path(".env.example").write_text(env.example())'
 
 requirements: $(VENV)/installed-dev ## compile the pins from the ranges in pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header \
+	$(BIN)/uv pip compile --universal --no-strip-extras --python-version 3.11 --generate-hashes --quiet --no-header \
 		pyproject.toml --output-file requirements.txt
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header \
+	$(BIN)/uv pip compile --universal --no-strip-extras --python-version 3.11 --generate-hashes --quiet --no-header \
 		pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean: ## remove what was installed; the data in var/ stays
