@@ -15,13 +15,18 @@ DEVELOPMENT = [Requirement(text) for text in PYPROJECT["dependency-groups"]["dev
 
 
 def pins(file):
-    """Return the pins of a file: name → (version, number of hashes, whether pyproject.toml asks for it)."""
+    """Return the pins of a file: name → (version, extras, number of hashes, whether pyproject.toml asks for it)."""
     blocks = re.split(r"^(?=\S)", (BASE_DIR / file).read_text(), flags=re.MULTILINE)
     found = {}
     for block in filter(None, blocks):
-        name, version = re.match(r"([\w.-]+)(?:\[[\w,]+\])?==(\S+)", block).groups()
+        name, extras, version = re.match(r"([\w.-]+)(?:\[([\w, ]+)\])?==(\S+)", block).groups()
         direct = "pyproject.toml" in block
-        found[canonicalize_name(name)] = (version, block.count("--hash=sha256:"), direct)
+        found[canonicalize_name(name)] = (
+            version,
+            set(re.findall(r"\w+", extras or "")),
+            block.count("--hash=sha256:"),
+            direct,
+        )
     return found
 
 
@@ -33,12 +38,13 @@ def test_the_pins_satisfy_pyproject(file, wanted):
     pinned = pins(file)
 
     for requirement in wanted:
-        version, hashes, direct = pinned[canonicalize_name(requirement.name)]
+        version, extras, hashes, direct = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement}, but {version} is pinned"
+        assert extras >= requirement.extras, "pip 23 does not apply a pin without the extra"
         assert hashes
         assert direct
     asked_for = {canonicalize_name(requirement.name) for requirement in wanted}
-    assert {name for name, (_, _, direct) in pinned.items() if direct} == asked_for
+    assert {name for name, (*_, direct) in pinned.items() if direct} == asked_for
 
 
 def test_both_files_pin_the_same():
