@@ -45,6 +45,7 @@ class AuditEvent(models.Model):
         LEFT = "left", "Left the staff"
         PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
         PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
+        ERASED = "erased", "Account erased"
         MAILS_CHOSEN = "mails_chosen", "Mails chosen"
         WEBHOOK_ADDED = "webhook_added", "Webhook added"
         WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"

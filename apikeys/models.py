@@ -26,6 +26,9 @@ RIGHTS = ("is_staff", "is_superuser")
 IDENTITY = ("username", "email", "confirmed_email", "tier")
 
 
+# The beginning of what stands for a name that was erased. No user name has a colon, so none is taken for one.
+ERASED = "erased:"
+
 ONE_OWNER_OF_AN_EMAIL = "account_confirmed_email_has_one_owner"  # the constraint's name
 
 
@@ -102,6 +105,8 @@ class Account(AbstractUser):
     # What the panel's books said at the last import. Nothing here changes it.
     balance = models.DecimalField(max_digits=14, decimal_places=5, null=True, editable=False)
     currency = models.CharField(max_length=3, default="USD", db_default="USD", editable=False)
+    # ``refills.erasing`` alone writes it. The database lets nobody use the account again.
+    erased_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         permissions = [("suspend_account", "Can suspend and restore accounts")]
@@ -110,6 +115,16 @@ class Account(AbstractUser):
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"
             ),
             models.CheckConstraint(condition=Q(currency__regex=r"^[A-Z]{3}$"), name="account_currency_is_a_code"),
+            models.CheckConstraint(
+                condition=Q(erased_at__isnull=True)
+                | Q(
+                    is_active=False,
+                    is_staff=False,
+                    is_superuser=False,
+                    **dict.fromkeys(("email", "confirmed_email", "first_name", "last_name"), ""),
+                ),
+                name="account_erased_is_empty",
+            ),
             # Who signs in by an address is never in doubt.
             models.UniqueConstraint(
                 Lower("confirmed_email"), condition=~Q(confirmed_email=""), name=ONE_OWNER_OF_AN_EMAIL

@@ -8,6 +8,8 @@ from django.core import checks
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
+from notpanel import retention
+from notpanel.kit.retention import register
 from notpanel.server.checks import missing_time_limits
 
 
@@ -15,6 +17,7 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
+        register(*retention.ALL)
         checks.register(check_time_limits, checks.Tags.database)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             # Without a sender: Django sends these signals for apps that have models, and this one has none.
