@@ -70,12 +70,15 @@ TRIGGERS = """
                 refills_bucket(created_at, settled_at), 1
             FROM later WHERE settled_at IS NOT NULL
             UNION ALL  -- the first refill of an order; who inserts one has locked the order
-            SELECT 'refilled', refills_day(orders_order.completed_at), later.account_id, later.service_id, NULL, NULL, 1
-            FROM later JOIN orders_order ON orders_order.id = later.order_id
-            WHERE orders_order.status IN ('completed', 'partial') AND NOT EXISTS (
-                SELECT FROM refills_refill AS other
-                WHERE other.order_id = later.order_id AND other.number < later.number
-            );
+            SELECT 'refilled', refills_day(bought.completed_at), later.account_id, later.service_id, NULL, NULL, 1
+            FROM later CROSS JOIN LATERAL (
+                SELECT completed_at FROM orders_order
+                WHERE id = later.order_id AND status IN ('completed', 'partial') AND NOT EXISTS (
+                    SELECT FROM refills_refill AS other
+                    WHERE other.order_id = later.order_id AND other.number < later.number
+                )
+                LIMIT 1  -- so that it is looked up for each refill: a plan that reads the table would be kept
+            ) AS bought;
         ELSIF TG_OP = 'UPDATE' THEN
             INSERT INTO refills_figurechange (what, day, account_id, service_id, settled_by_id, bucket, n)
             SELECT what, day, account_id, service_id, settled_by_id, bucket, sum(n)
