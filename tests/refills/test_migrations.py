@@ -43,7 +43,7 @@ def test_the_figures_count_what_was_there_before_them():
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes("refills")
     try:
         MigrationExecutor(connection).migrate([("refills", "0013_the_order_of_changes")])
-        MigrationExecutor(connection).migrate([("refills", "0015_figures_of_the_past")])
+        MigrationExecutor(connection).migrate([("refills", "0017_figures_of_the_past")])
     finally:
         MigrationExecutor(connection).migrate(latest)
 

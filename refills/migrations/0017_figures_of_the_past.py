@@ -55,7 +55,7 @@ def empty(apps, schema_editor):
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("refills", "0014_figures_by_day")]
+    dependencies = [("refills", "0016_figures_by_day")]
 
     operations = [
         AddIndexConcurrently(
