@@ -158,7 +158,7 @@ TRANSITIONS = {
 
 
 class Migration(migrations.Migration):
-    dependencies = [("refills", "0013_the_order_of_changes"), ("orders", "0008_longest_refill_period")]
+    dependencies = [("refills", "0015_old_dispatches"), ("orders", "0008_longest_refill_period")]
 
     operations = [
         migrations.RunSQL(
