@@ -3,6 +3,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin import apps as admin_apps
 from django.core import checks
 from django.db import connections
 from django.db.backends.signals import connection_created
@@ -22,6 +23,11 @@ class NotPanelConfig(AppConfig):
             # Without a sender: Django sends these signals for apps that have models, and this one has none.
             pre_migrate.connect(lift_statement_timeout)
             post_migrate.connect(restore_statement_timeout)
+
+
+class DeskConfig(admin_apps.AdminConfig):
+    default = False  # it is django.contrib.admin's
+    default_site = "notpanel.desk_site.DeskSite"
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:
