@@ -1,3 +1,5 @@
+import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
@@ -17,6 +19,7 @@ from apikeys.settlement_mails import SettlementMails as SettlementMails
 from apikeys.time_zones import check_time_zone
 from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
 from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
+from notpanel.kit import security_log
 from notpanel.kit.times import time_text
 
 LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may still work
@@ -208,6 +211,15 @@ class SuspensionEvent(models.Model):
         return f"{self.get_kind_display()}: {self.reason}"
 
 
+# What the log tells of the details of an audit event.
+_REPORTED = (
+    *("key", "was", "until", "expires_at", "allowed_networks", "read_only"),
+    *("limit", "after", "left", "is_active", "is_staff", "is_superuser", "changed", "added", "removed"),
+    *("group", "done", "webhook", "state"),
+)
+_ALARMING = {"sign_in_failed", "proof_failed", "locked", "code_failed"}
+
+
 class AuditEvent(models.Model):
     """Who did what to an account, from where and when. The database refuses to change or delete one.
 
@@ -293,16 +305,29 @@ class AuditEvent(models.Model):
         by_id: int | None = None,
     ) -> None:
         """Record what was done to ``account``, by the account that is acting unless ``by_id`` names another."""
-        cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id)).save(force_insert=True)
+        event = cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id))
+        event.save(force_insert=True)
+        event._report_once_committed(account=event.account_id)
 
     @classmethod
     def record_all(cls, events: Iterable[tuple[str, Account, Mapping[str, Any]]]) -> None:
         """Record what was done to several accounts: kind, account and details of each. One statement writes them."""
         circumstances = cls._circumstances()
-        AuditEvent.objects.bulk_create(
+        recorded = AuditEvent.objects.bulk_create(
             AuditEvent(kind=kind, account=account, details=details, **circumstances)
             for kind, account, details in events
         )
+        of_a_kind = {event.kind: event for event in recorded}
+        for kind, count in Counter(event.kind for event in recorded).items():
+            event = of_a_kind[kind]
+            event._report_once_committed(**({"account": event.account_id} if count == 1 else {"accounts": count}))
+
+    def _report_once_committed(self, **whom: Any) -> None:
+        """Tell the event in the log too, without the names and addresses that somebody chose."""
+        details = {name: self.details[name] for name in _REPORTED if name in self.details}
+        facts = {**whom, "by": self.by_id, "address": self.address, **details}
+        alarming = self.kind in _ALARMING
+        transaction.on_commit(functools.partial(security_log.report, str(self.kind), alarming=alarming, **facts))
 
     @staticmethod
     def _circumstances(by_id: int | None = None) -> dict[str, Any]:

@@ -363,10 +363,18 @@ LOGGING = {
         "django.security": {"level": "CRITICAL"},
         # Its two lines for every job. Jobs that fail are errors.
         "procrastinate": {"level": "WARNING"},
+        # Written whatever LOG_LEVEL is.
+        "notpanel.security": {"level": "INFO"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },
 }
+
+SENTRY_DSN = env.sentry_dsn(
+    "SENTRY_DSN",
+    help="https://key@host/project: errors of the server are sent to this project of Sentry, without anything that "
+    "people sent. Empty: nothing is sent.",
+)
 
 # ---- Django
 
@@ -434,6 +442,7 @@ TEMPLATES = [
         },
     },
 ]
+CSRF_FAILURE_VIEW = "notpanel.views.csrf_failure"
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
 OTP_TOTP_ISSUER = "NotPanel"
