@@ -33,6 +33,7 @@ DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 REDIS_EXAMPLE = "redis://host:6379/0"
 MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
 PROXY_EXAMPLE = "http://user:password@host:3128"
+SENTRY_EXAMPLE = "https://key@host/project"
 
 HEADER = """\
 # Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
@@ -194,6 +195,18 @@ class Environment:
             if parts.path.strip("/") or parts.query:
                 raise _wrong_url(name, "has a path", PROXY_EXAMPLE)
         return url
+
+    def sentry_dsn(self, name: str, *, help: str) -> str:
+        """Declare the DSN of a project of Sentry. It may be empty."""
+        dsn = self.text(name, "", help=help)
+        if dsn:
+            from sentry_sdk.utils import Dsn  # not loaded where nothing is sent
+
+            try:
+                Dsn(dsn)
+            except ValueError:  # its text may show the key
+                raise _wrong_url(name, "cannot be read", SENTRY_EXAMPLE) from None
+        return dsn
 
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
         """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""

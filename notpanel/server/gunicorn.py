@@ -3,11 +3,13 @@
 docs/decisions/0004-application-server.md says why.
 """
 
+import logging
 import os
 import resource
 import time
 from typing import Any
 
+from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
@@ -20,6 +22,16 @@ from notpanel.server.worker import WorkerBeside
 
 TICK = 1.0  # seconds between two looks at deadlines and signals, at most
 CONNECTIONS = 4096  # per process
+
+
+class Logger(glogging.Logger):
+    """gunicorn's log, as records of ours: it would write them in a form of its own."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)
 
 
 class WaitressWorker(Worker):
@@ -120,6 +132,7 @@ class Application(BaseApplication):
         self.cfg.set("workers", self.workers)
         self.cfg.set("worker_class", WaitressWorker)
         self.cfg.set("threads", self.threads)
+        self.cfg.set("logger_class", Logger)
         self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:

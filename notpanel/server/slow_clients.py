@@ -124,11 +124,7 @@ class RefusalTask(ErrorTask):
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
-        token = request_log.begin(request_id)
-        try:
-            request_log.logger.info("- - %d refused by the server", errors.status_of(refusal))
-        finally:
-            request_log.end(token)
+        request_log.write_refused(request_id, errors.status_of(refusal), refusal.code())
         self.write(body)
 
     def build_response_header(self) -> bytes:

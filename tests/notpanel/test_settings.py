@@ -255,6 +255,20 @@ def test_a_proxy_is_accepted(read, url):
     assert read(WEBHOOK_PROXY=url)["WEBHOOK_PROXY"] == url
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("on", "sentry.example/1", "ftp://public@sentry.example/1", "https://sentry.example/1", "https://public@/1"),
+        *("https://public@sentry.example/", "https://public@sentry.example/x", "https://public@sentry.example:x/1"),
+    ],
+)
+def test_a_dsn_that_cannot_be_read_stops_the_start_and_is_not_shown(read, dsn):
+    with pytest.raises(BadSetting) as refusal:
+        read(SENTRY_DSN=dsn)
+
+    assert str(refusal.value) == "SENTRY_DSN cannot be read: it must look like https://key@host/project."
+
+
 def test_there_are_65535_ports(read):
     with pytest.raises(BadSetting, match=r"^PORT is “65536”: it must be a whole number from 1 to 65535\.$"):
         read(PORT="65536")
@@ -266,6 +280,7 @@ ALLOWED = {
     "EMAIL_FROM": "an address, such as desk@panel.example or Panel <desk@panel.example>",
     "HOST": "a host name or an address, such as 0.0.0.0 or [::1], without a port",
     "LOG_LEVEL": "CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG or NOTSET",
+    "LOG_FORMAT": "auto, json or console",
     "REDIS_DOWN": "closed or open",
     "REDIS_TIMEOUT": "a number above 0, at most 2147483647",
     "TRUSTED_PROXIES": "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address",
@@ -286,6 +301,7 @@ def test_an_empty_value_stops_the_start(read, name):
         *(("REDIS_TIMEOUT", value) for value in ("0", "-1", "1s", "1,5", "nan", "inf")),
         *(("REDIS_DOWN", value) for value in ("off", "Open", "closed open")),
         *(("LOG_LEVEL", value) for value in ("info", "20", "VERBOSE")),
+        *(("LOG_FORMAT", value) for value in ("JSON", "text", "on")),
         *(("HOST", value) for value in ("localhost:80", "::1", "http://localhost", "a b")),
         *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
     ],
@@ -327,6 +343,8 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
         ("HOST", "panel.internal"),
         ("EMAIL_FROM", "NotPanel <desk@panel.example>"),
         ("LOG_LEVEL", "WARNING"),
+        ("LOG_FORMAT", "console"),
+        ("SENTRY_DSN", "https://public@o1.ingest.sentry.example:9000/path/42"),
         ("REDIS_DOWN", "open"),
         ("REDIS_TIMEOUT", "0.25"),
         ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
