@@ -14,6 +14,10 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
+        from notpanel.kit.metrics import readers
+        from notpanel.metrics import read_queue  # it needs the models
+
+        readers["queue"] = read_queue
         checks.register(check_time_limits, checks.Tags.database)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             # Without a sender: Django sends these signals for apps that have models, and this one has none.

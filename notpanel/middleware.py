@@ -16,7 +16,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 from django.utils.encoding import escape_uri_path
 
-from notpanel import health, request_log
+from notpanel import health, metrics, request_log, request_metrics
 from notpanel.api import errors
 from notpanel.kit import replica
 from notpanel.kit.addresses import peer_is_trusted
@@ -57,8 +57,21 @@ def answer_health_checks(get_response: GetResponse) -> GetResponse:
     return respond
 
 
+def answer_metrics(get_response: GetResponse) -> GetResponse:
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Without a token it is no page."""
+    if not settings.METRICS_TOKEN:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if request.path_info == metrics.PATH and request.method == "GET":
+            return metrics.answer(request.META.get("HTTP_AUTHORIZATION", ""))
+        return get_response(request)
+
+    return respond
+
+
 def log_requests(get_response: GetResponse) -> GetResponse:
-    """Write one log line per request, and turn every error page under /api/ into JSON.
+    """Write one log line per request, count it, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
     All but the checks of health pass through here, so that it also sees what the others answer when they fail.
@@ -75,13 +88,15 @@ def log_requests(get_response: GetResponse) -> GetResponse:
             if is_for_api(request.path_info) and not _comes_from_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
+            seconds = time.perf_counter() - started
+            request_metrics.count(request, response, seconds)
             request_log.logger.info(
                 "%s %s %d %.1fms%s",
                 # A client may send any method and any path, a line break included.
                 request.method if request.method in http.HTTPMethod.__members__ else "-",
                 request_log.without_secrets(escape_uri_path(request.path)),
                 response.status_code,
-                (time.perf_counter() - started) * 1000,
+                seconds * 1000,
                 request_log.fields_as_text(),
             )
             return response

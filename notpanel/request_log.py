@@ -25,6 +25,11 @@ def add(**fields: object) -> None:
         line.update(fields)
 
 
+def action() -> str:
+    """Return the name of the API's action that the current request asks for, once that is known."""
+    return str((_fields.get() or {}).get("action", ""))
+
+
 def fields_as_text() -> str:
     """Return the added fields as ``" name=value name=value"``, or "" if there are none."""
     fields = _fields.get() or {}
