@@ -19,6 +19,7 @@ from refills.statuses import IN_FLIGHT, OPEN, DispatchState, RefillStatus
 from refills.supplier_answers import NotDone, Refused, Unclear
 
 REQUESTED = "requested"
+REFUSED: tuple[type[Refusal], ...] = (OrderNotFound, *REFUSALS)
 DESK, BULK = "desk", "bulk"  # one refill, or several at once
 WAYS = (DESK, BULK, Transition.Via.COMMAND, Transition.Via.SUPPLIER)
 CHANGES = (
@@ -34,7 +35,7 @@ SUPPLIER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # se
 ORDERS = metrics.counter(
     "notpanel_refill_orders",
     "Orders of which a refill was asked for: requested, or the code of the rule that refused it.",
-    outcome=(REQUESTED, *(refusal.code() for refusal in (OrderNotFound, *REFUSALS))),
+    outcome=(REQUESTED, *(refusal.code() for refusal in REFUSED)),
 )
 CHANGED = metrics.counter(
     "notpanel_refill_changes", "Changes of refills' statuses, by where they came from.", way=WAYS, change=CHANGES
