@@ -334,6 +334,8 @@ class Dispatch(models.Model):
                 fields=["supplier", "state", "next_at"], condition=Q(ended_at__isnull=True), name="dispatch_open"
             ),
             models.Index(fields=["supplier", "state", "ended_at"], name="dispatch_by_supplier"),
+            # What is old.
+            models.Index(fields=["ended_at"], condition=Q(ended_at__isnull=False), name="dispatch_age"),
             # What waits for a person.
             models.Index(
                 fields=["asked_at"],

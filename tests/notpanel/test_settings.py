@@ -497,3 +497,20 @@ def test_only_one_module_reads_the_environment():
 )
 def test_manage_py_ends_with_one_sentence(name, value, message):
     assert start(**{name: value}) == (1, message)
+
+
+@pytest.mark.parametrize("name", ["DISPATCH_DAYS", "AUDIT_LOG_DAYS"])
+@pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
+def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
+    with pytest.raises(BadSetting, match=f"^{name} is .*: it must be 0, for ever, or a whole number from 30 to 36500"):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, 30, 36_500])
+def test_the_time_for_which_something_is_kept_is_accepted(read, value):
+    assert read(AUDIT_LOG_DAYS=str(value))["AUDIT_LOG_DAYS"] == value
+
+
+def test_jobs_that_failed_are_kept_for_a_day_at_least(read):
+    with pytest.raises(BadSetting, match=r"^FAILED_JOB_DAYS is “0”: it must be a whole number from 1 to 10000\.$"):
+        read(FAILED_JOB_DAYS="0")

@@ -185,3 +185,12 @@ class TestTheChart:
         assert "In the last 30 days 2 refills were requested, 0 completed and 1 rejected." in page
         assert 'role="img"' in page
         assert "<td>2026-05-20</td>" in page
+
+
+def test_the_menu_begins_with_refills_and_orders(desk, staff):
+    staff.user_permissions.add(*Permission.objects.filter(codename__startswith="view_"))
+
+    apps = desk.get(START).context["available_apps"]
+
+    assert [app["app_label"] for app in apps[:3]] == ["refills", "orders", "apikeys"]
+    assert apps[0]["models"][0]["object_name"] == "Refill"
