@@ -362,20 +362,19 @@ EMAIL_TIMEOUT = 10
 env.section("Logs, on standard error")
 
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The least level that is written.")
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT",
+    default="auto",
+    choices=["auto", "json", "console"],
+    help="json: a JSON object per line. console: text for people. auto: console in a terminal, else json.",
+)
+_LOG_FORM = ("console" if sys.stderr.isatty() else "json") if LOG_FORMAT == "auto" else LOG_FORMAT
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "notpanel.request_log.RequestIdFilter"}},
-    "formatters": {
-        "line": {
-            "()": "notpanel.request_log.LineFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
-        },
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "formatters": {"line": {"()": "notpanel.logs.formatter", "form": _LOG_FORM}},
+    "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["standard_error"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own handlers are taken off: every line goes through the one above.
         "django": {"handlers": [], "propagate": True},

@@ -124,12 +124,8 @@ class RefusalTask(ErrorTask):
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
-        request_metrics.count_unread(errors.status_of(refusal), refusal.code())
-        token = request_log.begin(request_id)
-        try:
-            request_log.logger.info("- - %d refused by the server", errors.status_of(refusal))
-        finally:
-            request_log.end(token)
+        request_metrics.count_unread(refusal.code())
+        request_log.write_refused(request_id, errors.status_of(refusal), refusal.code())
         self.write(body)
 
     def build_response_header(self) -> bytes:

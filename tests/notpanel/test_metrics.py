@@ -126,10 +126,10 @@ def test_requests_are_counted_by_action_outcome_and_code(db, customer):
 
     requests_total = {labels: value for (name, labels), value in added.items() if name == "notpanel_requests_total"}
     assert requests_total == {
-        "action=refill,code=200,outcome=answered": 1,
+        "action=refill,code=200,outcome=ok": 1,
         "action=refill,code=refill_already_pending,outcome=refused": 1,
-        "action=other,code=invalid_api_key,outcome=refused": 1,
-        "action=developers,code=200,outcome=answered": 1,
+        "action=other,code=invalid_api_key,outcome=denied": 1,
+        "action=developers,code=200,outcome=ok": 1,
     }
     assert added["notpanel_request_duration_seconds_count", "action=refill"] == 2
 
@@ -417,7 +417,7 @@ def with_marks(test):
 @with_marks
 def test_the_counts_of_all_processes_add_up_and_outlive_a_killed_one(transactional_db, tmp_path, redis_url):
     server = Scraped(tmp_path, REDIS_URL=redis_url, WEB_CONCURRENCY="2")
-    key = "notpanel_requests_total", "action=other,code=invalid_api_key,outcome=refused"
+    key = "notpanel_requests_total", "action=other,code=invalid_api_key,outcome=denied"
 
     def send(_):
         return requests.post(f"{server.url}/api/v2", {"key": "np_none"}, timeout=30).status_code
