@@ -28,6 +28,8 @@ from notpanel.kit.mails import was_sent
 from refills.models import Refill, Transition
 from refills.querysets import late_before
 from refills.reopening import reopen, undo
+from refills.supplier_answers import Accepted, NotDone, Refused, Unclear
+from refills.supplier_traffic import Traffic
 from tests import factories
 from tests.conftest import new_customer, post, settle
 from tests.coroutines import run
@@ -236,6 +238,20 @@ def test_a_change_that_is_rolled_back_is_not_counted(staff, transactional_db):
         raise ZeroDivisionError
 
     assert not {key for key in added if key[0] == "notpanel_refill_changes_total"}
+
+
+def test_requests_to_suppliers_are_counted(transactional_db):
+    supplier = factories.Supplier()
+    traffic = Traffic(supplier)
+    with counted() as added:
+        for reply in (Accepted("1", "Accepted"), Refused("No"), NotDone("No connection"), Unclear("HTTP 500"), None):
+            traffic.timed(lambda reply=reply: reply)
+
+    assert {labels: value for (name, labels), value in added.items() if name == "notpanel_supplier_calls_total"} == {
+        f"outcome={outcome},supplier={supplier.pk}": count
+        for outcome, count in (("answered", 2), ("refused", 1), ("not_done", 1), ("unclear", 1))
+    }
+    assert added["notpanel_supplier_call_duration_seconds_count", f"supplier={supplier.pk}"] == 5
 
 
 def test_mails_are_counted(db, monkeypatch):
