@@ -10,6 +10,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, pre_migrate
 
 from notpanel import retention
+from notpanel.kit.metrics import readers
 from notpanel.kit.request_facts import count_statements_of
 from notpanel.kit.retention import register
 from notpanel.server.checks import missing_time_limits
@@ -19,6 +20,9 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
+        from notpanel.metrics import read_queue  # it needs the models
+
+        readers["queue"] = read_queue
         register(*retention.ALL)
         checks.register(check_time_limits, checks.Tags.database)
         connection_created.connect(count_statements_of)

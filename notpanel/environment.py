@@ -41,6 +41,9 @@ HEADER = """\
 # `make env-example` writes this file from notpanel/settings.py.
 """
 
+# prometheus_client reads it, and so do the processes that a server starts.
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
 Item = TypeVar("Item")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -65,6 +68,16 @@ def load() -> MutableMapping[str, str]:
             raise BadSetting(f"Line {number} of .env is neither NAME=value, without spaces around =, nor a comment.")
     environ.Env.read_env(DOTENV)
     return os.environ
+
+
+def metrics_directory() -> str:
+    """Return the directory in which processes add up their metrics, "" if this one counts for itself."""
+    return os.environ.get(METRICS_DIRECTORY, "")
+
+
+def set_metrics_directory(directory: str) -> None:
+    """Set that directory, for this process and those that it starts."""
+    os.environ[METRICS_DIRECTORY] = directory
 
 
 class Environment:
@@ -133,6 +146,13 @@ class Environment:
         text = self.text(name, default, help=help)
         if text not in choices:
             raise _wrong(name, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
+    def token(self, name: str, *, shortest: int, help: str) -> str:
+        """Declare a secret that others send in a header; empty: there is none. Its text is never shown."""
+        text = self.text(name, "", help=help)
+        if text and not re.fullmatch(rf"[!-~]{{{shortest},}}", text):
+            raise BadSetting(f"{name} must be empty, or {shortest} visible ASCII characters at least, without spaces.")
         return text
 
     def log_level(self, name: str, default: str, *, help: str) -> str:

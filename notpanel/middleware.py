@@ -14,7 +14,7 @@ from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
 
-from notpanel import health, request_log
+from notpanel import health, metrics, request_log, request_metrics
 from notpanel.api import errors
 from notpanel.kit import replica, request_facts, security_log
 from notpanel.kit.addresses import client_address, peer_is_trusted
@@ -58,8 +58,21 @@ def answer_health_checks(get_response: GetResponse) -> GetResponse:
     return respond
 
 
+def answer_metrics(get_response: GetResponse) -> GetResponse:
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Without a token it is no page."""
+    if not settings.METRICS_TOKEN:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if request.path_info == metrics.PATH and request.method == "GET":
+            return metrics.answer(request.META.get("HTTP_AUTHORIZATION", ""))
+        return get_response(request)
+
+    return respond
+
+
 def log_requests(get_response: GetResponse) -> GetResponse:
-    """Write one log line per request, and turn every error page under /api/ into JSON.
+    """Write one log line per request, count it, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
     All but the checks of health pass through here, so that it also sees what the others answer when they fail.
@@ -78,6 +91,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
             response["X-Request-ID"] = request_id
             request_log.complete(facts, request, response)
             facts.milliseconds = (time.perf_counter() - started) * 1000
+            request_metrics.count(facts)
             request_log.write(facts)
             return response
         finally:

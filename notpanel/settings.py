@@ -397,6 +397,23 @@ SENTRY_DSN = env.sentry_dsn(
     "people sent. Empty: nothing is sent.",
 )
 
+env.section("Metrics for Prometheus")
+
+METRICS_TOKEN = env.token(
+    "METRICS_TOKEN",
+    shortest=32,
+    help="Lets Prometheus read /metrics, with the header “Authorization: Bearer …”: 32 random characters or more, kept "
+    "secret. Empty: there is no such page. See docs/monitoring.md.",
+)
+WORKER_METRICS_PORT = env.whole_number(
+    "WORKER_METRICS_PORT",
+    default=0,
+    minimum=0,
+    maximum=65535,
+    help="The port of HOST at which a worker that runs by itself (manage.py work) answers /metrics, if there is a "
+    "METRICS_TOKEN; 0: at none. The server answers for the worker that it runs.",
+)
+
 # ---- Django
 
 # A selection of a thousand refills is a form of more than a thousand fields.
@@ -426,6 +443,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "notpanel.middleware.answer_health_checks",
+    "notpanel.middleware.answer_metrics",
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",

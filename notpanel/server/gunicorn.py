@@ -6,7 +6,9 @@ docs/decisions/0004-application-server.md says why.
 import logging
 import os
 import resource
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 from gunicorn import glogging
@@ -17,6 +19,8 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from notpanel.kit import metrics
+from notpanel.server import vitals
 from notpanel.server.slow_clients import LARGEST_BODY, Server
 from notpanel.server.worker import WorkerBeside
 
@@ -75,6 +79,9 @@ class WaitressWorker(Worker):
         while self.alive and self.ppid == os.getppid():
             if (now := time.monotonic()) - notified >= TICK:
                 self.notify()
+                if metrics.are_shared():
+                    vitals.publish()
+                    vitals.publish_http(sum(len(server.active_channels) for server in servers), threads)
                 notified = now
             wasyncore.loop(timeout=TICK, use_poll=True, map=connections, count=1)
         self.finish(servers, connections, threads)
@@ -120,8 +127,11 @@ class ServerAndWorker(Arbiter):
 class Application(BaseApplication):
     """gunicorn, configured by its arguments alone."""
 
-    def __init__(self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None) -> None:
+    def __init__(
+        self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None, shared: Path | None = None
+    ) -> None:
         self.bind, self.workers, self.threads, self.beside = bind, workers, threads, beside
+        self.shared = shared  # the directory in which the processes keep their metrics
         super().__init__()
 
     def run(self) -> None:
@@ -134,6 +144,13 @@ class Application(BaseApplication):
         self.cfg.set("threads", self.threads)
         self.cfg.set("logger_class", Logger)
         self.cfg.set("control_socket_disable", True)
+        self.cfg.set("child_exit", lambda arbiter, worker: metrics.forget_process(worker.pid))
+        self.cfg.set("on_exit", self.remove_metrics)
+
+    def remove_metrics(self, arbiter: Arbiter) -> None:
+        """Remove the files of the metrics. gunicorn's own process calls this, once all others have ended."""
+        if self.shared:
+            shutil.rmtree(self.shared, ignore_errors=True)
 
     def load(self) -> Any:
         from notpanel.wsgi import application

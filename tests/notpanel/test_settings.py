@@ -173,11 +173,12 @@ def test_networks_and_origins_may_be_several(read):
 SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WEBHOOK_LOOPBACK", "WORKER"}
 URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
-MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
+MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY", "WORKER_METRICS_PORT"}
+UNSHOWN = {"SECRET_KEY", "ENCRYPTION_KEYS", "METRICS_TOKEN"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
-    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY", "ENCRYPTION_KEYS"} == set(DEFAULTS)
+    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | UNSHOWN == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -230,6 +231,15 @@ def test_a_wrong_encryption_key_is_told_by_its_place_and_never_shown(read, wrong
 
     assert wrong not in str(refusal.value)
     assert read(ENCRYPTION_KEYS=f"{right}, ")["ENCRYPTION_KEYS"] == [right]
+
+
+@pytest.mark.parametrize("token", ["x" * 31, "secret " * 8, "sécret" * 8])
+def test_a_wrong_token_is_never_shown(read, token):
+    with pytest.raises(BadSetting) as refusal:
+        read(METRICS_TOKEN=token)
+
+    assert str(refusal.value) == "METRICS_TOKEN must be empty, or 32 visible ASCII characters at least, without spaces."
+    assert read(METRICS_TOKEN="x" * 32)["METRICS_TOKEN"] == "x" * 32
 
 
 @pytest.mark.parametrize(
