@@ -52,7 +52,8 @@ def _all_keys() -> MultiFernet:
 def _keys() -> list[Fernet]:
     # Those made from secret keys are of a site that has not set ENCRYPTION_KEYS, or had not when it encrypted.
     derived = [_key_from(secret_key) for secret_key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
-    return [Fernet(key) for key in (*settings.ENCRYPTION_KEYS, *derived)]
+    keys: list[str | bytes] = [*settings.ENCRYPTION_KEYS, *derived]
+    return [Fernet(key) for key in keys]
 
 
 def _key_from(secret_key: str) -> bytes:
