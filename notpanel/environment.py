@@ -241,6 +241,10 @@ class Environment:
                 ) from None
         return keys
 
+    def secret_keys(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of secret keys, which may be empty. Each is taken as it is written."""
+        return [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
+
     def _items(
         self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str
     ) -> list[Item]:

@@ -29,11 +29,17 @@ SECRET_KEY = env.text(
 if not SECRET_KEY:
     raise BadSetting("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
 
+SECRET_KEY_FALLBACKS = env.secret_keys(
+    "SECRET_KEY_FALLBACKS",
+    help="Other secret keys, separated by commas: what they signed or encrypted is accepted, and nothing new is signed "
+    "by them. docs/operations.md tells how to replace SECRET_KEY without signing anybody out.",
+)
+
 ENCRYPTION_KEYS = env.encryption_keys(
     "ENCRYPTION_KEYS",
     help="Encrypt what is stored and read again, such as the keys of suppliers and the secrets of webhooks: Fernet "
-    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot "
-    "change. See docs/operations.md.",
+    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY encrypts. See "
+    "docs/operations.md.",
 )
 
 ALLOWED_HOSTS = env.host_names(

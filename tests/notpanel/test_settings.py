@@ -61,6 +61,11 @@ def test_a_secret_key_is_taken_as_it_is_written(read):
     assert read(SECRET_KEY="$w0n-er")["SECRET_KEY"] == "$w0n-er"
 
 
+def test_secret_key_fallbacks_are_taken_as_they_are_written(read):
+    assert read()["SECRET_KEY_FALLBACKS"] == []
+    assert read(SECRET_KEY_FALLBACKS="a$b(, $c#d")["SECRET_KEY_FALLBACKS"] == ["a$b(", "$c#d"]
+
+
 def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
@@ -174,7 +179,7 @@ SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TW
 URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
 WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY", "WORKER_METRICS_PORT"}
-UNSHOWN = {"SECRET_KEY", "ENCRYPTION_KEYS", "METRICS_TOKEN"}
+UNSHOWN = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "METRICS_TOKEN"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
