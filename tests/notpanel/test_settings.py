@@ -365,7 +365,9 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
         ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
         ("DATABASE_URL", "postgresql://postgres:@/n?host=/var/run/postgresql"),
         ("DATABASE_URL", "postgresql:////var/run/postgresql/n"),
-        ("DATABASE_URL", "postgresql://u:p@one:5432,two:5432/n"),
+        ("DATABASE_URL", "postgresql://u:p@one:5432,two:5432/n?target_session_attrs=read-write"),
+        ("DATABASE_DIRECT_URL", "postgresql://u:p@one,two/n?target_session_attrs=primary"),
+        ("DATABASE_REPLICA_URL", "postgresql://u:p@one,two/n?target_session_attrs=prefer-standby"),
         ("DATABASE_URL", "postgresql://u:p@[2001:db8::1]:5432/n"),
         ("REDIS_URL", "rediss://:p%2Cw@cache.internal:6380/1?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis://cache"),
@@ -377,6 +379,54 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
 )
 def test_an_allowed_value_does_not_stop_the_start(read, name, value):
     read(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "port"),
+    [
+        ("one:5433,two:5434", "one,two", "5433,5434"),
+        ("one,two:5434", "one,two", "5432,5434"),
+        ("one,two", "one,two", "5432,5432"),
+        ("[2001:db8::1]:5433,[2001:db8::2]", "2001:db8::1,2001:db8::2", "5433,5432"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "pgsql"])
+def test_a_database_may_have_several_hosts(read, scheme, hosts, host, port):
+    """Each keeps its own port, and its share of the time in which a connection is made."""
+    found = read(DATABASE_URL=f"{scheme}://u:p%2Fw@{hosts}/n?target_session_attrs=read-write")
+
+    database = found["DATABASES"]["default"]
+    assert (database["HOST"], database["PORT"], database["PASSWORD"]) == (host, port, "p/w")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (database["OPTIONS"]["connect_timeout"], database["OPTIONS"]["pool"]["timeout"]) == (2, 5)
+
+
+def test_a_machine_that_vanished_is_noticed(read):
+    options = read(DATABASE_URL="postgresql://u:p@db/n?tcp_user_timeout=700")["DATABASES"]["default"]["OPTIONS"]
+
+    assert options["tcp_user_timeout"] == 700
+    assert options["keepalives_idle"] + options["keepalives_interval"] * options["keepalives_count"] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "problem"),
+    [
+        ("DATABASE_URL", "", "names several hosts without target_session_attrs"),
+        ("DATABASE_REPLICA_URL", "?sslmode=require", "names several hosts without target_session_attrs"),
+        ("DATABASE_URL", "?target_session_attrs=any", "has a target_session_attrs that is not read-write or primary"),
+        ("DATABASE_DIRECT_URL", "?target_session_attrs=standby", "has a target_session_attrs that is not read-write"),
+        ("DATABASE_REPLICA_URL", "?target_session_attrs=read-write", "has a target_session_attrs that is not prefer-"),
+    ],
+)
+def test_several_hosts_need_to_say_which_is_meant(read, name, query, problem):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: f"postgresql://u:s3cret@one,two/n{query}"})
+
+    example = "prefer-standby" if name == "DATABASE_REPLICA_URL" else "read-write"
+    assert str(refusal.value).startswith(f"{name} {problem}")
+    assert str(refusal.value).endswith(
+        f": it must look like postgresql://user:password@one:5432,two:5432/name?target_session_attrs={example}."
+    )
 
 
 DATABASE_PROBLEMS = [
@@ -391,6 +441,8 @@ DATABASE_PROBLEMS = [
     ("postgresql://u:s3cret@db:many/n", "has a port that is not a number"),
     ("postgresql://u:s3cret@db:65536/n", "has a port that is not a number"),
     ("postgresql://u:s3cret/more@db/n", "has a port that is not a number, or a password with / ? or #"),
+    ("postgresql://u:s3cret@one:5432,two:many/n", "has a port that is not a number"),
+    ("postgresql://u:s3cret@one:5432,two:65536/n", "has a port that is not a number"),
 ]
 REDIS_PROBLEMS = [
     ("cache:6379", "does not begin with redis://"),
