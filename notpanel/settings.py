@@ -208,7 +208,14 @@ def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     database = database_config(url)
     database["OPTIONS"] = database.get("OPTIONS", {}) | {
         "connect_timeout": DATABASE_CONNECT_TIMEOUT,
-        "pool": {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": DATABASE_CONNECT_TIMEOUT},
+        "pool": {
+            "min_size": 1,
+            "max_size": DATABASE_POOL_SIZE,
+            "timeout": DATABASE_CONNECT_TIMEOUT,
+            # The pool waits twice as long before each attempt to connect, for up to five minutes. If it gives up when
+            # requests do, the next request begins anew: a server that is back is noticed within seconds.
+            "reconnect_timeout": DATABASE_CONNECT_TIMEOUT,
+        },
     }
     if pgbouncer:
         # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.

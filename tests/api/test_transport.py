@@ -13,7 +13,7 @@ import redis
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import Client
 from rest_framework.exceptions import MethodNotAllowed
@@ -500,6 +500,11 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
     assert "ERROR" not in capture_log()
 
 
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "refusal"),
     [
@@ -511,6 +516,9 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (OperationalError(), ServiceUnavailable),
         (InterfaceError(), ServiceUnavailable),
         (redis.TimeoutError(), ServiceUnavailable),
+        (caused_by(DatabaseError(), psycopg.DatabaseError()), ServiceUnavailable),
+        (caused_by(ProgrammingError(), psycopg.ProgrammingError()), errors.InternalServerError),
+        (DatabaseError(), errors.InternalServerError),
         (DataError(), errors.InternalServerError),
         (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
         (KeyError(), errors.InternalServerError),

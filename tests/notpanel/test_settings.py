@@ -487,3 +487,12 @@ def test_only_one_module_reads_the_environment():
 )
 def test_manage_py_ends_with_one_sentence(name, value, message):
     assert start(**{name: value}) == (1, message)
+
+
+def test_a_pool_tries_anew_to_connect_as_soon_as_requests_do(read):
+    """By default it tries for five minutes, and waits twice as long before each attempt."""
+    pool = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]["default"]["OPTIONS"][
+        "pool"
+    ]
+
+    assert pool["timeout"] == pool["reconnect_timeout"] == 7
