@@ -22,6 +22,7 @@ EXPLAINED = re.compile(
     r"|psycopg_pool\.PoolTimeout"
     r"|django\.db\.utils\.(OperationalError|InterfaceError)"
     r"|redis\.exceptions\.(ConnectionError|TimeoutError|BusyLoadingError)"
+    r"|notpanel\.server\.checks\.Unready: The database"
     r"|procrastinate\.exceptions\.ConnectorException"
     r"|ConnectionRefusedError|ConnectionResetError|BrokenPipeError|TimeoutError)\b"
 )
