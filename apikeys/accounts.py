@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apikeys.models import Account, SuspensionEvent
-from apikeys.refusals import CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
+from apikeys.refusals import AccountErased, CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
 from apikeys.time_zones import check_time_zone
 
 
@@ -18,7 +18,7 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
     """Restore (``active``) or suspend an account, from its next request on. Returns False if it already was.
 
     A change is recorded as a SuspensionEvent. Raises NoReasonGiven, CannotSuspendYourself if ``by`` is the account,
-    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, and LastSuperuser.
+    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, LastSuperuser, and AccountErased.
     """
     reason = reason.strip()
     if not reason:
@@ -29,6 +29,8 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
         locked, others = lock_with_superusers(account)
         if not may_manage(by, locked):
             raise OnlySuperusers
+        if locked.erased_at:
+            raise AccountErased
         if locked.is_active == active:
             return False
         if locked.is_superuser and not others:

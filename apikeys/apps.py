@@ -6,6 +6,8 @@ class ApiKeysConfig(AppConfig):
     verbose_name = "Accounts and API keys"
 
     def ready(self) -> None:
-        from apikeys import signals  # it needs the models
+        from apikeys import retention, signals  # both need the models
+        from notpanel.kit.retention import register
 
         signals.connect()
+        register(*retention.ALL)

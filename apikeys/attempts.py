@@ -22,7 +22,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from apikeys.models import Account, AuditEvent
+from apikeys.models import Account, AttemptCounter, AuditEvent
 from apikeys.refusals import TooManyAttempts
 from notpanel.kit.addresses import client_address, counted
 from notpanel.kit.sql import execute, fetch
@@ -138,6 +138,18 @@ def posted_email(request: HttpRequest) -> str | None:
 def forget_wrong_sign_ins(account: Account) -> None:
     """Lift the limit of the account's name, for example after its owner has proved who they are by mail."""
     Counter("sign-in:name", _counted(account), settings.ATTEMPTS_PER_NAME).clear()
+
+
+def forget(account: Account) -> None:
+    """Delete the counters of an account and of its address."""
+    counted_under = {
+        "sign-in:name": _counted(account),
+        "password": str(account.pk),
+        "code": str(account.pk),
+        "reset:name": unicodedata.normalize("NFKC", account.email).casefold(),
+    }
+    keys = [Counter(group, value, settings.ATTEMPTS_PER_NAME)._key for group, value in counted_under.items()]
+    AttemptCounter.objects.filter(key__in=keys).delete()
 
 
 def _counted(account: Account) -> str:

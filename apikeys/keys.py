@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys.models import Account, ApiKey, AuditEvent
-from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
+from apikeys.refusals import AccountErased, ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
 from notpanel.kit.addresses import Address, is_within
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
@@ -59,12 +59,13 @@ def create_api_key(
     """Create a key of ``account``. Returns it with the raw key, which is not stored.
 
     ``latest`` is what ``latest_prefix`` returned when the form was made, so that a form that is sent twice creates one
-    key. Raises ApiKeysChanged if it returns something else by now, and TooManyApiKeys.
+    key. Raises ApiKeysChanged if it returns something else by now, TooManyApiKeys and AccountErased.
     """
     raw_key, value = _new_value()
     with transaction.atomic():
         # Creations for the same account wait for each other here, so that no two of them count nine keys.
-        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        if Account.objects.select_for_update(no_key=True).get(pk=account.pk).erased_at:
+            raise AccountErased
         if latest is not None and latest != latest_prefix(account):
             raise ApiKeysChanged
         if ApiKey.objects.active(timezone.now()).filter(account=account).count() >= LARGEST_NUMBER_OF_KEYS:

@@ -3,10 +3,13 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin import apps as admin_apps
 from django.core import checks
 from django.db import connections
 from django.db.models.signals import post_migrate, pre_migrate
 
+from notpanel import retention
+from notpanel.kit.retention import register
 from notpanel.server.checks import missing_time_limits
 
 
@@ -14,11 +17,17 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
+        register(*retention.ALL)
         checks.register(check_time_limits, checks.Tags.database)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             # Without a sender: Django sends these signals for apps that have models, and this one has none.
             pre_migrate.connect(lift_statement_timeout)
             post_migrate.connect(restore_statement_timeout)
+
+
+class DeskConfig(admin_apps.AdminConfig):
+    default = False  # it is django.contrib.admin's
+    default_site = "notpanel.desk_site.DeskSite"
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:

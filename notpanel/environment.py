@@ -23,6 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
 
 ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
+LONGEST_KEPT = 36_500  # days
 LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
 
 POSTGRESQL = {
@@ -108,6 +109,14 @@ class Environment:
         number = int(text) if re.fullmatch("-?[0-9]{1,10}", text) else minimum - 1
         if not minimum <= number <= maximum:
             raise _wrong(name, text, f"a whole number from {minimum} to {maximum}")
+        return number
+
+    def days(self, name: str, default: int, *, minimum: int, help: str) -> int:
+        """Declare a number of days for which something is kept; 0 keeps it for ever."""
+        text = self.text(name, str(default), help=help)
+        number = int(text) if re.fullmatch("[0-9]{1,5}", text) else -1
+        if number and not minimum <= number <= LONGEST_KEPT:
+            raise _wrong(name, text, f"0, for ever, or a whole number from {minimum} to {LONGEST_KEPT}")
         return number
 
     def seconds(self, name: str, default: float, *, help: str) -> float:

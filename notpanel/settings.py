@@ -330,6 +330,27 @@ WEBHOOK_LOOPBACK = env.switch(
     "reach what listens there.",
 )
 
+env.section("How long the rest is kept: manage.py forget, which the worker runs daily")
+
+DISPATCH_DAYS = env.days(
+    "DISPATCH_DAYS",
+    default=365,
+    minimum=30,
+    help="Days for which the sending of a settled refill to its supplier is kept, with its steps; 0: for ever.",
+)
+AUDIT_LOG_DAYS = env.days(
+    "AUDIT_LOG_DAYS",
+    default=730,
+    minimum=30,
+    help="Days for which events of the audit log are kept; 0: for ever.",
+)
+FAILED_JOB_DAYS = env.whole_number(
+    "FAILED_JOB_DAYS",
+    default=7,
+    maximum=10_000,
+    help="Days for which jobs of the worker that failed are kept, for you to look at.",
+)
+
 env.section("Mail, which resets passwords")
 
 vars().update(
@@ -384,9 +405,9 @@ ROOT_URLCONF = "notpanel.urls"
 WSGI_APPLICATION = "notpanel.wsgi.application"
 AUTH_USER_MODEL = "apikeys.Account"
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "notpanel.apps.DeskConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

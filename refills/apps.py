@@ -5,7 +5,10 @@ class RefillsConfig(AppConfig):
     name = "refills"
 
     def ready(self) -> None:
-        from apikeys.staff import end_on_leaving  # both need the models
+        from apikeys.staff import end_on_leaving  # all need the models
+        from notpanel.kit.retention import register
+        from refills import retention
         from refills.settlement import release_all
 
         end_on_leaving("claims on refills released", release_all)
+        register(*retention.ALL)

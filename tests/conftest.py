@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.messages import get_messages
 from django.core.cache import caches
-from django.db import ProgrammingError, connections
+from django.db import ProgrammingError, connection, connections
 from django.test import Client, TransactionTestCase
 
 from apikeys.keys import create_api_key
@@ -37,6 +37,17 @@ BEGIN
     END LOOP;
 END $$
 """
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Let a COMMIT in the tests' database return before it is on the disk. No test ends PostgreSQL under it."""
+    with django_db_blocker.unblock():
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+        connection.close()
+        connection.close_pool()  # what connects from now on has the new setting
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -491,8 +491,24 @@ def test_manage_py_ends_with_one_sentence(name, value, message):
 
 def test_a_pool_tries_anew_to_connect_as_soon_as_requests_do(read):
     """By default it tries for five minutes, and waits twice as long before each attempt."""
-    pool = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]["default"]["OPTIONS"][
-        "pool"
-    ]
+    databases = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]
 
+    pool = databases["default"]["OPTIONS"]["pool"]
     assert pool["timeout"] == pool["reconnect_timeout"] == 7
+
+
+@pytest.mark.parametrize("name", ["DISPATCH_DAYS", "AUDIT_LOG_DAYS"])
+@pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
+def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
+    with pytest.raises(BadSetting, match=f"^{name} is .*: it must be 0, for ever, or a whole number from 30 to 36500"):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, 30, 36_500])
+def test_the_time_for_which_something_is_kept_is_accepted(read, value):
+    assert read(AUDIT_LOG_DAYS=str(value))["AUDIT_LOG_DAYS"] == value
+
+
+def test_jobs_that_failed_are_kept_for_a_day_at_least(read):
+    with pytest.raises(BadSetting, match=r"^FAILED_JOB_DAYS is “0”: it must be a whole number from 1 to 10000\.$"):
+        read(FAILED_JOB_DAYS="0")
