@@ -574,6 +574,15 @@ def test_manage_py_ends_with_one_sentence(name, value, message):
     assert start(**{name: value}) == (1, message)
 
 
+def test_a_pool_soon_leaves_it_to_requests_to_connect(read):
+    """By default it tries for five minutes, and waits twice as long before each attempt."""
+    databases = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]
+
+    pool = databases["default"]["OPTIONS"]["pool"]
+    assert pool["timeout"] == 7
+    assert pool["reconnect_timeout"] == 2
+
+
 @pytest.mark.parametrize("name", ["DISPATCH_DAYS", "AUDIT_LOG_DAYS"])
 @pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
 def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
