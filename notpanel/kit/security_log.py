@@ -27,6 +27,7 @@ def deny(by: DeniedBy) -> None:
     """Note why a key is refused, and report it unless there was none."""
     request_facts.add(denied_by=by)
     if by is not DeniedBy.NO_KEY:
-        facts = request_facts.current()
-        known = {"address": str(facts.address), "account": facts.account, "key": facts.key} if facts else {}
+        known: dict[str, Any] = {}
+        if facts := request_facts.current():
+            known = {"address": str(facts.address), "account": facts.account, "key": facts.key}
         report("key_refused", because=by.value, **known)
