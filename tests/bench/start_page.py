@@ -2,7 +2,8 @@
 
 ``load`` first fills the empty database that DATABASE_URL names: 5,000,000 orders of 58 days, of 100,001 customers and
 5,000 services, a third of them of one customer; a fifth have a refill, all requested within the last 30 days, of which
-60,000 are in flight. It leaves out the indexes of links and names, which take long to build and which the page does not read.
+60,000 are in flight. It leaves out the indexes of links and names, which take long to build and
+which the page does not read.
 Prints the time of the page, and of its longest statements. ``cpu`` measures the time on a processor, in Django and the
 database, for a machine that does other work meanwhile.
 """
