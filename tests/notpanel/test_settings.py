@@ -177,13 +177,14 @@ def test_networks_and_origins_may_be_several(read):
 
 SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WEBHOOK_LOOPBACK", "WORKER"}
 URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
-WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
+DAYS = {"DISPATCH_DAYS", "AUDIT_LOG_DAYS"}
+WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()} - DAYS
 MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY", "WORKER_METRICS_PORT"}
 UNSHOWN = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "METRICS_TOKEN", "SENTRY_DSN"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
-    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | UNSHOWN == set(DEFAULTS)
+    assert SWITCHES | URLS | WHOLE_NUMBERS | DAYS | ALLOWED.keys() | UNSHOWN == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -583,7 +584,7 @@ def test_a_pool_soon_leaves_it_to_requests_to_connect(read):
     assert pool["reconnect_timeout"] == 2
 
 
-@pytest.mark.parametrize("name", ["DISPATCH_DAYS", "AUDIT_LOG_DAYS"])
+@pytest.mark.parametrize("name", sorted(DAYS))
 @pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
 def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
     with pytest.raises(BadSetting, match=f"^{name} is .*: it must be 0, for ever, or a whole number from 30 to 36500"):
