@@ -10,7 +10,7 @@ MANAGE := $(BIN)/python manage.py
 TESTS ?= tests
 ROUNDS ?= 3
 
-.PHONY: help install demo run test bench lint format env-example requirements clean
+.PHONY: help install demo run test bench faults lint format env-example requirements clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refi
 bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
+
+faults: $(VENV)/installed-dev .env ## kill, stop, freeze, lock and fill everything under load, in about five minutes (needs redis-server)
+	@env -u DATABASE_URL $(BIN)/python -m tests.faults
 
 lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, settings, migrations and known vulnerabilities
 	$(BIN)/ruff format --check .

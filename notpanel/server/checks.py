@@ -149,13 +149,16 @@ def missing_time_limits(connection: BaseDatabaseWrapper) -> list[str]:
         return [name for [name] in cursor.fetchall()]
 
 
-def connect(alias: str = DEFAULT_DB_ALIAS) -> BaseDatabaseWrapper:
-    """Return a connection of its own. Raises Unready.
+def connect(alias: str = DEFAULT_DB_ALIAS, *, target_session_attrs: str = "", **changes: str) -> BaseDatabaseWrapper:
+    """Return a connection of its own, made with ``changes`` of where it leads. Raises Unready.
 
     A pool would try for seconds, hide the cause, and not survive a fork.
     """
     connection = connections[alias].copy()
+    connection.settings_dict.update(changes)
     connection.settings_dict["OPTIONS"].pop("pool", None)
+    if target_session_attrs:
+        connection.settings_dict["OPTIONS"]["target_session_attrs"] = target_session_attrs
     try:
         connection.ensure_connection()
     except OperationalError as error:

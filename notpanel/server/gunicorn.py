@@ -3,12 +3,15 @@
 docs/decisions/0004-application-server.md says why.
 """
 
+import logging
 import os
 import resource
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
-from gunicorn import systemd
+from gunicorn import glogging, systemd
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
@@ -16,6 +19,8 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from notpanel.kit import metrics
+from notpanel.server import vitals
 from notpanel.server.slow_clients import LARGEST_BODY, Server
 from notpanel.server.worker import WorkerBeside
 
@@ -24,6 +29,16 @@ CONNECTIONS = 4096  # per process
 # Seconds for which a server that is stopping leaves an idle connection to be used once more, or to be closed by the
 # proxy, whose keepalive_timeout must be shorter. If the server closed it, a request might be on its way.
 DRAIN = 5.0
+
+
+class Logger(glogging.Logger):
+    """gunicorn's log, as records of ours: it would write them in a form of its own."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)
 
 
 class WaitressWorker(Worker):
@@ -72,6 +87,9 @@ class WaitressWorker(Worker):
         while self.alive and self.ppid == os.getppid():
             if (now := time.monotonic()) - notified >= TICK:
                 self.notify()
+                if metrics.are_shared():
+                    vitals.publish()
+                    vitals.publish_http(sum(len(server.active_channels) for server in servers), threads)
                 notified = now
             wasyncore.loop(timeout=TICK, use_poll=True, map=connections, count=1)
         self.finish(servers, connections, threads)
@@ -122,8 +140,11 @@ class ServerAndWorker(Arbiter):
 class Application(BaseApplication):
     """gunicorn, configured by its arguments alone. If systemd has passed sockets, it serves at those instead."""
 
-    def __init__(self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None) -> None:
+    def __init__(
+        self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None, shared: Path | None = None
+    ) -> None:
         self.bind, self.workers, self.threads, self.beside = bind, workers, threads, beside
+        self.shared = shared  # the directory in which the processes keep their metrics
         self.is_socket_shared = has_sockets_of_systemd()
         # gunicorn would say that it is ready before a process serves.
         self._supervisor = os.environ.pop("NOTIFY_SOCKET", None)
@@ -143,7 +164,15 @@ class Application(BaseApplication):
         self.cfg.set("workers", self.workers)
         self.cfg.set("worker_class", WaitressWorker)
         self.cfg.set("threads", self.threads)
+        self.cfg.set("logger_class", Logger)
         self.cfg.set("control_socket_disable", True)
+        self.cfg.set("child_exit", lambda arbiter, worker: metrics.forget_process(worker.pid))
+        self.cfg.set("on_exit", self.remove_metrics)
+
+    def remove_metrics(self, arbiter: Arbiter) -> None:
+        """Remove the files of the metrics. gunicorn's own process calls this, once all others have ended."""
+        if self.shared:
+            shutil.rmtree(self.shared, ignore_errors=True)
 
     def load(self) -> Any:
         from notpanel.wsgi import application

@@ -118,7 +118,7 @@ def test_nothing_is_wrong(healthy):
     call_command("doctor", stdout=out)
 
     lines = out.getvalue().splitlines()
-    assert len(lines) == 21
+    assert len(lines) == 22
     assert all(line.startswith("ok     ") for line in lines)
 
 
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, co
     factories.Supplier(encrypted_key=SECRET)
     out = io.StringIO()
 
-    with pytest.raises(CommandError, match=r"4 of 21 checks found something wrong\.") as error:
+    with pytest.raises(CommandError, match=r"4 of 22 checks found something wrong\.") as error:
         call_command("doctor", stdout=out)
 
     assert error.value.returncode == 1
@@ -317,6 +317,38 @@ class TestDatabase:
 
         assert 'relation "procrastinate_jobs" does not exist' in found["queue"]
         assert "database" not in found
+
+
+class TestFailover:
+    @pytest.fixture
+    def hosts(self, connect_with):
+        """Return a function that lets the URL name the database's own host twice, with these ports."""
+        server = connections["default"].settings_dict
+        host, port = server["HOST"], server["PORT"]
+
+        def name_twice(*ports):
+            server["HOST"], server["PORT"] = f"{host},{host}", ",".join(str(one or port or 5432) for one in ports)
+            server["OPTIONS"]["target_session_attrs"] = "read-write"
+
+        yield name_twice
+        server["HOST"] = host
+
+    def test_a_host_that_could_not_take_over(self, healthy, hosts):
+        hosts(None, "1")
+
+        assert ":1 could not take over. The database of DATABASE_URL cannot be used: " in wrong()["failover"]
+
+    def test_two_hosts_that_take_writes(self, healthy, hosts):
+        hosts(None, None)
+
+        assert "both take writes" in wrong()["failover"]
+
+    def test_a_host_that_stands_by(self, healthy, hosts, monkeypatch):
+        answers = iter(["", "", "The database takes no writes."])
+        monkeypatch.setattr(database, "problem_of_database", lambda connection: next(answers))
+        hosts(None, None)
+
+        assert wrong() == {}
 
 
 class TestReplica:

@@ -4,6 +4,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from notpanel.kit import metrics
 from notpanel.server import checks
 from notpanel.server.gunicorn import Application, has_sockets_of_systemd
 from notpanel.server.worker import WorkerBeside
@@ -43,6 +44,7 @@ class Command(BaseCommand):
             settings.WEB_CONCURRENCY,
             settings.WEB_THREADS,
             WorkerBeside() if settings.WORKER else None,
+            metrics.share() if settings.METRICS_TOKEN else None,
         ).run()
 
 
