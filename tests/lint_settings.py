@@ -18,7 +18,10 @@ NOT_LINTED = [
     if file.stem <= last
 ]
 # Migrations that the linter refuses and that are right all the same: their names, each with its reason.
-MEANT: list[str] = []
+MEANT = [
+    "0016_figures_by_day",  # drops tables in the SQL that takes it back only
+    "0017_figures_of_the_past",  # gets its models in a way that the linter does not know
+]
 
 MIGRATION_LINTER_OPTIONS = {
     "include_apps": list(LAST_WITHOUT_LINTER),

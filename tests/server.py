@@ -24,6 +24,14 @@ MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("serve
 
 _NUMBERS = itertools.count(1)
 
+# Runs a command that gets a socket as systemd passes one: as the file 3, with the pid for which it is.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -48,8 +56,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
         if listener:
-            passed = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
-            command = ["sh", "-c", passed, "sh", *command]
+            command = [sys.executable, "-c", AS_SYSTEMD, str(listener.fileno()), *command]
         # A pipe would fill up and block the server.
         self._log = directory / f"server-{self.port}-{next(_NUMBERS)}.log"
         limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
@@ -76,7 +83,7 @@ class Server:
         # answer shows that a worker is ready.
         try:
             return requests.get(f"{self.url}/api", timeout=30).status_code == 404
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # a socket of systemd accepts before there is a server
             return False
 
     @property
@@ -86,7 +93,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal ``number`` and wait for the end. Returns the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """Kill the server and its workers with SIGKILL."""

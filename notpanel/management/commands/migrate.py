@@ -18,10 +18,10 @@ from notpanel.server.checks import check_database
 LOCK_TIMEOUT = 500  # milliseconds
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0  # seconds between two attempts; they double, give or take a fifth
 OF_A_LOCK = (errors.LockNotAvailable, errors.DeadlockDetected)
-BROKEN_INDEX = """
+LEFT_BEHIND = """
     SELECT EXISTS (
         SELECT FROM pg_index
-        WHERE indexrelid = to_regclass(%s) AND NOT indisvalid
+        WHERE indexrelid = to_regclass(%s)
             AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS build WHERE build.index_relid = indexrelid)
     )
 """
@@ -30,8 +30,8 @@ BROKEN_INDEX = """
 class Command(migrate.Command):
     """Migrates while the site serves: a migration that does not get its lock at once lets go, and is tried again.
 
-    A migration in a transaction is applied whole or not at all. One that is not atomic has a single operation, which
-    waits without holding others up (CREATE INDEX CONCURRENTLY), so its locks have no limit.
+    A migration in a transaction is applied whole or not at all. One that is not atomic builds indexes concurrently,
+    which waits without holding others up, so its locks have no limit. If it was broken off, it begins anew.
     """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -80,7 +80,7 @@ class Command(migrate.Command):
             self.current = f"The migration {migration}"
             self.limit_locks(f"{LOCK_TIMEOUT}" if migration.atomic else "0")
             if action == "apply_start" and not migration.atomic:
-                self.drop_broken_indexes(migration)
+                self.drop_indexes_left_behind(migration)
         super().migration_progress_callback(action, migration, fake)
 
     def limit_locks(self, limit: str) -> None:
@@ -89,13 +89,13 @@ class Command(migrate.Command):
             with self.connection.cursor() as cursor:
                 cursor.execute(f"SET lock_timeout = {limit}")
 
-    def drop_broken_indexes(self, migration: Migration) -> None:
-        """Drop what an earlier attempt to build an index concurrently left behind, which PostgreSQL does not use."""
+    def drop_indexes_left_behind(self, migration: Migration) -> None:
+        """Drop the indexes that an attempt before built concurrently, or began to: PostgreSQL refuses their names."""
         for operation in migration.operations:
             if isinstance(operation, AddIndexConcurrently):
                 name = sql.Identifier(operation.index.name)
                 with self.connection.cursor() as cursor:
-                    cursor.execute(BROKEN_INDEX, [name.as_string()])
+                    cursor.execute(LEFT_BEHIND, [name.as_string()])
                     if cursor.fetchone()[0]:
                         cursor.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(name))
 
