@@ -26,6 +26,10 @@ class NotPanelConfig(AppConfig):
         register(*retention.ALL)
         checks.register(check_time_limits, checks.Tags.database)
         connection_created.connect(count_statements_of)
+        if settings.SENTRY_DSN:
+            from notpanel import error_reports  # not loaded where nothing is sent
+
+            error_reports.start(settings.SENTRY_DSN)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             # Without a sender: Django sends these signals for apps that have models, and this one has none.
             pre_migrate.connect(lift_statement_timeout)

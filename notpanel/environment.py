@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
+import psycopg
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
 
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
 
 ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
 LONGEST_KEPT = 36_500  # days
+PORT = 5432  # of PostgreSQL, unless a URL says another
 LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
 
 POSTGRESQL = {
@@ -33,6 +36,7 @@ DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 REDIS_EXAMPLE = "redis://host:6379/0"
 MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
 PROXY_EXAMPLE = "http://user:password@host:3128"
+SENTRY_EXAMPLE = "https://key@host/project"
 
 HEADER = """\
 # Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
@@ -46,7 +50,8 @@ METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 Item = TypeVar("Item")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-database_config: Callable[[str], dict[str, Any]] = environ.Env.db_url_config
+TAKES_WRITES = ("read-write", "primary")  # values of target_session_attrs
+MAY_BE_A_STANDBY = ("prefer-standby", "standby", "read-only", "any")
 
 
 class BadSetting(ImproperlyConfigured):
@@ -215,6 +220,18 @@ class Environment:
                 raise _wrong_url(name, "has a path", PROXY_EXAMPLE)
         return url
 
+    def sentry_dsn(self, name: str, *, help: str) -> str:
+        """Declare the DSN of a project of Sentry. It may be empty."""
+        dsn = self.text(name, "", help=help)
+        if dsn:
+            from sentry_sdk.utils import Dsn  # not loaded where nothing is sent
+
+            try:
+                Dsn(dsn)
+            except ValueError:  # its text may show the key
+                raise _wrong_url(name, "cannot be read", SENTRY_EXAMPLE) from None
+        return dsn
+
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
         """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""
         keys = [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
@@ -228,6 +245,10 @@ class Environment:
                 ) from None
         return keys
 
+    def secret_keys(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of secret keys, which may be empty. Each is taken as it is written."""
+        return [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
+
     def _items(
         self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str
     ) -> list[Item]:
@@ -239,17 +260,30 @@ class Environment:
                 raise BadSetting(f"{name} names “{item}”: it must be {allowed}.") from None
         return items
 
-    def database(self, name: str, *, help: str) -> str:
-        """Declare the URL of a PostgreSQL database. It may be empty; database_config() reads it."""
+    def database(self, name: str, *, sessions: Sequence[str] = TAKES_WRITES, help: str) -> str:
+        """Declare the URL of a PostgreSQL database. It may be empty; database_config() reads it.
+
+        ``sessions`` are the allowed values of target_session_attrs. A URL of several hosts must have one of them: it
+        says which of the hosts is meant.
+        """
         url = self.text(name, "", help=help)
         if url:
             _check_scheme(name, url, POSTGRESQL, ["postgresql"], DATABASE_EXAMPLE)
             with _readable(name, DATABASE_EXAMPLE):
                 config = database_config(url)
-            if not (config["HOST"] or {"host", "hostaddr"} & config.get("OPTIONS", {}).keys()):
+            options = config.get("OPTIONS", {})
+            if not (config["HOST"] or {"host", "hostaddr"} & options.keys()):
                 raise _wrong_url(name, "names no host", DATABASE_EXAMPLE)
             if not config["NAME"]:
                 raise _wrong_url(name, "names no database", DATABASE_EXAMPLE)
+            hosts = (config["HOST"] or options.get("host", "")).split(",")
+            example = f"postgresql://user:password@one:5432,two:5432/name?target_session_attrs={sessions[0]}"
+            if not all(hosts) and len(hosts) > 1:
+                raise _wrong_url(name, "names a host that is empty", example)
+            if len(hosts) > 1 and "target_session_attrs" not in options:
+                raise _wrong_url(name, "names several hosts without target_session_attrs", example)
+            if options.get("target_session_attrs", sessions[0]) not in sessions:
+                raise _wrong_url(name, f"has a target_session_attrs that is not {' or '.join(sessions)}", example)
         return url
 
     def redis(self, name: str, *, help: str) -> str:
@@ -282,6 +316,24 @@ class Environment:
         if url.lower().startswith("smtp") and not config["EMAIL_HOST"]:
             raise _wrong_url(name, "names no host", MAIL_EXAMPLE)
         return config
+
+
+def database_config(url: str) -> dict[str, Any]:
+    """Return Django's settings for the database at a URL. Raises ValueError, whose text may hold part of a password.
+
+    The hosts of a URL that names several, each with a port of its own or none, are read by libpq.
+    """
+    config: dict[str, Any] = environ.Env.db_url_config(url)
+    if "," in config["HOST"]:
+        try:
+            parts = conninfo_to_dict(re.sub(r"^\w+", "postgresql", url.partition("?")[0]))
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error)) from error
+        config["HOST"], ports = str(parts["host"]), str(parts.get("port", "")).split(",")
+        if not all(0 < int(port or PORT) < 65536 for port in ports):
+            raise ValueError("a port is not from 1 to 65535")
+        config["PORT"] = ",".join(port or str(PORT) for port in ports)
+    return config
 
 
 def _check_scheme(name: str, url: str, schemes: Collection[str], usual: Sequence[str], example: str) -> None:

@@ -30,7 +30,7 @@ _SECRET = re.compile(
     | (?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+  # an e-mail address
     | (?<![\w-])[0-9a-z]{6,7}-[0-9a-f]{32}(?![\w-])            # a token that sets a password
     | (?<![\w-])(?P<run>[\w-]{32,})                            # a session, a CSRF token, a signature, a digest
-    | (?P<detail>\bDETAIL:\s).*                                # the row that PostgreSQL quotes
+    | (?P<detail>DETAIL:\s).*                                  # the row that PostgreSQL quotes
     """,
     re.VERBOSE,
 )
@@ -77,21 +77,22 @@ def _hide_secrets(logger: WrappedLogger, name: str, event: EventDict) -> EventDi
     if event["logger"] not in WITHOUT_SECRETS:
         for key, value in event.items():
             if key not in _HEAD:
-                event[key] = _without_secrets(value)
+                event[key] = clean(value)
     return event
 
 
 _HEAD = {"time", "level", "logger", "request_id"}
 
 
-def _without_secrets(value: Any) -> Any:
+def clean(value: Any) -> Any:
+    """Return a value for JSON, however deep, without the secrets in its texts."""
     match value:
         case None | bool() | int() | float():
             return value
         case dict():
-            return {_without_secrets(name): _without_secrets(each) for name, each in value.items()}
+            return {clean(name): clean(each) for name, each in value.items()}
         case list() | tuple() | set():
-            return [_without_secrets(each) for each in value]
+            return [clean(each) for each in value]
     return without_secrets(str(value))
 
 

@@ -16,8 +16,8 @@ from django.urls import resolve
 
 from notpanel import health, metrics, request_log, request_metrics
 from notpanel.api import errors
-from notpanel.kit import replica, request_facts
-from notpanel.kit.addresses import peer_is_trusted
+from notpanel.kit import replica, request_facts, security_log
+from notpanel.kit.addresses import client_address, peer_is_trusted
 from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -110,6 +110,7 @@ def refuse_unknown_hosts(get_response: GetResponse) -> GetResponse:
         try:
             request.get_host()
         except DisallowedHost:
+            security_log.report("host_refused", address=str(client_address(request)))
             response: HttpResponse
             if is_for_api(request.path_info):
                 response = error_in_json(errors.UnknownHost)

@@ -128,6 +128,8 @@ def change_status(
                 refused[refill.pk] = above
             else:
                 changed.append(refill)
+        # A clock that was set back settles nothing before it was requested.
+        now = max([now, *(refill.approved_at or refill.created_at for refill in changed)])
         steps = [
             Transition(
                 refill=refill,

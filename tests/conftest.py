@@ -148,6 +148,10 @@ class Log:
     def __init__(self) -> None:
         self.stream = io.StringIO()
 
+    def clear(self) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+
     @property
     def text(self) -> str:
         return self.stream.getvalue()

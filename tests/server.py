@@ -1,6 +1,7 @@
 """Run the real application server on the test database, as `make demo` and production run it."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -21,6 +22,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
 
 
+_NUMBERS = itertools.count(1)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -34,24 +38,33 @@ def database_url() -> str:
 
 
 class Server:
-    """A running server, started with ``environment`` in addition to the environment of the tests."""
+    """A running server, started with ``environment`` in addition to the environment of the tests.
 
-    def __init__(self, directory: Path, **environment: str) -> None:
-        self.port = free_port()
+    With a ``listener`` it gets that socket, as systemd passes one.
+    """
+
+    def __init__(self, directory: Path, listener: socket.socket | None = None, **environment: str) -> None:
+        self.port = int(listener.getsockname()[1]) if listener else free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = directory / f"server-{self.port}.log"  # a pipe would fill up and block the server
+        command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
+        if listener:
+            passed = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
+            command = ["sh", "-c", passed, "sh", *command]
+        # A pipe would fill up and block the server.
+        self._log = directory / f"server-{self.port}-{next(_NUMBERS)}.log"
         limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve", "--port", str(self.port)],
+                command,
                 cwd=BASE_DIR,
+                pass_fds=[listener.fileno()] if listener else [],
                 env=os.environ
                 | limits
                 | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5", "WORKER": "off"}
                 | environment,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()

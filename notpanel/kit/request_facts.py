@@ -4,14 +4,13 @@ Each part that answers a request adds what it knows. Outside of a request nothin
 """
 
 import contextvars
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-
-from notpanel.kit.addresses import Address
 
 
 class Outcome(StrEnum):
@@ -35,6 +34,7 @@ class DeniedBy(StrEnum):
     READ_ONLY = "read_only"
     HOST = "host"
     CSRF = "csrf"
+    SIGN_IN = "sign_in"  # a wrong password, or a name without an account
     PERMISSION = "permission"
 
 
@@ -51,7 +51,7 @@ class RequestFacts:
     code: str = ""  # of the error, as X-Error-Code has it
     limited_by: str = ""  # the layer of the rate limits, or the counter of attempts
     denied_by: str = ""  # a DeniedBy
-    address: Address | None = None  # of the client, as the limits see it
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None  # of the client, as the limits see it
     account: int | None = None
     key: str = ""  # its visible prefix
     action: str = ""

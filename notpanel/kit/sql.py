@@ -169,8 +169,11 @@ def _check(postgres: psycopg.Connection, result: pq.abc.PGresult) -> None:
     if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
         return
     error = errors.error_from_result(result)
-    if postgres.pgconn.status == pq.ConnStatus.BAD and not isinstance(error, psycopg.OperationalError):
-        raise psycopg.OperationalError(str(error))  # the connection was lost, which has no code
+    # What the server answers has a code. Without one the connection was lost; libpq notes that in its status only if it
+    # was lost while reading.
+    is_lost = error.sqlstate is None or postgres.pgconn.status == pq.ConnStatus.BAD
+    if is_lost and not isinstance(error, psycopg.OperationalError):
+        raise psycopg.OperationalError(str(error))
     raise error
 
 

@@ -308,8 +308,10 @@ class Server(TcpWSGIServer):
         self.accepting = False
         self.del_channel()
 
-    def end_idle(self) -> None:
-        """Close the connections on which no request has begun."""
+    def end_idle(self, after: float) -> None:
+        """Close the connections on which no request has begun, once they have been idle for ``after`` seconds."""
+        now = time.time()
         for channel in list(self.active_channels.values()):
-            if not (channel.requests or channel.reading or channel.total_outbufs_len or channel.lingering_since):
+            is_idle = not (channel.requests or channel.reading or channel.total_outbufs_len or channel.lingering_since)
+            if is_idle and now - channel.last_activity >= after:
                 channel.will_close = True

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import logging
+import random
 import re
 import sys
 import time
@@ -18,6 +19,8 @@ from notpanel.logs import formatter, without_secrets
 from orders.models import Order
 from tests import factories
 from tests.conftest import FORM, end, new_customer, post
+from tests.hostile import planted
+from tests.hostile.requests import make_customer
 
 TOKEN = "dil11w-" + "0123456789abcdef" * 2
 KEY = "np_" + "Ab_-9" * 8
@@ -377,6 +380,27 @@ class TestSecrets:
 
         assert "already exists" not in log.text
         assert "duplicate key value violates unique constraint" in log.text
+
+
+def test_no_planted_secret_is_in_the_log(db, settings, log):
+    """A short form of ``python -m tests.hostile log``."""
+    settings.RATE_LIMIT_IP = settings.ATTEMPTS_PER_ADDRESS = settings.ATTEMPTS_PER_NAME = settings.PASSWORD_CHECKS = (
+        10**6
+    )
+    settings.RATE_LIMIT_KEYS = settings.RATE_LIMIT_TIERS = dict.fromkeys(settings.RATE_LIMIT_TIERS, 10**6)
+    seed = time.time_ns()
+    chance = random.Random(seed)
+    make_customer()
+
+    for _ in range(100):
+        log.clear()
+        secrets = planted.Secrets(chance)
+        planted.send(secrets)
+        for _ in range(20):
+            planted.log(secrets)
+
+        assert len(log.lines) == len(log.records()) >= 21
+        assert not [text for text in secrets.fragments if text in log.text], f"with seed {seed}"
 
 
 @pytest.mark.parametrize(("encode", "content_type"), [(urlencode, FORM), (json.dumps, "application/json")])

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand
 
 from notpanel.kit import metrics
 from notpanel.server import checks
-from notpanel.server.gunicorn import Application
+from notpanel.server.gunicorn import Application, has_sockets_of_systemd
 from notpanel.server.worker import WorkerBeside
 
 
@@ -19,11 +19,17 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=_port, default=settings.PORT, help="the port to listen at; %(default)s")
+        parser.add_argument(
+            "--port",
+            type=_port,
+            default=settings.PORT,
+            help="the port to listen at; %(default)s",
+        )
         parser.add_argument("--probe", action="store_true", help="only say whether the port is free")
 
     def handle(self, *args: Any, port: int, probe: bool, **options: Any) -> None:
-        checks.check_port(settings.HOST, port)
+        if not has_sockets_of_systemd():
+            checks.check_port(settings.HOST, port)
         if probe:
             return
         checks.check_counters()
