@@ -31,11 +31,11 @@ RESTARTED_AFTER = 0.1  # seconds after which a process that ended is started aga
 class Installation:
     """PostgreSQL, Redis, a server of two processes, a worker, a supplier, and somebody who settles.
 
-    With ``own_disk`` PostgreSQL gets a small disk, if this process may mount one: ``disk`` says where. ``hurried`` lets
-    the worker wait seconds where it would wait minutes.
+    With ``own_disk`` PostgreSQL gets a small disk, if this process may mount one: ``disk`` says where. The worker waits
+    seconds where it would wait minutes.
     """
 
-    def __init__(self, directory: Path, *, own_disk: bool, hurried: bool = True) -> None:
+    def __init__(self, directory: Path, *, own_disk: bool) -> None:
         self.directory = directory
         self.disk = _mount(directory / "disk") if own_disk else None
         self.clock: Path | None = None  # the file that sets it, once the processes have one of their own
@@ -55,8 +55,7 @@ class Installation:
         redis_options = ("--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory))
         self.redis = self._part("redis", *redis_options, program=shutil.which("redis-server") or "redis-server")
         self.server = self._part("server", "manage.py", "serve", "--port", str(self.port))
-        work = ("-m", "tests.suppliers.worker") if hurried else ("manage.py", "work", "--with-parent")
-        self.worker = self._part("worker", *work)
+        self.worker = self._part("worker", "-m", "tests.suppliers.worker")
         self.settler = self._part("settler", "-m", "tests.faults.settler", str(self.settled_log))
         of_supplier = ("--port", str(supplier_port), "--log", str(self.supplier_log), "--settles-after", "2")
         self.supplier = self._part("supplier", "manage.py", "fakesupplier", "--with-parent", *of_supplier)
@@ -228,12 +227,12 @@ def _limited_key() -> str:
 
 @contextlib.contextmanager
 def running(
-    directory: Path, orders: int, *, own_disk: bool, hurried: bool = True, cap: int = 3
+    directory: Path, orders: int, *, own_disk: bool, cap: int
 ) -> Iterator[tuple[Installation, list[Customer], Any]]:
     """Run an installation. Yields it with its customers and the receiver of their webhooks."""
     from tests.receiver import receiver
 
-    installation = Installation(directory, own_disk=own_disk, hurried=hurried)
+    installation = Installation(directory, own_disk=own_disk)
     try:
         with receiver() as webhooks:
             yield installation, installation.start(orders, webhooks.url, cap), webhooks
