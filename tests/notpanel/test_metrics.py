@@ -34,6 +34,7 @@ from tests import factories
 from tests.conftest import new_customer, post, settle
 from tests.coroutines import run
 from tests.notpanel.test_alerts import OF_SUPPLIERS, alerts_names
+from tests.notpanel.test_worker import wait_for
 from tests.receiver import receiver
 from tests.server import MARKS, Server, database_url, free_port, until
 
@@ -503,7 +504,7 @@ def test_a_worker_by_itself_answers_at_a_port_of_its_own(transactional_db, tmp_p
             with contextlib.suppress(requests.ConnectionError):
                 return requests.get(url, timeout=30).status_code == 404
 
-        until(answers)
+        wait_for(answers)
         assert requests.get(f"{url}/metrics", timeout=30).status_code == 401
         response = requests.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
         found = samples(response.text)
