@@ -15,9 +15,9 @@ DISPATCHES = Kept(
         FROM refills_dispatch AS dispatch JOIN refills_refill AS refill ON refill.id = dispatch.refill_id
         WHERE dispatch.ended_at < %(before)s AND dispatch.state IN ('settled', 'refused')
             AND refill.status IN ('completed', 'rejected') AND refill.settled_at < %(before)s
-            AND NOT EXISTS (
-                SELECT FROM refills_dispatchstep WHERE dispatch_id = dispatch.refill_id AND at >= %(before)s
-            )
+            AND coalesce(
+                (SELECT max(at) FROM refills_dispatchstep WHERE dispatch_id = dispatch.refill_id), dispatch.ended_at
+            ) < %(before)s
         ORDER BY dispatch.ended_at
     """,
     delete="""
