@@ -49,6 +49,7 @@ lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, sett
 	$(BIN)/djlint templates --lint --check --quiet
 	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
+	DJANGO_SETTINGS_MODULE=tests.lint_settings LOG_LEVEL=WARNING $(MANAGE) lintmigrations
 	@$(BIN)/python .ci/audit
 
 format: $(VENV)/installed-dev ## format the code as lint requires

@@ -1,12 +1,16 @@
 """Suspend and restore accounts, set their time zones, and decide who may do what to the accounts of staff."""
 
+import functools
+
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from apikeys import acting
 from apikeys.models import Account, SuspensionEvent
 from apikeys.refusals import AccountErased, CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
 from apikeys.time_zones import check_time_zone
+from notpanel.kit import security_log
 
 
 def may_manage(by: Account, account: Account) -> bool:
@@ -43,6 +47,16 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
             at=timezone.now(),
             kind=SuspensionEvent.Kind.RESTORED if active else SuspensionEvent.Kind.SUSPENDED,
             reason=reason,
+        )
+        transaction.on_commit(
+            functools.partial(
+                security_log.report,
+                "account_restored" if active else "account_suspended",
+                alarming=False,
+                account=locked.pk,
+                by=by.pk,
+                address=acting.address(),
+            )
         )
     return True
 

@@ -22,9 +22,12 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from apikeys import acting
 from apikeys.models import Account, AttemptCounter, AuditEvent
 from apikeys.refusals import TooManyAttempts
+from notpanel.kit import request_facts, security_log
 from notpanel.kit.addresses import client_address, counted
+from notpanel.kit.request_facts import DeniedBy
 from notpanel.kit.sql import execute, fetch
 
 PERIOD = timedelta(minutes=15)
@@ -69,6 +72,8 @@ class Counter:
         while not (counted := fetch(_COUNT, {"key": self._key, **figures})):
             ends_at = self._end()
             if ends_at is not None and ends_at > now:
+                request_facts.add(limited_by=self.group)
+                security_log.report("attempt_refused", limit=self.group, address=acting.address())
                 return math.ceil((ends_at - now).total_seconds())
         [(self._ends_at, self._is_last, is_new)] = counted
         if is_new:
@@ -187,6 +192,7 @@ def limit_attempts(
                     counter.succeed()
                 return answer
             if group == "sign-in" and name is not None:
+                request_facts.add(denied_by=DeniedBy.SIGN_IN)
                 AuditEvent.record(AuditEvent.Kind.SIGN_IN_FAILED, account)
             for counter in counters:
                 counter.fail(account)

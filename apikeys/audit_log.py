@@ -1,15 +1,27 @@
+import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from apikeys import acting
+from notpanel.kit import security_log
 from notpanel.kit.times import time_text
 
 if TYPE_CHECKING:
     from apikeys.models import Account
+
+
+# What the log tells of the details of an audit event.
+_REPORTED = (
+    *("key", "was", "until", "expires_at", "allowed_networks", "read_only"),
+    *("limit", "after", "left", "is_active", "is_staff", "is_superuser", "changed", "added", "removed"),
+    *("group", "done", "webhook", "state"),
+)
+_ALARMING = {"sign_in_failed", "proof_failed", "locked", "code_failed"}
 
 
 class AuditEvent(models.Model):
@@ -98,16 +110,29 @@ class AuditEvent(models.Model):
         by_id: int | None = None,
     ) -> None:
         """Record what was done to ``account``, by the account that is acting unless ``by_id`` names another."""
-        cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id)).save(force_insert=True)
+        event = cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id))
+        event.save(force_insert=True)
+        event._report_once_committed(account=event.account_id)
 
     @classmethod
     def record_all(cls, events: Iterable[tuple[str, "Account", Mapping[str, Any]]]) -> None:
         """Record what was done to several accounts: kind, account and details of each. One statement writes them."""
         circumstances = cls._circumstances()
-        AuditEvent.objects.bulk_create(
+        recorded = AuditEvent.objects.bulk_create(
             AuditEvent(kind=kind, account=account, details=details, **circumstances)
             for kind, account, details in events
         )
+        of_a_kind = {event.kind: event for event in recorded}
+        for kind, count in Counter(event.kind for event in recorded).items():
+            event = of_a_kind[kind]
+            event._report_once_committed(**({"account": event.account_id} if count == 1 else {"accounts": count}))
+
+    def _report_once_committed(self, **whom: Any) -> None:
+        """Tell the event in the log too, without the names and addresses that somebody chose."""
+        details = {name: self.details[name] for name in _REPORTED if name in self.details}
+        facts = {**whom, "by": self.by_id, "address": self.address, **details}
+        alarming = self.kind in _ALARMING
+        transaction.on_commit(functools.partial(security_log.report, str(self.kind), alarming=alarming, **facts))
 
     @staticmethod
     def _circumstances(by_id: int | None = None) -> dict[str, Any]:

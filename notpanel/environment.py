@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import environ
+import psycopg
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
 
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
 
 ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
 LONGEST_KEPT = 36_500  # days
+PORT = 5432  # of PostgreSQL, unless a URL says another
 LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
 
 POSTGRESQL = {
@@ -33,6 +36,7 @@ DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 REDIS_EXAMPLE = "redis://host:6379/0"
 MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
 PROXY_EXAMPLE = "http://user:password@host:3128"
+SENTRY_EXAMPLE = "https://key@host/project"
 
 HEADER = """\
 # Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
@@ -40,10 +44,14 @@ HEADER = """\
 # `make env-example` writes this file from notpanel/settings.py.
 """
 
+# prometheus_client reads it, and so do the processes that a server starts.
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+
 Item = TypeVar("Item")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-database_config: Callable[[str], dict[str, Any]] = environ.Env.db_url_config
+TAKES_WRITES = ("read-write", "primary")  # values of target_session_attrs
+MAY_BE_A_STANDBY = ("prefer-standby", "standby", "read-only", "any")
 
 
 class BadSetting(ImproperlyConfigured):
@@ -64,6 +72,16 @@ def load() -> MutableMapping[str, str]:
             raise BadSetting(f"Line {number} of .env is neither NAME=value, without spaces around =, nor a comment.")
     environ.Env.read_env(DOTENV)
     return os.environ
+
+
+def metrics_directory() -> str:
+    """Return the directory in which processes add up their metrics, "" if this one counts for itself."""
+    return os.environ.get(METRICS_DIRECTORY, "")
+
+
+def set_metrics_directory(directory: str) -> None:
+    """Set that directory, for this process and those that it starts."""
+    os.environ[METRICS_DIRECTORY] = directory
 
 
 class Environment:
@@ -134,6 +152,13 @@ class Environment:
             raise _wrong(name, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
+    def token(self, name: str, *, shortest: int, help: str) -> str:
+        """Declare a secret that others send in a header; empty: there is none. Its text is never shown."""
+        text = self.text(name, "", help=help)
+        if text and not re.fullmatch(rf"[!-~]{{{shortest},}}", text):
+            raise BadSetting(f"{name} must be empty, or {shortest} visible ASCII characters at least, without spaces.")
+        return text
+
     def log_level(self, name: str, default: str, *, help: str) -> str:
         """Declare the name of a log level."""
         return self.choice(name, default, list(logging.getLevelNamesMapping()), help=help)
@@ -195,6 +220,18 @@ class Environment:
                 raise _wrong_url(name, "has a path", PROXY_EXAMPLE)
         return url
 
+    def sentry_dsn(self, name: str, *, help: str) -> str:
+        """Declare the DSN of a project of Sentry. It may be empty."""
+        dsn = self.text(name, "", help=help)
+        if dsn:
+            from sentry_sdk.utils import Dsn  # not loaded where nothing is sent
+
+            try:
+                Dsn(dsn)
+            except ValueError:  # its text may show the key
+                raise _wrong_url(name, "cannot be read", SENTRY_EXAMPLE) from None
+        return dsn
+
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
         """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""
         keys = [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
@@ -208,6 +245,10 @@ class Environment:
                 ) from None
         return keys
 
+    def secret_keys(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of secret keys, which may be empty. Each is taken as it is written."""
+        return [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
+
     def _items(
         self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str
     ) -> list[Item]:
@@ -219,17 +260,30 @@ class Environment:
                 raise BadSetting(f"{name} names “{item}”: it must be {allowed}.") from None
         return items
 
-    def database(self, name: str, *, help: str) -> str:
-        """Declare the URL of a PostgreSQL database. It may be empty; database_config() reads it."""
+    def database(self, name: str, *, sessions: Sequence[str] = TAKES_WRITES, help: str) -> str:
+        """Declare the URL of a PostgreSQL database. It may be empty; database_config() reads it.
+
+        ``sessions`` are the allowed values of target_session_attrs. A URL of several hosts must have one of them: it
+        says which of the hosts is meant.
+        """
         url = self.text(name, "", help=help)
         if url:
             _check_scheme(name, url, POSTGRESQL, ["postgresql"], DATABASE_EXAMPLE)
             with _readable(name, DATABASE_EXAMPLE):
                 config = database_config(url)
-            if not (config["HOST"] or {"host", "hostaddr"} & config.get("OPTIONS", {}).keys()):
+            options = config.get("OPTIONS", {})
+            if not (config["HOST"] or {"host", "hostaddr"} & options.keys()):
                 raise _wrong_url(name, "names no host", DATABASE_EXAMPLE)
             if not config["NAME"]:
                 raise _wrong_url(name, "names no database", DATABASE_EXAMPLE)
+            hosts = (config["HOST"] or options.get("host", "")).split(",")
+            example = f"postgresql://user:password@one:5432,two:5432/name?target_session_attrs={sessions[0]}"
+            if not all(hosts) and len(hosts) > 1:
+                raise _wrong_url(name, "names a host that is empty", example)
+            if len(hosts) > 1 and "target_session_attrs" not in options:
+                raise _wrong_url(name, "names several hosts without target_session_attrs", example)
+            if options.get("target_session_attrs", sessions[0]) not in sessions:
+                raise _wrong_url(name, f"has a target_session_attrs that is not {' or '.join(sessions)}", example)
         return url
 
     def redis(self, name: str, *, help: str) -> str:
@@ -262,6 +316,24 @@ class Environment:
         if url.lower().startswith("smtp") and not config["EMAIL_HOST"]:
             raise _wrong_url(name, "names no host", MAIL_EXAMPLE)
         return config
+
+
+def database_config(url: str) -> dict[str, Any]:
+    """Return Django's settings for the database at a URL. Raises ValueError, whose text may hold part of a password.
+
+    The hosts of a URL that names several, each with a port of its own or none, are read by libpq.
+    """
+    config: dict[str, Any] = environ.Env.db_url_config(url)
+    if "," in config["HOST"]:
+        try:
+            parts = conninfo_to_dict(re.sub(r"^\w+", "postgresql", url.partition("?")[0]))
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error)) from error
+        config["HOST"], ports = str(parts["host"]), str(parts.get("port", "")).split(",")
+        if not all(0 < int(port or PORT) < 65536 for port in ports):
+            raise ValueError("a port is not from 1 to 65535")
+        config["PORT"] = ",".join(port or str(PORT) for port in ports)
+    return config
 
 
 def _check_scheme(name: str, url: str, schemes: Collection[str], usual: Sequence[str], example: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-from notpanel.environment import BadSetting, Environment, database_config, load
+from notpanel.environment import MAY_BE_A_STANDBY, BadSetting, Environment, database_config, load
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -29,11 +29,17 @@ SECRET_KEY = env.text(
 if not SECRET_KEY:
     raise BadSetting("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
 
+SECRET_KEY_FALLBACKS = env.secret_keys(
+    "SECRET_KEY_FALLBACKS",
+    help="Other secret keys, separated by commas: what they signed or encrypted is accepted, and nothing new is signed "
+    "by them. docs/operations.md tells how to replace SECRET_KEY without signing anybody out.",
+)
+
 ENCRYPTION_KEYS = env.encryption_keys(
     "ENCRYPTION_KEYS",
     help="Encrypt what is stored and read again, such as the keys of suppliers and the secrets of webhooks: Fernet "
-    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot "
-    "change. See docs/operations.md.",
+    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY encrypts. See "
+    "docs/operations.md.",
 )
 
 ALLOWED_HOSTS = env.host_names(
@@ -166,7 +172,9 @@ env.section("The database: PostgreSQL 15 or newer")
 
 DATABASE_URL = env.database(
     "DATABASE_URL",
-    help="postgresql://user:password@host:5432/name; empty: manage.py starts a private server under var/.",
+    help="postgresql://user:password@host:5432/name; empty: manage.py starts a private server under var/. With two "
+    "hosts, postgresql://user:password@one:5432,two:5432/name?target_session_attrs=read-write, the one that takes "
+    "writes is used. See docs/backups.md.",
 )
 DATABASE_LOCK_TIMEOUT = env.whole_number(
     "DATABASE_LOCK_TIMEOUT",
@@ -184,7 +192,8 @@ DATABASE_POOL_SIZE = env.whole_number(
 DATABASE_CONNECT_TIMEOUT = env.whole_number(
     "DATABASE_CONNECT_TIMEOUT",
     default=5,
-    help="How many seconds a request waits for a connection, or for the server. After that the API answers 503.",
+    help="How many seconds a request waits for a connection, or for the server. After that the API answers 503. The "
+    "hosts of a URL share them, with two seconds each at least.",
 )
 DATABASE_PGBOUNCER = env.switch(
     "DATABASE_PGBOUNCER",
@@ -194,7 +203,9 @@ DATABASE_PGBOUNCER = env.switch(
 )
 DATABASE_REPLICA_URL = env.database(
     "DATABASE_REPLICA_URL",
-    help="A read replica. It serves what may be seconds old: the actions status and services, and the admin's lists.",
+    sessions=MAY_BE_A_STANDBY,
+    help="A read replica. It serves what may be seconds old: the actions status and services, and the admin's lists. "
+    "With both hosts and ?target_session_attrs=prefer-standby it needs no change after a failover.",
 )
 
 DATABASE_DIRECT_URL = env.database(
@@ -203,20 +214,33 @@ DATABASE_DIRECT_URL = env.database(
     "PgBouncer. Required with DATABASE_PGBOUNCER if a worker runs here.",
 )
 
+POOL_PATIENCE = 2  # seconds in which a pool tries to connect by itself; then the next request makes it try
+
 
 def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
-    database = database_config(url)
-    database["OPTIONS"] = database.get("OPTIONS", {}) | {
-        "connect_timeout": DATABASE_CONNECT_TIMEOUT,
-        "pool": {
-            "min_size": 1,
-            "max_size": DATABASE_POOL_SIZE,
-            "timeout": DATABASE_CONNECT_TIMEOUT,
-            # The pool waits twice as long before each attempt to connect, for up to five minutes. If it gives up when
-            # requests do, the next request begins anew: a server that is back is noticed within seconds.
-            "reconnect_timeout": DATABASE_CONNECT_TIMEOUT,
-        },
+    database = database_config(url) | {"ENGINE": "notpanel.kit.postgresql"}
+    # A machine that vanished sends nothing. What it did not take, or a connection that it left silent, ends after this.
+    silence: dict[str, Any] = {
+        "tcp_user_timeout": DATABASE_CONNECT_TIMEOUT * 1000,
+        "keepalives_idle": DATABASE_CONNECT_TIMEOUT,
+        "keepalives_interval": 1,
+        "keepalives_count": DATABASE_CONNECT_TIMEOUT,
     }
+    database["OPTIONS"] = (
+        silence
+        | database.get("OPTIONS", {})
+        | {
+            # Of each host: one that does not answer must leave time for the next one.
+            "connect_timeout": max(2, DATABASE_CONNECT_TIMEOUT // len(database["HOST"].split(","))),
+            "pool": {
+                "min_size": 1,
+                "max_size": DATABASE_POOL_SIZE,
+                "timeout": DATABASE_CONNECT_TIMEOUT,
+                # By default a pool tries on for minutes with longer and longer pauses, in which no request tries.
+                "reconnect_timeout": POOL_PATIENCE,
+            },
+        }
+    )
     if pgbouncer:
         # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
         database["DISABLE_SERVER_SIDE_CURSORS"] = True
@@ -369,20 +393,19 @@ EMAIL_TIMEOUT = 10
 env.section("Logs, on standard error")
 
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The least level that is written.")
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT",
+    default="auto",
+    choices=["auto", "json", "console"],
+    help="json: a JSON object per line. console: text for people. auto: console in a terminal, else json.",
+)
+_LOG_FORM = ("console" if sys.stderr.isatty() else "json") if LOG_FORMAT == "auto" else LOG_FORMAT
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "notpanel.request_log.RequestIdFilter"}},
-    "formatters": {
-        "line": {
-            "()": "notpanel.request_log.LineFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
-        },
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "formatters": {"line": {"()": "notpanel.logs.formatter", "form": _LOG_FORM}},
+    "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["standard_error"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own handlers are taken off: every line goes through the one above.
         "django": {"handlers": [], "propagate": True},
@@ -392,10 +415,35 @@ LOGGING = {
         "django.security": {"level": "CRITICAL"},
         # Its two lines for every job. Jobs that fail are errors.
         "procrastinate": {"level": "WARNING"},
+        # Written whatever LOG_LEVEL is.
+        "notpanel.security": {"level": "INFO"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },
 }
+
+SENTRY_DSN = env.sentry_dsn(
+    "SENTRY_DSN",
+    help="https://key@host/project: errors of the server are sent to this project of Sentry, without anything that "
+    "people sent. Empty: nothing is sent.",
+)
+
+env.section("Metrics for Prometheus")
+
+METRICS_TOKEN = env.token(
+    "METRICS_TOKEN",
+    shortest=32,
+    help="Lets Prometheus read /metrics, with the header “Authorization: Bearer …”: 32 random characters or more, kept "
+    "secret. Empty: there is no such page. See docs/monitoring.md.",
+)
+WORKER_METRICS_PORT = env.whole_number(
+    "WORKER_METRICS_PORT",
+    default=0,
+    minimum=0,
+    maximum=65535,
+    help="The port of HOST at which a worker that runs by itself (manage.py work) answers /metrics, if there is a "
+    "METRICS_TOKEN; 0: at none. The server answers for the worker that it runs.",
+)
 
 # ---- Django
 
@@ -426,6 +474,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "notpanel.middleware.answer_health_checks",
+    "notpanel.middleware.answer_metrics",
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",
@@ -463,6 +512,7 @@ TEMPLATES = [
         },
     },
 ]
+CSRF_FAILURE_VIEW = "notpanel.views.csrf_failure"
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
 OTP_TOTP_ISSUER = "NotPanel"

@@ -123,12 +123,13 @@ def first_day(now: datetime) -> date:
 def fold(now: datetime) -> None:
     """Add the changes to the figures, and let days that are over leave the window.
 
-    Does nothing while another fold or ``rebuild()`` is at work: the changes wait for the next one.
+    Does nothing if another fold or ``rebuild()`` is at work for longer than the lock limit: the changes wait for the
+    next one.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET LOCAL statement_timeout = 0")
-            cursor.execute(f"{_LOCK} NOWAIT")
+            cursor.execute(_LOCK)
             cursor.execute(_FOLD, {"since": first_day(now - ROLLS_AFTER)})
             cursor.execute(_FORGET_ZEROS)
     except OperationalError as error:

@@ -14,7 +14,7 @@ from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
 from notpanel.kit.sql import fetch
 from orders.refusals import OrderNotFound
-from refills import dispatching, events
+from refills import dispatching, events, metrics
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
@@ -97,7 +97,9 @@ def request_refills(
     references = [parse("ord", text) for text in ids]
     for _ in range(ATTEMPTS):
         try:
-            return _judge_and_insert(account_id, references, api_key_id, requested_by_id, timezone.now())
+            outcomes = _judge_and_insert(account_id, references, api_key_id, requested_by_id, timezone.now())
+            metrics.count_orders(outcomes)
+            return outcomes
         except IntegrityError as error:
             # Other code inserted a refill without locking its order. Its refill is visible now: judge again.
             if (

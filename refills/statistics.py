@@ -178,14 +178,17 @@ _BY_DAY = """
 # Settled refills by period and bucket, then the exact times to settle at the wanted places: the figures say in which
 # bucket each is, an index has the refills of that bucket. A period is whole days, plus or less the edges.
 _TIMES = """
-    , ranked AS (
-        SELECT name, bucket, n, sum(n) OVER (PARTITION BY name ORDER BY bucket) AS up_to
-        FROM (SELECT name, bucket, sum(completed + rejected) AS n FROM counted GROUP BY 1, 2) AS filled WHERE n > 0
+    , filled AS (
+        SELECT name, bucket, sum(completed)::integer AS completed, sum(rejected)::integer AS rejected
+        FROM counted GROUP BY 1, 2 HAVING sum(completed + rejected) > 0
+    ),
+    ranked AS (
+        SELECT name, bucket, sum(completed + rejected) OVER (PARTITION BY name ORDER BY bucket) AS up_to FROM filled
     ),
     total AS (
-        SELECT name, sum(completed)::bigint AS completed, sum(rejected)::bigint AS rejected,
+        SELECT name, sum(completed) AS completed, sum(rejected) AS rejected,
             (sum(completed + rejected) - 1)::float8 AS last
-        FROM counted GROUP BY 1 HAVING sum(completed + rejected) > 0
+        FROM filled GROUP BY 1
     ),
     wanted AS (
         SELECT name, completed, rejected, fraction, fraction * last - floor(fraction * last) AS share,
@@ -222,6 +225,21 @@ def _times(condition: str) -> str:
     return _TIMES.format(took_at_low=low, took_at_high=high)
 
 
+# What the edges add to the periods. Each is a statement with its own moments, or the planner would read the table.
+_EDGES = [
+    f"""
+        SELECT name, bucket, CASE what WHEN 'completed' THEN sign ELSE 0 END,
+            CASE what WHEN 'rejected' THEN sign ELSE 0 END
+        FROM refills_figurefact CROSS JOIN (VALUES {signs}) AS edge (name, sign)
+        WHERE what = ANY(%(settled)s) AND at >= %({starts})s AND at < %({ends})s
+    """
+    for starts, ends, signs in (
+        ("week", "after_week", "('week', 1), ('before', -1)"),
+        ("before", "after_before", "('before', 1)"),
+        ("month", "after_month", "('month', 1)"),
+        ("now", "tomorrow", "('week', -1), ('month', -1)"),
+    )
+]
 _HOURS = f"""
     WITH period (name, starts, ends) AS (
         VALUES ('week', %(week)s::timestamptz, %(now)s::timestamptz), ('before', %(before)s, %(week)s),
@@ -231,12 +249,6 @@ _HOURS = f"""
         VALUES ('week', %(week_first)s::date, %(today)s::date), ('before', %(before_first)s, %(before_last)s),
             ('month', %(first)s, %(today)s)
     ),
-    edge (name, starts, ends, sign) AS (
-        VALUES ('week', %(week)s::timestamptz, %(after_week)s::timestamptz, 1),
-            ('before', %(week)s, %(after_week)s, -1), ('before', %(before)s, %(after_before)s, 1),
-            ('month', %(month)s, %(after_month)s, 1),
-            ('week', %(now)s, %(tomorrow)s, -1), ('month', %(now)s, %(tomorrow)s, -1)
-    ),
     counted AS (
         SELECT name, bucket, completed, rejected
         FROM refills_dayfigure JOIN days ON day BETWEEN first AND last WHERE kind = 'hours'
@@ -244,9 +256,7 @@ _HOURS = f"""
         SELECT name, bucket, CASE what WHEN 'completed' THEN n ELSE 0 END, CASE what WHEN 'rejected' THEN n ELSE 0 END
         FROM refills_figurechange JOIN days ON day BETWEEN first AND last WHERE what = ANY(%(settled)s)
         UNION ALL
-        SELECT name, bucket, CASE what WHEN 'completed' THEN sign ELSE 0 END,
-            CASE what WHEN 'rejected' THEN sign ELSE 0 END
-        FROM edge JOIN refills_figurefact ON at >= starts AND at < ends WHERE what = ANY(%(settled)s)
+        {" UNION ALL ".join(_EDGES)}
     )
     {_times("")}
 """
@@ -279,24 +289,27 @@ _AGENTS = f"""
 # Orders and settled refills of 30 days by account or by service. Until a fold moves the window, the days that are over
 # are counted one by one; so is what is dated later than now.
 _RECENT = f"""
-    SELECT key, sum(orders)::bigint AS orders, sum(refilled)::bigint AS refilled,
-        sum(completed)::bigint AS completed, sum(rejected)::bigint AS rejected
-    FROM (
-        SELECT key, orders, refilled, completed, rejected FROM refills_recentfigure WHERE kind = '{{kind}}'
-        UNION ALL
-        SELECT key, CASE what WHEN 'ordered' THEN n ELSE 0 END, CASE what WHEN 'refilled' THEN n ELSE 0 END,
-            CASE what WHEN 'completed' THEN n ELSE 0 END, CASE what WHEN 'rejected' THEN n ELSE 0 END
-        FROM (
-            SELECT what, {{kind}}_id AS key, n FROM refills_figurechange
-            WHERE what <> 'requested' AND day >= {SINCE}
-            UNION ALL
-            SELECT what, {{kind}}_id, -n FROM refills_figurefact
-            WHERE what <> 'requested' AND at >= {SINCE}::timestamp AT TIME ZONE 'UTC' AND at < %(starts)s
-            UNION ALL
-            SELECT what, {{kind}}_id, -n FROM refills_figurefact WHERE what <> 'requested' AND at >= %(now)s
-        ) AS change
-    ) AS counted
-    GROUP BY key
+    SELECT key, coalesce(known.orders, 0) + coalesce(change.orders, 0) AS orders,
+        coalesce(known.refilled, 0) + coalesce(change.refilled, 0) AS refilled,
+        coalesce(known.completed, 0) + coalesce(change.completed, 0) AS completed,
+        coalesce(known.rejected, 0) + coalesce(change.rejected, 0) AS rejected
+    FROM (SELECT * FROM refills_recentfigure WHERE kind = '{{kind}}') AS known
+        FULL JOIN (
+            SELECT key::bigint, sum(n) FILTER (WHERE what = 'ordered') AS orders,
+                sum(n) FILTER (WHERE what = 'refilled') AS refilled,
+                sum(n) FILTER (WHERE what = 'completed') AS completed,
+                sum(n) FILTER (WHERE what = 'rejected') AS rejected
+            FROM (
+                SELECT what, {{kind}}_id AS key, n FROM refills_figurechange
+                WHERE what <> 'requested' AND day >= {SINCE}
+                UNION ALL
+                SELECT what, {{kind}}_id, -n FROM refills_figurefact
+                WHERE what <> 'requested' AND at >= {SINCE}::timestamp AT TIME ZONE 'UTC' AND at < %(starts)s
+                UNION ALL
+                SELECT what, {{kind}}_id, -n FROM refills_figurefact WHERE what <> 'requested' AND at >= %(now)s
+            ) AS changed
+            GROUP BY 1
+        ) AS change USING (key)
 """
 _SCORECARD = f"""
     SELECT key, orders, refilled, completed, rejected
@@ -309,9 +322,9 @@ _SCORECARD = f"""
 _CANDIDATES = f"""
     SELECT username, orders, refilled, completed, rejected
     FROM (
-        {_RECENT.format(kind="account")}
-        HAVING sum(completed + rejected) >= %(least)s
-        ORDER BY sum(completed + rejected) DESC, key
+        SELECT * FROM ({_RECENT.format(kind="account")}) AS counted
+        WHERE completed + rejected >= %(least)s
+        ORDER BY completed + rejected DESC, key
         LIMIT {CANDIDATES}
     ) AS recent JOIN apikeys_account ON apikeys_account.id = key
 """

@@ -1,4 +1,6 @@
+import io
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,6 +140,47 @@ def customers(db) -> Callable[..., Customer]:
 @pytest.fixture
 def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)
+
+
+class Log:
+    """What the handler of settings.LOGGING has written since the test began."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    def clear(self) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def records(self, logger: str = "") -> list[dict[str, Any]]:
+        """Return the lines as they are parsed, those of ``logger`` if it is given."""
+        records = [json.loads(line) for line in self.lines]
+        return [record for record in records if logger in ("", record["logger"])]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        return self.records("notpanel.request_log")
+
+    @property
+    def security(self) -> list[dict[str, Any]]:
+        return self.records("notpanel.security")
+
+
+@pytest.fixture
+def log():
+    [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    log = Log()
+    before = handler.setStream(log.stream)
+    yield log
+    handler.setStream(before)
 
 
 def messages_of(response: Any) -> list[str]:

@@ -17,7 +17,7 @@ from notpanel.health import problem_of_database, problem_of_migrations, problem_
 from notpanel.kit import queue, secrets
 from notpanel.kit.public_id import from_uuid
 from notpanel.kit.replica import ALIAS
-from notpanel.server.checks import connect, missing_time_limits
+from notpanel.server.checks import Unready, connect, missing_time_limits
 from notpanel.server.embedded import is_embedded
 
 OLDEST = 15  # of PostgreSQL
@@ -52,6 +52,31 @@ def _server(connection: BaseDatabaseWrapper) -> Iterator[str]:
         yield "The private PostgreSQL under var/ is used, which is for trying things out. Set DATABASE_URL."
     if problem := problem_of_database(connection):
         yield problem
+
+
+def _hosts(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """Ask each host of a URL that names several: one takes writes, and the others would take over."""
+    names = connection.settings_dict["HOST"].split(",")
+    if len(names) == 1:
+        return
+    takes_writes = []
+    for name, port in zip(names, str(connection.settings_dict["PORT"]).split(","), strict=True):
+        host = f"{name}:{port}"
+        try:
+            one = connect(HOST=name, PORT=port, target_session_attrs="any")
+        except Unready as error:
+            yield f"{host} could not take over. {error}"
+            continue
+        try:
+            if not problem_of_database(one):
+                takes_writes.append(host)
+        finally:
+            one.close()
+    if len(takes_writes) > 1:
+        yield (
+            f"{' and '.join(takes_writes)} both take writes, so refills may go to either: stop the one that was the "
+            "primary before, at once. docs/operations.md, Losing the database's machine."
+        )
 
 
 def _role(connection: BaseDatabaseWrapper) -> Iterator[str]:
@@ -135,6 +160,7 @@ def _queue(connection: BaseDatabaseWrapper) -> Iterator[str]:
 
 
 def _secrets(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    older = 0
     for supplier, webhook, token in _rows(connection, STORED_SECRETS):
         if not token:
             continue  # that of a webhook that was removed, or that has no older one
@@ -144,8 +170,15 @@ def _secrets(connection: BaseDatabaseWrapper) -> Iterator[str]:
             what = f"a secret of webhook {from_uuid('whk', webhook)}" if webhook else f"the key of supplier {supplier}"
             yield (
                 f"ENCRYPTION_KEYS cannot decrypt {what}: add the key that encrypted it to ENCRYPTION_KEYS (or, if that "
-                "was none of them, restore SECRET_KEY)."
+                "was none of them, add the SECRET_KEY of that time to SECRET_KEY_FALLBACKS)."
             )
+        else:
+            older += not secrets.is_by_first_key(token)
+    if older:
+        yield (
+            f"Older keys are still needed to decrypt {older} of the stored secrets: run `manage.py encryptkeysanew` "
+            "before you remove one."
+        )
 
 
 def _disk(connection: BaseDatabaseWrapper) -> Iterator[str]:
@@ -171,7 +204,10 @@ def _replica(primary: BaseDatabaseWrapper) -> Iterator[str]:
     try:
         [is_standby] = _row(replica, "SELECT pg_is_in_recovery()")
         if not is_standby:
-            yield "DATABASE_REPLICA_URL leads to no standby: it was promoted, or is another server. Remove the setting."
+            yield (
+                "DATABASE_REPLICA_URL leads to no standby: it was promoted, or is another server. Bring a standby "
+                "back, or remove the setting."
+            )
             return
         [name] = _row(replica, "SELECT current_user")
         yield from _lacking_rights(replica, f"On the replica the role {name} may not read", reads_only=True)
@@ -212,6 +248,7 @@ def _rows(connection: BaseDatabaseWrapper, sql: str, *parameters: str) -> list[t
 
 CHECKS = (
     DatabaseCheck("database", f"PostgreSQL is {OLDEST} or newer and takes writes.", _server),
+    DatabaseCheck("failover", "If DATABASE_URL names two hosts, one takes writes, and the other could.", _hosts),
     DatabaseCheck("role", "The role has the rights that it needs, and is no superuser.", _role),
     DatabaseCheck("time_limits", "Statements, locks and idle transactions have time limits.", _time_limits),
     DatabaseCheck("connections", "The database takes as many connections as this server opens.", _connections),

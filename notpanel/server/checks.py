@@ -34,12 +34,18 @@ def check_debug() -> None:
 
 
 def check_secret_key() -> None:
-    """Raise Unready if SECRET_KEY could be guessed."""
+    """Raise Unready if SECRET_KEY, or one of the keys that are accepted beside it, could be guessed."""
     if (length := len(settings.SECRET_KEY)) < SHORTEST_SECRET_KEY:
         raise Unready(
             f"SECRET_KEY has {length} characters: it must have {SHORTEST_SECRET_KEY} at least, chosen at random. "
             "`make .env` writes a .env with one."
         )
+    for number, key in enumerate(settings.SECRET_KEY_FALLBACKS, start=1):
+        if len(key) < SHORTEST_SECRET_KEY:
+            raise Unready(
+                f"SECRET_KEY_FALLBACKS: key {number} has {len(key)} characters, and sessions could be forged by it: it "
+                f"must have {SHORTEST_SECRET_KEY} at least. Without it everybody has to sign in again."
+            )
 
 
 def check_counters() -> None:
@@ -143,13 +149,16 @@ def missing_time_limits(connection: BaseDatabaseWrapper) -> list[str]:
         return [name for [name] in cursor.fetchall()]
 
 
-def connect(alias: str = DEFAULT_DB_ALIAS) -> BaseDatabaseWrapper:
-    """Return a connection of its own. Raises Unready.
+def connect(alias: str = DEFAULT_DB_ALIAS, *, target_session_attrs: str = "", **changes: str) -> BaseDatabaseWrapper:
+    """Return a connection of its own, made with ``changes`` of where it leads. Raises Unready.
 
     A pool would try for seconds, hide the cause, and not survive a fork.
     """
     connection = connections[alias].copy()
+    connection.settings_dict.update(changes)
     connection.settings_dict["OPTIONS"].pop("pool", None)
+    if target_session_attrs:
+        connection.settings_dict["OPTIONS"]["target_session_attrs"] = target_session_attrs
     try:
         connection.ensure_connection()
     except OperationalError as error:

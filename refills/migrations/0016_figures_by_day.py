@@ -7,7 +7,7 @@ FACTS = """
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
     -- Numbers how long a refill took: by the second below 128 s, then 64 numbers each time that the length doubles.
     DECLARE
-        seconds integer := least(greatest(floor(extract(epoch FROM settled - requested)), 0), 2147483647);
+        seconds integer := least(greatest(floor(date_part('epoch', settled - requested)), 0), 2147483647);
         doubled integer := width_bucket(seconds, ARRAY[128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536,
             131072, 262144, 524288, 1048576, 2097152, 4194304, 8388608, 16777216, 33554432, 67108864, 134217728,
             268435456, 536870912, 1073741824]);
@@ -43,14 +43,14 @@ TABLES = """
     -- The facts of a day: kind 'day' in all, 'hours' by how long it took, 'agent' by that and by the key, who settled it.
     CREATE TABLE refills_dayfigure (
         kind text NOT NULL, day date NOT NULL, key bigint NOT NULL, bucket integer NOT NULL,
-        requested bigint NOT NULL, completed bigint NOT NULL, rejected bigint NOT NULL,
+        requested integer NOT NULL, completed integer NOT NULL, rejected integer NOT NULL,
         PRIMARY KEY (kind, day, key, bucket)
     );
 
     -- The facts of all days since the window began: kind 'account' or 'service', of which the key is.
     CREATE TABLE refills_recentfigure (
         kind text NOT NULL, key bigint NOT NULL,
-        orders bigint NOT NULL, refilled bigint NOT NULL, completed bigint NOT NULL, rejected bigint NOT NULL,
+        orders integer NOT NULL, refilled integer NOT NULL, completed integer NOT NULL, rejected integer NOT NULL,
         PRIMARY KEY (kind, key)
     ) WITH (fillfactor = 80);
 

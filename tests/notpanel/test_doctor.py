@@ -20,7 +20,7 @@ from apikeys.webhooks.models import WebhookEndpoint
 from notpanel.doctor import database, surroundings
 from notpanel.doctor.diagnosis import diagnose
 from notpanel.health import NOT_CHECKED
-from notpanel.kit import queue, replica
+from notpanel.kit import queue, replica, secrets
 from orders.models import Supplier
 from tests import factories
 
@@ -118,7 +118,7 @@ def test_nothing_is_wrong(healthy):
     call_command("doctor", stdout=out)
 
     lines = out.getvalue().splitlines()
-    assert len(lines) == 21
+    assert len(lines) == 22
     assert all(line.startswith("ok     ") for line in lines)
 
 
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, co
     factories.Supplier(encrypted_key=SECRET)
     out = io.StringIO()
 
-    with pytest.raises(CommandError, match=r"4 of 21 checks found something wrong\.") as error:
+    with pytest.raises(CommandError, match=r"4 of 22 checks found something wrong\.") as error:
         call_command("doctor", stdout=out)
 
     assert error.value.returncode == 1
@@ -157,6 +157,7 @@ def test_it_goes_on_without_a_database(healthy):
     [
         ("debug", {"DEBUG": True, "ALLOWED_HOSTS": ["*", "a"]}, "DEBUG is on and ALLOWED_HOSTS is *"),
         ("secret_key", {"SECRET_KEY": "x" * 49}, "SECRET_KEY has 49 characters"),
+        ("secret_key", {"SECRET_KEY_FALLBACKS": ["x" * 50, "x" * 9]}, "SECRET_KEY_FALLBACKS: key 2 has 9 characters"),
         ("hosts", {"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS is *"),
         ("hosts", {"ALLOWED_HOSTS": ["localhost", "[::1]"]}, "all other names get 421"),
         ("hosts", {"HTTPS": False}, "HTTPS is off"),
@@ -301,6 +302,14 @@ class TestDatabase:
         assert "cannot decrypt the key of supplier Fast" in wrong()["secrets"]
         assert f"cannot decrypt a secret of webhook {endpoint.pk}" in wrong()["secrets"]
 
+    def test_secrets_that_need_an_older_key(self, healthy):
+        factories.Supplier(encrypted_key=secrets.encrypt("their-key"))
+        healthy.SECRET_KEY, healthy.SECRET_KEY_FALLBACKS = "y" * 50, [healthy.SECRET_KEY]
+
+        assert "Older keys are still needed to decrypt 1 of the stored secrets: run" in wrong()["secrets"]
+        call_command("encryptkeysanew", stdout=io.StringIO())
+        assert "secrets" not in wrong()
+
     def test_a_check_that_fails_leaves_the_others(self, healthy, connect_with):
         connect_with(search_path="nowhere")
 
@@ -308,6 +317,38 @@ class TestDatabase:
 
         assert 'relation "procrastinate_jobs" does not exist' in found["queue"]
         assert "database" not in found
+
+
+class TestFailover:
+    @pytest.fixture
+    def hosts(self, connect_with):
+        """Return a function that lets the URL name the database's own host twice, with these ports."""
+        server = connections["default"].settings_dict
+        host, port = server["HOST"], server["PORT"]
+
+        def name_twice(*ports):
+            server["HOST"], server["PORT"] = f"{host},{host}", ",".join(str(one or port or 5432) for one in ports)
+            server["OPTIONS"]["target_session_attrs"] = "read-write"
+
+        yield name_twice
+        server["HOST"] = host
+
+    def test_a_host_that_could_not_take_over(self, healthy, hosts):
+        hosts(None, "1")
+
+        assert ":1 could not take over. The database of DATABASE_URL cannot be used: " in wrong()["failover"]
+
+    def test_two_hosts_that_take_writes(self, healthy, hosts):
+        hosts(None, None)
+
+        assert "both take writes" in wrong()["failover"]
+
+    def test_a_host_that_stands_by(self, healthy, hosts, monkeypatch):
+        answers = iter(["", "", "The database takes no writes."])
+        monkeypatch.setattr(database, "problem_of_database", lambda connection: next(answers))
+        hosts(None, None)
+
+        assert wrong() == {}
 
 
 class TestReplica:

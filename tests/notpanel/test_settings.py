@@ -61,6 +61,11 @@ def test_a_secret_key_is_taken_as_it_is_written(read):
     assert read(SECRET_KEY="$w0n-er")["SECRET_KEY"] == "$w0n-er"
 
 
+def test_secret_key_fallbacks_are_taken_as_they_are_written(read):
+    assert read()["SECRET_KEY_FALLBACKS"] == []
+    assert read(SECRET_KEY_FALLBACKS="a$b(, $c#d")["SECRET_KEY_FALLBACKS"] == ["a$b(", "$c#d"]
+
+
 def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
@@ -172,12 +177,14 @@ def test_networks_and_origins_may_be_several(read):
 
 SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WEBHOOK_LOOPBACK", "WORKER"}
 URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
-WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
-MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
+DAYS = {"DISPATCH_DAYS", "AUDIT_LOG_DAYS"}
+WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()} - DAYS
+MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY", "WORKER_METRICS_PORT"}
+UNSHOWN = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "METRICS_TOKEN", "SENTRY_DSN"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
-    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY", "ENCRYPTION_KEYS"} == set(DEFAULTS)
+    assert SWITCHES | URLS | WHOLE_NUMBERS | DAYS | ALLOWED.keys() | UNSHOWN == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -232,6 +239,15 @@ def test_a_wrong_encryption_key_is_told_by_its_place_and_never_shown(read, wrong
     assert read(ENCRYPTION_KEYS=f"{right}, ")["ENCRYPTION_KEYS"] == [right]
 
 
+@pytest.mark.parametrize("token", ["x" * 31, "secret " * 8, "sécret" * 8])
+def test_a_wrong_token_is_never_shown(read, token):
+    with pytest.raises(BadSetting) as refusal:
+        read(METRICS_TOKEN=token)
+
+    assert str(refusal.value) == "METRICS_TOKEN must be empty, or 32 visible ASCII characters at least, without spaces."
+    assert read(METRICS_TOKEN="x" * 32)["METRICS_TOKEN"] == "x" * 32
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -255,6 +271,20 @@ def test_a_proxy_is_accepted(read, url):
     assert read(WEBHOOK_PROXY=url)["WEBHOOK_PROXY"] == url
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("on", "sentry.example/1", "ftp://public@sentry.example/1", "https://sentry.example/1", "https://public@/1"),
+        *("https://public@sentry.example/", "https://public@sentry.example/x", "https://public@sentry.example:x/1"),
+    ],
+)
+def test_a_dsn_that_cannot_be_read_stops_the_start_and_is_not_shown(read, dsn):
+    with pytest.raises(BadSetting) as refusal:
+        read(SENTRY_DSN=dsn)
+
+    assert str(refusal.value) == "SENTRY_DSN cannot be read: it must look like https://key@host/project."
+
+
 def test_there_are_65535_ports(read):
     with pytest.raises(BadSetting, match=r"^PORT is “65536”: it must be a whole number from 1 to 65535\.$"):
         read(PORT="65536")
@@ -266,6 +296,7 @@ ALLOWED = {
     "EMAIL_FROM": "an address, such as desk@panel.example or Panel <desk@panel.example>",
     "HOST": "a host name or an address, such as 0.0.0.0 or [::1], without a port",
     "LOG_LEVEL": "CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG or NOTSET",
+    "LOG_FORMAT": "auto, json or console",
     "REDIS_DOWN": "closed or open",
     "REDIS_TIMEOUT": "a number above 0, at most 2147483647",
     "TRUSTED_PROXIES": "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address",
@@ -286,6 +317,7 @@ def test_an_empty_value_stops_the_start(read, name):
         *(("REDIS_TIMEOUT", value) for value in ("0", "-1", "1s", "1,5", "nan", "inf")),
         *(("REDIS_DOWN", value) for value in ("off", "Open", "closed open")),
         *(("LOG_LEVEL", value) for value in ("info", "20", "VERBOSE")),
+        *(("LOG_FORMAT", value) for value in ("JSON", "text", "on")),
         *(("HOST", value) for value in ("localhost:80", "::1", "http://localhost", "a b")),
         *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
     ],
@@ -327,12 +359,16 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
         ("HOST", "panel.internal"),
         ("EMAIL_FROM", "NotPanel <desk@panel.example>"),
         ("LOG_LEVEL", "WARNING"),
+        ("LOG_FORMAT", "console"),
+        ("SENTRY_DSN", "https://public@o1.ingest.sentry.example:9000/path/42"),
         ("REDIS_DOWN", "open"),
         ("REDIS_TIMEOUT", "0.25"),
         ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
         ("DATABASE_URL", "postgresql://postgres:@/n?host=/var/run/postgresql"),
         ("DATABASE_URL", "postgresql:////var/run/postgresql/n"),
-        ("DATABASE_URL", "postgresql://u:p@one:5432,two:5432/n"),
+        ("DATABASE_URL", "postgresql://u:p@one:5432,two:5432/n?target_session_attrs=read-write"),
+        ("DATABASE_DIRECT_URL", "postgresql://u:p@one,two/n?target_session_attrs=primary"),
+        ("DATABASE_REPLICA_URL", "postgresql://u:p@one,two/n?target_session_attrs=prefer-standby"),
         ("DATABASE_URL", "postgresql://u:p@[2001:db8::1]:5432/n"),
         ("REDIS_URL", "rediss://:p%2Cw@cache.internal:6380/1?ssl_cert_reqs=none"),
         ("REDIS_URL", "redis://cache"),
@@ -344,6 +380,54 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
 )
 def test_an_allowed_value_does_not_stop_the_start(read, name, value):
     read(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "port"),
+    [
+        ("one:5433,two:5434", "one,two", "5433,5434"),
+        ("one,two:5434", "one,two", "5432,5434"),
+        ("one,two", "one,two", "5432,5432"),
+        ("[2001:db8::1]:5433,[2001:db8::2]", "2001:db8::1,2001:db8::2", "5433,5432"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "pgsql"])
+def test_a_database_may_have_several_hosts(read, scheme, hosts, host, port):
+    """Each keeps its own port, and its share of the time in which a connection is made."""
+    found = read(DATABASE_URL=f"{scheme}://u:p%2Fw@{hosts}/n?target_session_attrs=read-write")
+
+    database = found["DATABASES"]["default"]
+    assert (database["HOST"], database["PORT"], database["PASSWORD"]) == (host, port, "p/w")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (database["OPTIONS"]["connect_timeout"], database["OPTIONS"]["pool"]["timeout"]) == (2, 5)
+
+
+def test_a_machine_that_vanished_is_noticed(read):
+    options = read(DATABASE_URL="postgresql://u:p@db/n?tcp_user_timeout=700")["DATABASES"]["default"]["OPTIONS"]
+
+    assert options["tcp_user_timeout"] == 700
+    assert options["keepalives_idle"] + options["keepalives_interval"] * options["keepalives_count"] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "problem"),
+    [
+        ("DATABASE_URL", "", "names several hosts without target_session_attrs"),
+        ("DATABASE_REPLICA_URL", "?sslmode=require", "names several hosts without target_session_attrs"),
+        ("DATABASE_URL", "?target_session_attrs=any", "has a target_session_attrs that is not read-write or primary"),
+        ("DATABASE_DIRECT_URL", "?target_session_attrs=standby", "has a target_session_attrs that is not read-write"),
+        ("DATABASE_REPLICA_URL", "?target_session_attrs=read-write", "has a target_session_attrs that is not prefer-"),
+    ],
+)
+def test_several_hosts_need_to_say_which_is_meant(read, name, query, problem):
+    with pytest.raises(BadSetting) as refusal:
+        read(**{name: f"postgresql://u:s3cret@one,two/n{query}"})
+
+    example = "prefer-standby" if name == "DATABASE_REPLICA_URL" else "read-write"
+    assert str(refusal.value).startswith(f"{name} {problem}")
+    assert str(refusal.value).endswith(
+        f": it must look like postgresql://user:password@one:5432,two:5432/name?target_session_attrs={example}."
+    )
 
 
 DATABASE_PROBLEMS = [
@@ -358,6 +442,8 @@ DATABASE_PROBLEMS = [
     ("postgresql://u:s3cret@db:many/n", "has a port that is not a number"),
     ("postgresql://u:s3cret@db:65536/n", "has a port that is not a number"),
     ("postgresql://u:s3cret/more@db/n", "has a port that is not a number, or a password with / ? or #"),
+    ("postgresql://u:s3cret@one:5432,two:many/n", "has a port that is not a number"),
+    ("postgresql://u:s3cret@one:5432,two:65536/n", "has a port that is not a number"),
 ]
 REDIS_PROBLEMS = [
     ("cache:6379", "does not begin with redis://"),
@@ -489,15 +575,16 @@ def test_manage_py_ends_with_one_sentence(name, value, message):
     assert start(**{name: value}) == (1, message)
 
 
-def test_a_pool_tries_anew_to_connect_as_soon_as_requests_do(read):
+def test_a_pool_soon_leaves_it_to_requests_to_connect(read):
     """By default it tries for five minutes, and waits twice as long before each attempt."""
     databases = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]
 
     pool = databases["default"]["OPTIONS"]["pool"]
-    assert pool["timeout"] == pool["reconnect_timeout"] == 7
+    assert pool["timeout"] == 7
+    assert pool["reconnect_timeout"] == 2
 
 
-@pytest.mark.parametrize("name", ["DISPATCH_DAYS", "AUDIT_LOG_DAYS"])
+@pytest.mark.parametrize("name", sorted(DAYS))
 @pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
 def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
     with pytest.raises(BadSetting, match=f"^{name} is .*: it must be 0, for ever, or a whole number from 30 to 36500"):

@@ -1,0 +1,71 @@
+"""Connections that do not outlive a failover: what led to the old primary is not used again.
+
+Django finds ``DatabaseWrapper`` here by the name of this module.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+import psycopg
+from django.db import OperationalError
+from django.db.backends.postgresql import base
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
+from psycopg.pq import ConnStatus
+
+# When the pool of an alias was last emptied in this process, by time.monotonic().
+_emptied: dict[str, float] = {}
+
+
+class ErrorWrapper(DatabaseErrorWrapper):
+    """Raises Django's errors, and gives up the connections that an error says are of no use."""
+
+    wrapper: "DatabaseWrapper"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            # The server became a standby, or was set to read only so that another one can take over. For psycopg this
+            # is an InternalError, a bug. It is none of ours: the next connection leads to the server that takes writes.
+            self.wrapper.abandon()
+            raise OperationalError(*error.args).with_traceback(traceback) from error
+        if isinstance(error, psycopg.OperationalError) and self.wrapper.is_lost():
+            self.wrapper.empty_pool()
+        super().__exit__(kind, error, traceback)
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """A connection of Django's, which empties the pool of its process once the server is lost."""
+
+    taken_at = 0.0  # when this thread got its connection, by time.monotonic()
+
+    @cached_property
+    def wrap_database_errors(self) -> ErrorWrapper:
+        return ErrorWrapper(self)
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        connection = super().get_new_connection(conn_params)
+        self.taken_at = time.monotonic()
+        return connection
+
+    def is_lost(self) -> bool:
+        """Return whether there was a connection, and its server has ended it or is gone."""
+        return self.connection is not None and self.connection.pgconn.status == ConnStatus.BAD
+
+    def abandon(self) -> None:
+        """Close the connection, also if it belongs to a pool, and all others of that pool."""
+        self.errors_occurred = True
+        if self.connection is not None:
+            self.connection.close()
+            self.empty_pool()
+
+    def empty_pool(self) -> None:
+        """Drop the pool's other connections, which lead where this one led: each would cost a request an error.
+
+        Those in use are closed when they are given back. Only the first of those that are lost at once does it.
+        """
+        if self.pool and self.taken_at > _emptied.get(self.alias, 0.0):
+            _emptied[self.alias] = time.monotonic()
+            self.pool.drain()
