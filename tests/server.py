@@ -51,7 +51,7 @@ class Server:
                 | environment,
                 stderr=log,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90  # the machine may be busy
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
