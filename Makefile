@@ -10,7 +10,7 @@ MANAGE := $(BIN)/python manage.py
 TESTS ?= tests
 ROUNDS ?= 3
 
-.PHONY: help install demo run test bench lint format env-example requirements clean
+.PHONY: help install demo run test bench faults lint format env-example requirements clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes 
 	@$(MANAGE) collectstatic --noinput --verbosity 0
 	@$(BIN)/python -m tests.bench --rounds $(ROUNDS)
 
+faults: $(VENV)/installed-dev .env ## kill, stop, freeze, lock and fill everything under load, in about five minutes (needs redis-server)
+	@env -u DATABASE_URL $(BIN)/python -m tests.faults
+
 lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, settings, migrations and known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,6 +49,7 @@ lint: $(VENV)/installed-dev .env ## check style, types, imports, templates, sett
 	$(BIN)/djlint templates --lint --check --quiet
 	DEBUG=off HTTPS=on $(MANAGE) check --deploy --fail-level WARNING
 	$(MANAGE) makemigrations --check --dry-run
+	DJANGO_SETTINGS_MODULE=tests.lint_settings LOG_LEVEL=WARNING $(MANAGE) lintmigrations
 	@$(BIN)/python .ci/audit
 
 format: $(VENV)/installed-dev ## format the code as lint requires

@@ -1,12 +1,16 @@
 """Suspend and restore accounts, set their time zones, and decide who may do what to the accounts of staff."""
 
+import functools
+
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from apikeys import acting
 from apikeys.models import Account, SuspensionEvent
-from apikeys.refusals import CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
+from apikeys.refusals import AccountErased, CannotSuspendYourself, LastSuperuser, NoReasonGiven, OnlySuperusers
 from apikeys.time_zones import check_time_zone
+from notpanel.kit import security_log
 
 
 def may_manage(by: Account, account: Account) -> bool:
@@ -18,7 +22,7 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
     """Restore (``active``) or suspend an account, from its next request on. Returns False if it already was.
 
     A change is recorded as a SuspensionEvent. Raises NoReasonGiven, CannotSuspendYourself if ``by`` is the account,
-    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, and LastSuperuser.
+    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, LastSuperuser, and AccountErased.
     """
     reason = reason.strip()
     if not reason:
@@ -29,6 +33,8 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
         locked, others = lock_with_superusers(account)
         if not may_manage(by, locked):
             raise OnlySuperusers
+        if locked.erased_at:
+            raise AccountErased
         if locked.is_active == active:
             return False
         if locked.is_superuser and not others:
@@ -41,6 +47,16 @@ def set_active(account: Account, active: bool, by: Account, reason: str) -> bool
             at=timezone.now(),
             kind=SuspensionEvent.Kind.RESTORED if active else SuspensionEvent.Kind.SUSPENDED,
             reason=reason,
+        )
+        transaction.on_commit(
+            functools.partial(
+                security_log.report,
+                "account_restored" if active else "account_suspended",
+                alarming=False,
+                account=locked.pk,
+                by=by.pk,
+                address=acting.address(),
+            )
         )
     return True
 

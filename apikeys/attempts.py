@@ -22,9 +22,12 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from apikeys.models import Account, AuditEvent
+from apikeys import acting
+from apikeys.models import Account, AttemptCounter, AuditEvent
 from apikeys.refusals import TooManyAttempts
+from notpanel.kit import request_facts, security_log
 from notpanel.kit.addresses import client_address, counted
+from notpanel.kit.request_facts import DeniedBy
 from notpanel.kit.sql import execute, fetch
 
 PERIOD = timedelta(minutes=15)
@@ -69,6 +72,8 @@ class Counter:
         while not (counted := fetch(_COUNT, {"key": self._key, **figures})):
             ends_at = self._end()
             if ends_at is not None and ends_at > now:
+                request_facts.add(limited_by=self.group)
+                security_log.report("attempt_refused", limit=self.group, address=acting.address())
                 return math.ceil((ends_at - now).total_seconds())
         [(self._ends_at, self._is_last, is_new)] = counted
         if is_new:
@@ -140,6 +145,18 @@ def forget_wrong_sign_ins(account: Account) -> None:
     Counter("sign-in:name", _counted(account), settings.ATTEMPTS_PER_NAME).clear()
 
 
+def forget(account: Account) -> None:
+    """Delete the counters of an account and of its address."""
+    counted_under = {
+        "sign-in:name": _counted(account),
+        "password": str(account.pk),
+        "code": str(account.pk),
+        "reset:name": unicodedata.normalize("NFKC", account.email).casefold(),
+    }
+    keys = [Counter(group, value, settings.ATTEMPTS_PER_NAME)._key for group, value in counted_under.items()]
+    AttemptCounter.objects.filter(key__in=keys).delete()
+
+
 def _counted(account: Account) -> str:
     """Return what attempts on an account are counted under, by whichever of its names. No form takes a NUL."""
     return f"\0{account.pk}"
@@ -175,6 +192,7 @@ def limit_attempts(
                     counter.succeed()
                 return answer
             if group == "sign-in" and name is not None:
+                request_facts.add(denied_by=DeniedBy.SIGN_IN)
                 AuditEvent.record(AuditEvent.Kind.SIGN_IN_FAILED, account)
             for counter in counters:
                 counter.fail(account)

@@ -4,18 +4,16 @@ The API's parameter ``request_id`` (docs/contract.md, "action=refill") is an ide
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
-from apikeys.models import KeptAnswer
 from notpanel.kit.refusals import RequestIdUsed, ServiceUnavailable
 from notpanel.kit.rendered import Rendered
 from notpanel.kit.sql import execute, fetch
 
-KEPT_FOR = timedelta(hours=24)
-DELETED_AT_ONCE = 10_000  # rows, so that no statement takes long
+KEPT_FOR = timedelta(hours=24)  # apikeys/retention.py deletes what is older
 
 # The second of two requests waits here until the transaction of the first ends: the unique constraint makes it.
 CLAIM = """
@@ -50,12 +48,3 @@ def answer_once(account_id: int, request_id: str, digest: str, answer: Callable[
     if first_digest != digest:
         raise RequestIdUsed
     return Rendered(*first), True
-
-
-def forget_answers(now: datetime) -> int:
-    """Delete the answers that were kept long enough. Returns how many there were."""
-    old = KeptAnswer.objects.filter(created_at__lt=now - KEPT_FOR).order_by("created_at").values("pk")
-    count = 0
-    while deleted := KeptAnswer.objects.filter(pk__in=old[:DELETED_AT_ONCE]).delete()[0]:
-        count += deleted
-    return count

@@ -16,10 +16,13 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from apikeys.models import Account, ApiKey, AuditEvent
-from apikeys.refusals import ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
+from apikeys.refusals import AccountErased, ApiKeyEnded, ApiKeyRotated, ApiKeysChanged, TooManyApiKeys
+from notpanel.kit import request_facts
 from notpanel.kit.addresses import Address, is_within
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import AccountSuspended, InvalidApiKey
+from notpanel.kit.request_facts import DeniedBy
+from notpanel.kit.security_log import deny
 from notpanel.kit.sql import fetch
 
 LARGEST_NUMBER_OF_KEYS = 10  # active ones, per account
@@ -59,12 +62,13 @@ def create_api_key(
     """Create a key of ``account``. Returns it with the raw key, which is not stored.
 
     ``latest`` is what ``latest_prefix`` returned when the form was made, so that a form that is sent twice creates one
-    key. Raises ApiKeysChanged if it returns something else by now, and TooManyApiKeys.
+    key. Raises ApiKeysChanged if it returns something else by now, TooManyApiKeys and AccountErased.
     """
     raw_key, value = _new_value()
     with transaction.atomic():
         # Creations for the same account wait for each other here, so that no two of them count nine keys.
-        Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        if Account.objects.select_for_update(no_key=True).get(pk=account.pk).erased_at:
+            raise AccountErased
         if latest is not None and latest != latest_prefix(account):
             raise ApiKeysChanged
         if ApiKey.objects.active(timezone.now()).filter(account=account).count() >= LARGEST_NUMBER_OF_KEYS:
@@ -148,16 +152,21 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
     AccountSuspended if its account is suspended.
     """
     if not _RAW_KEY.fullmatch(raw_key):
+        deny(DeniedBy.NO_KEY)
         raise InvalidApiKey
     now = timezone.now()
     rows = fetch(KEY_WITH_ITS_ACCOUNT, {"digest": hash_key(raw_key), "now": now})
     if not rows:
+        deny(DeniedBy.UNKNOWN_KEY)
         raise InvalidApiKey
     [(api_key_id, prefix, limit_per_minute, allowed_networks, last_used_at, read_only, answers, *account)] = rows
     account_id, tier, is_active = account
+    request_facts.add(account=account_id, key=prefix)
     if allowed_networks and not is_within(address, allowed_networks):
+        deny(DeniedBy.ADDRESS)
         raise InvalidApiKey
     if not is_active:
+        deny(DeniedBy.SUSPENDED)
         raise AccountSuspended
     if last_used_at is None or now - last_used_at >= timedelta(minutes=1):
         # Of several requests at once, one writes.

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -13,11 +13,11 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from apikeys import acting
+from apikeys.audit_log import AuditEvent as AuditEvent
 from apikeys.settlement_mails import SettlementMails as SettlementMails
 from apikeys.time_zones import check_time_zone
 from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
 from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
-from notpanel.kit.times import time_text
 
 LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may still work
 
@@ -25,6 +25,9 @@ LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may 
 RIGHTS = ("is_staff", "is_superuser")
 IDENTITY = ("username", "email", "confirmed_email", "tier")
 
+
+# The beginning of what stands for a name that was erased. No user name has a colon, so none is taken for one.
+ERASED = "erased:"
 
 ONE_OWNER_OF_AN_EMAIL = "account_confirmed_email_has_one_owner"  # the constraint's name
 
@@ -102,6 +105,8 @@ class Account(AbstractUser):
     # What the panel's books said at the last import. Nothing here changes it.
     balance = models.DecimalField(max_digits=14, decimal_places=5, null=True, editable=False)
     currency = models.CharField(max_length=3, default="USD", db_default="USD", editable=False)
+    # ``refills.erasing`` alone writes it. The database lets nobody use the account again.
+    erased_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         permissions = [("suspend_account", "Can suspend and restore accounts")]
@@ -110,6 +115,16 @@ class Account(AbstractUser):
                 condition=Q(tier__in=["standard", "reseller", "agency"]), name="account_tier_is_known"
             ),
             models.CheckConstraint(condition=Q(currency__regex=r"^[A-Z]{3}$"), name="account_currency_is_a_code"),
+            models.CheckConstraint(
+                condition=Q(erased_at__isnull=True)
+                | Q(
+                    is_active=False,
+                    is_staff=False,
+                    is_superuser=False,
+                    **dict.fromkeys(("email", "confirmed_email", "first_name", "last_name"), ""),
+                ),
+                name="account_erased_is_empty",
+            ),
             # Who signs in by an address is never in doubt.
             models.UniqueConstraint(
                 Lower("confirmed_email"), condition=~Q(confirmed_email=""), name=ONE_OWNER_OF_AN_EMAIL
@@ -206,107 +221,6 @@ class SuspensionEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.reason}"
-
-
-class AuditEvent(models.Model):
-    """Who did what to an account, from where and when. The database refuses to change or delete one.
-
-    Suspensions are not here but in SuspensionEvent, with their reasons. No password, token or key is ever recorded, nor
-    a name that belongs to no account: some people type their password into its field.
-    """
-
-    class Kind(models.TextChoices):
-        SIGNED_IN = "signed_in", "Signed in"
-        SIGN_IN_FAILED = "sign_in_failed", "Failed to sign in"
-        PROOF_FAILED = "proof_failed", "Failed to prove the password"
-        LOCKED = "locked", "Reached a limit of attempts"
-        SIGNED_OUT = "signed_out", "Signed out"
-        PASSWORD_CHANGED = "password_changed", "Password changed"
-        PASSWORD_RESET = "password_reset", "Password reset by mail"
-        KEY_CREATED = "key_created", "API key created"
-        KEY_CHANGED = "key_changed", "API key changed"
-        KEY_ROTATED = "key_rotated", "API key rotated"
-        KEY_REVOKED = "key_revoked", "API key revoked"
-        FACTOR_ENABLED = "factor_enabled", "Second factor set up"
-        FACTOR_DISABLED = "factor_disabled", "Second factor taken away"
-        FACTOR_RESET = "factor_reset", "Second factor reset"
-        CODE_FAILED = "code_failed", "Failed to give a code"
-        RECOVERY_CODES = "recovery_codes", "New recovery codes"
-        RECOVERY_CODE_USED = "recovery_code_used", "Recovery code used"
-        ACCOUNT_CREATED = "account_created", "Account created"
-        ACCOUNT_CHANGED = "account_changed", "Account changed"
-        RIGHTS_CHANGED = "rights_changed", "Rights changed"
-        GROUP_CHANGED = "group_changed", "Group changed"
-        INVITED = "invited", "Invited"
-        LEFT = "left", "Left the staff"
-        PANEL_KEY_CREATED = "panel_key_created", "Panel key created"
-        PANEL_KEY_REVOKED = "panel_key_revoked", "Panel key revoked"
-        MAILS_CHOSEN = "mails_chosen", "Mails chosen"
-        WEBHOOK_ADDED = "webhook_added", "Webhook added"
-        WEBHOOK_CHANGED = "webhook_changed", "Webhook changed"
-        WEBHOOK_ROTATED = "webhook_rotated", "Webhook secret rotated"
-        WEBHOOK_REMOVED = "webhook_removed", "Webhook removed"
-
-    at = models.DateTimeField(editable=False)
-    kind = models.CharField("what", max_length=20, choices=Kind, editable=False)
-    account = models.ForeignKey(
-        Account,
-        models.PROTECT,
-        db_index=False,
-        related_name="+",
-        null=True,
-        editable=False,
-        help_text="Whom it is about; empty: a name without an account, or a group.",
-    )
-    by = models.ForeignKey(
-        Account,
-        models.PROTECT,
-        db_index=False,
-        related_name="+",
-        null=True,
-        editable=False,
-        help_text="Who did it; empty: nobody who had signed in, or a command on the server.",
-    )
-    address = models.GenericIPAddressField(null=True, editable=False, help_text="Empty: a command on the server.")
-    details = models.JSONField(default=dict, editable=False)
-
-    class Meta:
-        ordering = ["-at", "-id"]
-        default_permissions = ()  # superusers alone see them, and record() alone writes them
-        indexes = [
-            models.Index(fields=["-at", "-id"], name="audit_by_time"),
-            models.Index(fields=["account", "-at", "-id"], name="audit_of_an_account"),
-            models.Index(fields=["by", "-at", "-id"], name="audit_of_an_actor"),
-            models.Index(fields=["kind", "-at", "-id"], name="audit_of_a_kind"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.get_kind_display()}, {time_text(self.at, seconds=True)}"
-
-    @classmethod
-    def record(
-        cls,
-        kind: str,
-        account: Account | None,
-        details: Mapping[str, Any] | None = None,
-        *,
-        by_id: int | None = None,
-    ) -> None:
-        """Record what was done to ``account``, by the account that is acting unless ``by_id`` names another."""
-        cls(kind=kind, account=account, details=details or {}, **cls._circumstances(by_id)).save(force_insert=True)
-
-    @classmethod
-    def record_all(cls, events: Iterable[tuple[str, Account, Mapping[str, Any]]]) -> None:
-        """Record what was done to several accounts: kind, account and details of each. One statement writes them."""
-        circumstances = cls._circumstances()
-        AuditEvent.objects.bulk_create(
-            AuditEvent(kind=kind, account=account, details=details, **circumstances)
-            for kind, account, details in events
-        )
-
-    @staticmethod
-    def _circumstances(by_id: int | None = None) -> dict[str, Any]:
-        return {"at": timezone.now(), "by_id": by_id or acting.account_id(), "address": acting.address()}
 
 
 class RecoveryCode(models.Model):

@@ -14,9 +14,12 @@ from django.views.decorators.debug import sensitive_variables
 
 from apikeys.keys import hash_key
 from apikeys.models import AuditEvent, PanelKey
+from notpanel.kit import request_facts
 from notpanel.kit.addresses import Address, Network, is_within
 from notpanel.kit.caller import PanelCaller
 from notpanel.kit.refusals import InvalidApiKey
+from notpanel.kit.request_facts import DeniedBy
+from notpanel.kit.security_log import deny
 
 PREFIX = "npp_"
 LENGTH_OF_PREFIX = len(PREFIX) + 8
@@ -57,9 +60,15 @@ def authenticate(raw_key: str, address: Address | None) -> PanelCaller:
     Raises InvalidApiKey if the key is missing, unknown, revoked or not allowed from the address.
     """
     if not _RAW_KEY.fullmatch(raw_key):
+        deny(DeniedBy.NO_KEY)
         raise InvalidApiKey
     panel_key = PanelKey.objects.filter(digest=hash_key(raw_key), revoked_at=None).first()
-    if panel_key is None or not is_within(address, panel_key.allowed_networks):
+    if panel_key is None:
+        deny(DeniedBy.UNKNOWN_KEY)
+        raise InvalidApiKey
+    request_facts.add(key=panel_key.prefix)
+    if not is_within(address, panel_key.allowed_networks):
+        deny(DeniedBy.ADDRESS)
         raise InvalidApiKey
     now = timezone.now()
     if panel_key.last_used_at is None or now - panel_key.last_used_at >= timedelta(minutes=1):

@@ -56,6 +56,14 @@ class InvitationNotSent(Refusal):
     )
 
 
+class AccountErased(Refusal):
+    message = "This account was erased, and nobody can use it again. Create a new account."
+
+
+class CannotEraseStaff(Refusal):
+    message = "Accounts of staff and suppliers are not erased: the history says under them who settled refills."
+
+
 class NotOfTheStaff(Refusal):
     message = "This is not an account of the staff. Suspend it instead."
 

@@ -3,8 +3,10 @@
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from apikeys.idempotency import forget_answers
+from apikeys.idempotency import KEPT_FOR
+from apikeys.retention import ANSWERS
 from apikeys.webhooks import delivering, keeping
+from notpanel.kit import retention
 
 
 @app.task(name="apikeys.tasks.deliver_webhooks")
@@ -18,13 +20,9 @@ def sweep_webhooks(timestamp: int) -> None:
     keeping.sweep()
 
 
-@app.periodic(cron="41 3 * * *")
-@app.task(name="apikeys.tasks.forget_old_webhooks")
-def forget_old_webhooks(timestamp: int) -> None:
-    keeping.forget(timezone.now())
-
-
 @app.periodic(cron="41 * * * *")
 @app.task(name="apikeys.tasks.forget_old_answers")
 def forget_old_answers(timestamp: int) -> None:
-    forget_answers(timezone.now())
+    """Delete old answers every hour: a busy day's would be many."""
+    now = timezone.now()
+    retention.delete(ANSWERS, now - KEPT_FOR, now)

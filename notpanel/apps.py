@@ -3,10 +3,16 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin import apps as admin_apps
 from django.core import checks
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, pre_migrate
 
+from notpanel import retention
+from notpanel.kit.metrics import readers
+from notpanel.kit.request_facts import count_statements_of
+from notpanel.kit.retention import register
 from notpanel.server.checks import missing_time_limits
 
 
@@ -14,11 +20,25 @@ class NotPanelConfig(AppConfig):
     name = "notpanel"
 
     def ready(self) -> None:
+        from notpanel.metrics import read_queue  # it needs the models
+
+        readers["queue"] = read_queue
+        register(*retention.ALL)
         checks.register(check_time_limits, checks.Tags.database)
+        connection_created.connect(count_statements_of)
+        if settings.SENTRY_DSN:
+            from notpanel import error_reports  # not loaded where nothing is sent
+
+            error_reports.start(settings.SENTRY_DSN)
         if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
             # Without a sender: Django sends these signals for apps that have models, and this one has none.
             pre_migrate.connect(lift_statement_timeout)
             post_migrate.connect(restore_statement_timeout)
+
+
+class DeskConfig(admin_apps.AdminConfig):
+    default = False  # it is django.contrib.admin's
+    default_site = "notpanel.desk_site.DeskSite"
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:

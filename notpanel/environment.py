@@ -25,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 DOTENV = Path(__file__).resolve().parent.parent / ".env"
 
 ON, OFF = set(environ.Env.BOOLEAN_TRUE_STRINGS), {"off", "false", "no", "n", "0"}
+LONGEST_KEPT = 36_500  # days
 PORT = 5432  # of PostgreSQL, unless a URL says another
 LARGEST = 2**31 - 1  # the largest time limit that PostgreSQL accepts
 
@@ -35,12 +36,16 @@ DATABASE_EXAMPLE = "postgresql://user:password@host:5432/name"
 REDIS_EXAMPLE = "redis://host:6379/0"
 MAIL_EXAMPLE = "smtp+tls://user:password@host:587"
 PROXY_EXAMPLE = "http://user:password@host:3128"
+SENTRY_EXAMPLE = "https://key@host/project"
 
 HEADER = """\
 # Every setting of NotPanel, with its default. Copy the lines that you change to .env, or set them in the
 # environment, which wins over .env. `make .env` writes a .env with a random SECRET_KEY.
 # `make env-example` writes this file from notpanel/settings.py.
 """
+
+# prometheus_client reads it, and so do the processes that a server starts.
+METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 Item = TypeVar("Item")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -67,6 +72,16 @@ def load() -> MutableMapping[str, str]:
             raise BadSetting(f"Line {number} of .env is neither NAME=value, without spaces around =, nor a comment.")
     environ.Env.read_env(DOTENV)
     return os.environ
+
+
+def metrics_directory() -> str:
+    """Return the directory in which processes add up their metrics, "" if this one counts for itself."""
+    return os.environ.get(METRICS_DIRECTORY, "")
+
+
+def set_metrics_directory(directory: str) -> None:
+    """Set that directory, for this process and those that it starts."""
+    os.environ[METRICS_DIRECTORY] = directory
 
 
 class Environment:
@@ -114,6 +129,14 @@ class Environment:
             raise _wrong(name, text, f"a whole number from {minimum} to {maximum}")
         return number
 
+    def days(self, name: str, default: int, *, minimum: int, help: str) -> int:
+        """Declare a number of days for which something is kept; 0 keeps it for ever."""
+        text = self.text(name, str(default), help=help)
+        number = int(text) if re.fullmatch("[0-9]{1,5}", text) else -1
+        if number and not minimum <= number <= LONGEST_KEPT:
+            raise _wrong(name, text, f"0, for ever, or a whole number from {minimum} to {LONGEST_KEPT}")
+        return number
+
     def seconds(self, name: str, default: float, *, help: str) -> float:
         """Declare a number of seconds, which may have a fraction."""
         text = self.text(name, str(default), help=help)
@@ -127,6 +150,13 @@ class Environment:
         text = self.text(name, default, help=help)
         if text not in choices:
             raise _wrong(name, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
+    def token(self, name: str, *, shortest: int, help: str) -> str:
+        """Declare a secret that others send in a header; empty: there is none. Its text is never shown."""
+        text = self.text(name, "", help=help)
+        if text and not re.fullmatch(rf"[!-~]{{{shortest},}}", text):
+            raise BadSetting(f"{name} must be empty, or {shortest} visible ASCII characters at least, without spaces.")
         return text
 
     def log_level(self, name: str, default: str, *, help: str) -> str:
@@ -190,6 +220,18 @@ class Environment:
                 raise _wrong_url(name, "has a path", PROXY_EXAMPLE)
         return url
 
+    def sentry_dsn(self, name: str, *, help: str) -> str:
+        """Declare the DSN of a project of Sentry. It may be empty."""
+        dsn = self.text(name, "", help=help)
+        if dsn:
+            from sentry_sdk.utils import Dsn  # not loaded where nothing is sent
+
+            try:
+                Dsn(dsn)
+            except ValueError:  # its text may show the key
+                raise _wrong_url(name, "cannot be read", SENTRY_EXAMPLE) from None
+        return dsn
+
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
         """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""
         keys = [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
@@ -202,6 +244,10 @@ class Environment:
                     "docs/operations.md shows how to make one."
                 ) from None
         return keys
+
+    def secret_keys(self, name: str, *, help: str) -> list[str]:
+        """Declare a list of secret keys, which may be empty. Each is taken as it is written."""
+        return [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
 
     def _items(
         self, name: str, default: Sequence[str], check: Callable[[str], Item], allowed: str, help: str

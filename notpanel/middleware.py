@@ -1,6 +1,5 @@
 """Every middleware of the project, in the order in which MIDDLEWARE lists them."""
 
-import http
 import posixpath
 import re
 import time
@@ -14,17 +13,19 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import SimpleTemplateResponse
 from django.urls import resolve
-from django.utils.encoding import escape_uri_path
 
-from notpanel import health, request_log
+from notpanel import health, metrics, request_log, request_metrics
 from notpanel.api import errors
-from notpanel.kit import replica
-from notpanel.kit.addresses import peer_is_trusted
+from notpanel.kit import replica, request_facts, security_log
+from notpanel.kit.addresses import client_address, peer_is_trusted
 from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-_SANE_REQUEST_ID = re.compile(r"(?!.*npp?_[A-Za-z0-9_-]{8})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+# Nothing that looks like a key, a secret of a webhook, or a token that sets a password.
+_SANE_REQUEST_ID = re.compile(
+    r"(?!.*(?:npp?_|whsec_)[A-Za-z0-9_-]{8})(?!.*[0-9a-z]{6,7}-[0-9a-f]{32})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
+)
 # In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
 _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
@@ -57,8 +58,21 @@ def answer_health_checks(get_response: GetResponse) -> GetResponse:
     return respond
 
 
+def answer_metrics(get_response: GetResponse) -> GetResponse:
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Without a token it is no page."""
+    if not settings.METRICS_TOKEN:
+        raise MiddlewareNotUsed
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        if request.path_info == metrics.PATH and request.method == "GET":
+            return metrics.answer(request.META.get("HTTP_AUTHORIZATION", ""))
+        return get_response(request)
+
+    return respond
+
+
 def log_requests(get_response: GetResponse) -> GetResponse:
-    """Write one log line per request, and turn every error page under /api/ into JSON.
+    """Write one log line per request, count it, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
     All but the checks of health pass through here, so that it also sees what the others answer when they fail.
@@ -68,25 +82,20 @@ def log_requests(get_response: GetResponse) -> GetResponse:
         spell_api_path(request)
         sent = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = sent if _SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-        token = request_log.begin(request_id)
+        facts, token = request_facts.begin(request_id)
         started = time.perf_counter()
         try:
             response = get_response(request)
             if is_for_api(request.path_info) and not _comes_from_api(response):
                 response = _as_json(response)
             response["X-Request-ID"] = request_id
-            request_log.logger.info(
-                "%s %s %d %.1fms%s",
-                # A client may send any method and any path, a line break included.
-                request.method if request.method in http.HTTPMethod.__members__ else "-",
-                request_log.without_secrets(escape_uri_path(request.path)),
-                response.status_code,
-                (time.perf_counter() - started) * 1000,
-                request_log.fields_as_text(),
-            )
+            request_log.complete(facts, request, response)
+            facts.milliseconds = (time.perf_counter() - started) * 1000
+            request_metrics.count(facts)
+            request_log.write(facts)
             return response
         finally:
-            request_log.end(token)
+            request_facts.end(token)
 
     return respond
 
@@ -101,6 +110,7 @@ def refuse_unknown_hosts(get_response: GetResponse) -> GetResponse:
         try:
             request.get_host()
         except DisallowedHost:
+            security_log.report("host_refused", address=str(client_address(request)))
             response: HttpResponse
             if is_for_api(request.path_info):
                 response = error_in_json(errors.UnknownHost)

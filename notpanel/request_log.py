@@ -1,74 +1,88 @@
-"""The log line of a request: its id, and the fields that are added while the request is answered."""
+"""The line of the log that each request leaves."""
 
-import contextvars
-import logging
-import re
+import functools
+import http
 
-logger = logging.getLogger(__name__)
+import structlog
+from django.http import HttpRequest, HttpResponse
 
-_fields: contextvars.ContextVar[dict[str, object] | None] = contextvars.ContextVar("fields", default=None)
+from notpanel.kit import request_facts
+from notpanel.kit.addresses import client_address
+from notpanel.kit.request_facts import DeniedBy, Outcome, RequestFacts
+from notpanel.logs import without_secrets
 
+logger = structlog.get_logger(__name__)
 
-def begin(request_id: str) -> contextvars.Token[dict[str, object] | None]:
-    """Begin the line of a request. Returns the token that ``end`` takes."""
-    return _fields.set({"request_id": request_id})
+LONGEST_PATH = 300  # characters
 
-
-def end(token: contextvars.Token[dict[str, object] | None]) -> None:
-    """End the line that ``begin`` started."""
-    _fields.reset(token)
-
-
-def add(**fields: object) -> None:
-    """Add fields to the line of the current request. Never add a key, or text that the client chose freely."""
-    if (line := _fields.get()) is not None:
-        line.update(fields)
+_DENIED_BY_STATUS: dict[int, DeniedBy] = {403: DeniedBy.PERMISSION, 421: DeniedBy.HOST}
 
 
-def fields_as_text() -> str:
-    """Return the added fields as ``" name=value name=value"``, or "" if there are none."""
-    fields = _fields.get() or {}
-    return "".join(f" {name}={value}" for name, value in fields.items() if name != "request_id")
+def complete(facts: RequestFacts, request: HttpRequest, response: HttpResponse) -> None:
+    """Add to the facts what the request and its answer tell, and what became of it."""
+    method = request.method or ""
+    facts.method = method if method in http.HTTPMethod.__members__ else "-"  # a client may send any text
+    facts.path = _path_without_secrets(request.path)
+    facts.view = getattr(request.resolver_match, "view_name", "")
+    facts.status = status = response.status_code
+    facts.code = response.headers.get("X-Error-Code", "")
+    facts.limited_by = facts.limited_by or response.headers.get("X-RateLimit-DeniedBy", "")
+    facts.denied_by = facts.denied_by or _DENIED_BY_STATUS.get(status, "")
+    facts.address = facts.address or client_address(request)
+    # Only if a page has asked who has signed in: asking here could take a statement.
+    user = getattr(request, "_cached_user", None)
+    facts.account = facts.account or getattr(user, "pk", None)
+    facts.outcome = _outcome(facts)
 
 
-class RequestIdFilter(logging.Filter):
-    """Gives every log record the id of the current request, or "-"."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = (_fields.get() or {}).get("request_id", "-")
-        return True
+def _path_without_secrets(path: str) -> str:
+    if len(path) > LONGEST_PATH:  # it is cut between two slashes, so that no half of a secret is left
+        path = path[:LONGEST_PATH].rpartition("/")[0] + "/…"
+    return _without_secrets(path)
 
 
-# Everything that a terminal or a reader of logs may take for the end of a line, or for a command.
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-# The token of a link that resets a password, wherever it stands: in a redirect, in a path that was not found.
-_RESET_TOKEN = re.compile(r"(?<=/)(password/reset/[^/\s]+/)[^/\s]+|\b[0-9a-z]{6,7}-[0-9a-f]{32}")
+_without_secrets = functools.lru_cache(maxsize=1000)(without_secrets)  # most requests have one of a few paths
 
 
-# Longer than the visible beginning of a key, which log lines may have.
-KEY = re.compile(r"(npp?_)[A-Za-z0-9_-]{9,}")
+def _outcome(facts: RequestFacts) -> Outcome:
+    if facts.status >= 500:
+        return Outcome.FAILED
+    if facts.limited_by or facts.status == 429:
+        return Outcome.LIMITED
+    if facts.denied_by:
+        return Outcome.DENIED
+    if facts.code or facts.status >= 400 or (facts.refused and sum(facts.refused.values()) == facts.ids):
+        return Outcome.REFUSED
+    return Outcome.PARTIAL if facts.refused else Outcome.OK
 
 
-def without_secrets(text: str) -> str:
-    """Return ``text`` without API keys, and without the tokens of links that reset a password."""
-    return KEY.sub(r"\1…", _RESET_TOKEN.sub(lambda match: f"{match[1] or ''}…", text))
+def write(facts: RequestFacts) -> None:
+    """Write the line of a request. Facts that are empty are left out."""
+    line = {
+        "method": facts.method,
+        "path": facts.path,
+        "status": facts.status,
+        "outcome": facts.outcome.value,
+        "milliseconds": round(facts.milliseconds, 1),
+        "statements": facts.statements,
+    }
+    if facts.address is not None:
+        line["address"] = str(facts.address)
+    for name in _IF_KNOWN:
+        if value := getattr(facts, name):
+            line[name] = value
+    logger.info("request", **line)
 
 
-class LineFormatter(logging.Formatter):
-    """Write a record as one line, whatever a client sent, with its traceback indented below it.
-
-    A record that was forged with line breaks would begin at the left, so nothing but records does.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (as logging names it)
-        record.message = _CONTROL.sub(_escape, record.message)
-        return super().formatMessage(record)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the lines of the record, without secrets."""
-        lines = without_secrets(super().format(record)).split("\n")
-        return "\n  ".join(_CONTROL.sub(_escape, line) for line in lines)
+_IF_KNOWN = (
+    *("view", "account", "key", "action", "ids", "code", "refused", "limited_by", "denied_by", "replay"),
+    *("created", "changed"),
+)
 
 
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
+def write_refused(request_id: str, status: int, code: str) -> None:
+    """Write the line of a request that the server refused before it could be read whole. Nothing of it is told."""
+    facts, token = request_facts.begin(request_id)
+    facts.status, facts.code, facts.outcome = status, code, Outcome.REFUSED
+    write(facts)
+    request_facts.end(token)

@@ -29,11 +29,17 @@ SECRET_KEY = env.text(
 if not SECRET_KEY:
     raise BadSetting("SECRET_KEY is not set. `make .env` writes a .env with a random one.")
 
+SECRET_KEY_FALLBACKS = env.secret_keys(
+    "SECRET_KEY_FALLBACKS",
+    help="Other secret keys, separated by commas: what they signed or encrypted is accepted, and nothing new is signed "
+    "by them. docs/operations.md tells how to replace SECRET_KEY without signing anybody out.",
+)
+
 ENCRYPTION_KEYS = env.encryption_keys(
     "ENCRYPTION_KEYS",
     help="Encrypt what is stored and read again, such as the keys of suppliers and the secrets of webhooks: Fernet "
-    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY, which then cannot "
-    "change. See docs/operations.md.",
+    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY encrypts. See "
+    "docs/operations.md.",
 )
 
 ALLOWED_HOSTS = env.host_names(
@@ -348,6 +354,27 @@ WEBHOOK_LOOPBACK = env.switch(
     "reach what listens there.",
 )
 
+env.section("How long the rest is kept: manage.py forget, which the worker runs daily")
+
+DISPATCH_DAYS = env.days(
+    "DISPATCH_DAYS",
+    default=365,
+    minimum=30,
+    help="Days for which the sending of a settled refill to its supplier is kept, with its steps; 0: for ever.",
+)
+AUDIT_LOG_DAYS = env.days(
+    "AUDIT_LOG_DAYS",
+    default=730,
+    minimum=30,
+    help="Days for which events of the audit log are kept; 0: for ever.",
+)
+FAILED_JOB_DAYS = env.whole_number(
+    "FAILED_JOB_DAYS",
+    default=7,
+    maximum=10_000,
+    help="Days for which jobs of the worker that failed are kept, for you to look at.",
+)
+
 env.section("Mail, which resets passwords")
 
 vars().update(
@@ -366,20 +393,19 @@ EMAIL_TIMEOUT = 10
 env.section("Logs, on standard error")
 
 LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The least level that is written.")
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT",
+    default="auto",
+    choices=["auto", "json", "console"],
+    help="json: a JSON object per line. console: text for people. auto: console in a terminal, else json.",
+)
+_LOG_FORM = ("console" if sys.stderr.isatty() else "json") if LOG_FORMAT == "auto" else LOG_FORMAT
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "notpanel.request_log.RequestIdFilter"}},
-    "formatters": {
-        "line": {
-            "()": "notpanel.request_log.LineFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
-        },
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "formatters": {"line": {"()": "notpanel.logs.formatter", "form": _LOG_FORM}},
+    "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["standard_error"], "level": LOG_LEVEL},
     "loggers": {
         # Django's own handlers are taken off: every line goes through the one above.
         "django": {"handlers": [], "propagate": True},
@@ -389,10 +415,35 @@ LOGGING = {
         "django.security": {"level": "CRITICAL"},
         # Its two lines for every job. Jobs that fail are errors.
         "procrastinate": {"level": "WARNING"},
+        # Written whatever LOG_LEVEL is.
+        "notpanel.security": {"level": "INFO"},
         # Its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },
 }
+
+SENTRY_DSN = env.sentry_dsn(
+    "SENTRY_DSN",
+    help="https://key@host/project: errors of the server are sent to this project of Sentry, without anything that "
+    "people sent. Empty: nothing is sent.",
+)
+
+env.section("Metrics for Prometheus")
+
+METRICS_TOKEN = env.token(
+    "METRICS_TOKEN",
+    shortest=32,
+    help="Lets Prometheus read /metrics, with the header “Authorization: Bearer …”: 32 random characters or more, kept "
+    "secret. Empty: there is no such page. See docs/monitoring.md.",
+)
+WORKER_METRICS_PORT = env.whole_number(
+    "WORKER_METRICS_PORT",
+    default=0,
+    minimum=0,
+    maximum=65535,
+    help="The port of HOST at which a worker that runs by itself (manage.py work) answers /metrics, if there is a "
+    "METRICS_TOKEN; 0: at none. The server answers for the worker that it runs.",
+)
 
 # ---- Django
 
@@ -402,9 +453,9 @@ ROOT_URLCONF = "notpanel.urls"
 WSGI_APPLICATION = "notpanel.wsgi.application"
 AUTH_USER_MODEL = "apikeys.Account"
 INSTALLED_APPS = [
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "notpanel.apps.DeskConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -423,6 +474,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "notpanel.middleware.answer_health_checks",
+    "notpanel.middleware.answer_metrics",
     "notpanel.middleware.log_requests",
     "notpanel.middleware.drop_untrusted_proto",
     "notpanel.middleware.refuse_unknown_hosts",
@@ -460,6 +512,7 @@ TEMPLATES = [
         },
     },
 ]
+CSRF_FAILURE_VIEW = "notpanel.views.csrf_failure"
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
 OTP_TOTP_ISSUER = "NotPanel"

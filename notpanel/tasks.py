@@ -1,14 +1,16 @@
-"""What keeps the queue itself in order."""
+"""What keeps the queue itself in order, and what is deleted every day."""
 
-from typing import Any
+import logging
 
+from django.utils import timezone
 from procrastinate import JobContext
 from procrastinate.contrib.django import app
 from procrastinate.utils import utcnow
 
+from notpanel.kit import retention
 from notpanel.kit.queue import ALIVE
 
-KEPT_FOR = 7 * 24  # hours, of jobs that failed
+logger = logging.getLogger(__name__)
 
 
 @app.periodic(cron="* * * * *")
@@ -22,8 +24,9 @@ async def take_up_jobs_of_dead_workers(context: JobContext, timestamp: int) -> N
 
 
 @app.periodic(cron="23 3 * * *")
-@app.task(pass_context=True)
-async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
-    """Delete jobs that failed some days ago. Those that succeeded are deleted as they end."""
-    everything: dict[str, Any] = {"include_failed": True, "include_cancelled": True, "include_aborted": True}
-    await context.app.job_manager.delete_old_jobs(KEPT_FOR, **everything)
+@app.task(name="notpanel.tasks.forget")
+def forget(timestamp: int) -> None:
+    """Delete what has been kept for long enough. What fails is in the log, and is tried again the next day."""
+    for outcome in retention.forget(timezone.now()):
+        if outcome.count:
+            logger.info("Deleted %d %s.", outcome.count, outcome.kept.what)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 
+import django.views.csrf
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -15,7 +16,10 @@ from django.views.decorators.cache import never_cache
 
 from notpanel.api.errors import headers_of, status_of
 from notpanel.api.exceptions import as_refusal
+from notpanel.kit import request_facts, security_log
+from notpanel.kit.addresses import client_address
 from notpanel.kit.refusals import ServiceUnavailable
+from notpanel.kit.request_facts import DeniedBy
 
 
 @never_cache
@@ -65,6 +69,14 @@ def of_a_relation(view: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer a request that Django refuses to read, such as a form that is too large."""
     return render(request, "400.html", status=400)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form that did not come from one of our pages, and report it."""
+    request_facts.add(denied_by=DeniedBy.CSRF)
+    # What stands behind the dash was sent by the client.
+    security_log.report("form_refused", because=reason.partition(" - ")[0], address=str(client_address(request)))
+    return django.views.csrf.csrf_failure(request, reason)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

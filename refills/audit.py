@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection, transaction
 
+from refills.figures import WRONG_FIGURES
+
 SHOWN = 5  # violations of each invariant
 
 
@@ -161,6 +163,11 @@ INVARIANTS = (
         SELECT 'no active superuser'
         WHERE NOT EXISTS (SELECT FROM apikeys_account WHERE is_superuser AND is_staff AND is_active)
         """,
+    ),
+    Invariant(
+        "figures",
+        "The start page's figures count what there is. If one does not, run `manage.py rebuildfigures`.",
+        WRONG_FIGURES,
     ),
     Invariant(
         "guards",

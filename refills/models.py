@@ -213,6 +213,14 @@ class Refill(models.Model):
             ),
             # Backward, what is in flight comes first.
             models.Index(fields=["settled_at", "id"], name="refill_by_settlement"),
+            # The refills that took about as long, for medians.
+            models.Index(
+                models.Func("created_at", "settled_at", function="refills_bucket"),
+                models.F("settled_at"),
+                include=["created_at", "settled_by"],
+                condition=Q(status__in=SETTLED),
+                name="refill_by_bucket",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -334,12 +342,15 @@ class Dispatch(models.Model):
                 fields=["supplier", "state", "next_at"], condition=Q(ended_at__isnull=True), name="dispatch_open"
             ),
             models.Index(fields=["supplier", "state", "ended_at"], name="dispatch_by_supplier"),
+            # What is old.
+            models.Index(fields=["ended_at"], condition=Q(ended_at__isnull=False), name="dispatch_age"),
             # What waits for a person.
             models.Index(
                 fields=["asked_at"],
                 condition=Q(state__in=[DispatchState.UNCLEAR, DispatchState.REFUSED, DispatchState.GIVEN_UP]),
                 name="dispatch_for_a_person",
             ),
+            models.Index(fields=["asked_at"], condition=Q(breaks_promise=True), name="dispatch_breaks_promise"),
         ]
 
     def __str__(self) -> str:

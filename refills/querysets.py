@@ -66,7 +66,7 @@ class RefillQuerySet(PublicIdQuerySet):
 
     def awake(self, now: datetime) -> Self:
         """Return the refills that are not snoozed, whatever their status."""
-        return self.filter(Q(snoozed_until=None) | Q(snoozed_until__lte=now))
+        return self.filter(is_awake(now))
 
     def waiting(self, now: datetime) -> Self:
         """Return the refills that wait for an agent: pending and not snoozed."""
@@ -83,6 +83,11 @@ class DispatchQuerySet(QuerySet[Any]):
         unclear = Q(state=DispatchState.UNCLEAR, next_at=None)
         ended = Q(state__in=[DispatchState.REFUSED, DispatchState.GIVEN_UP])
         return self.filter(unclear | ended, refill__status__in=IN_FLIGHT)
+
+
+def is_awake(now: datetime) -> Q:
+    """Return the condition of ``RefillQuerySet.awake``, for counting refills in flight."""
+    return Q(snoozed_until=None) | Q(snoozed_until__lte=now)
 
 
 def is_late(now: datetime) -> Q:

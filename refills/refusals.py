@@ -141,3 +141,10 @@ class AnotherInFlight(Refusal):
 
 class NoRefillLeft(Refusal):
     message = "the order has used its cap of {cap} meanwhile"
+
+
+class RefillsInFlight(Refusal):
+    message = (
+        "{count} refills of the account are in flight, or still followed at a supplier. Settle them, wait for half a "
+        "minute, and try again."
+    )

@@ -17,7 +17,7 @@ from django.utils import timezone
 from apikeys.models import Account
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
-from refills import events, notes
+from refills import events, metrics, notes
 from refills.models import Refill, Transition
 from refills.refusals import (
     AnotherInFlight,
@@ -42,6 +42,8 @@ PENDING: dict[str, Any] = {
     "reason_text": "",
     "delivered": None,
 }
+
+COUNTED_AS = {Transition.Kind.UNDO: "undone", Transition.Kind.REOPEN: "reopened"}
 
 # Returns why a refill may not be taken back; None: it may.
 Judge = Callable[[Refill, datetime], Refusal | None]
@@ -122,6 +124,7 @@ def _take_back(
         Transition.objects.bulk_create(steps)
         if taken_back:
             events.record_taken_back(taken_back, now)
+        metrics.count_changes(via, COUNTED_AS[kind], len(taken_back), asked=len(ids))
     return Outcome(taken_back, refused)
 
 

@@ -14,7 +14,7 @@ from notpanel.kit.public_id import from_uuid, generate, parse, to_uuid
 from notpanel.kit.refusals import AccountSuspended, Refusal, ServiceUnavailable
 from notpanel.kit.sql import fetch
 from orders.refusals import OrderNotFound
-from refills import dispatching, events
+from refills import dispatching, events, metrics
 from refills.models import ONE_IN_FLIGHT, Refill
 from refills.rules import Tally, judge
 
@@ -22,7 +22,8 @@ ATTEMPTS = 3  # to insert a batch that the constraint refused
 
 # Orders are locked in the order of their ids, here and everywhere else, so that two batches that overlap wait for each
 # other instead of deadlocking (docs/locks.md). "+ 0" hides the account from the planner: the plan serves every account,
-# and one that used the account's index would read all the orders of a large account.
+# and one that used the account's index would read all the orders of a large account. If the account was erased while
+# this waited for a lock, its orders have no links any longer (refills/erasing.py), and none is found.
 LOCK_ORDERS = """
     SELECT "order".id, "order".number, "order".service_id, "order".status, "order".completed_at,
         CASE WHEN "order".supplier_order <> '' THEN service.supplier_id END,
@@ -30,6 +31,7 @@ LOCK_ORDERS = """
     FROM orders_order AS "order" JOIN orders_service AS service ON service.id = "order".service_id
     WHERE "order".account_id + 0 = %(account)s
         AND ("order".id = ANY(%(ids)b::uuid[]) OR "order".number = ANY(%(numbers)s::bigint[]))
+        AND "order".link <> 'erased:' || "order".number
     ORDER BY "order".id
     FOR UPDATE OF "order"
 """
@@ -95,7 +97,9 @@ def request_refills(
     references = [parse("ord", text) for text in ids]
     for _ in range(ATTEMPTS):
         try:
-            return _judge_and_insert(account_id, references, api_key_id, requested_by_id, timezone.now())
+            outcomes = _judge_and_insert(account_id, references, api_key_id, requested_by_id, timezone.now())
+            metrics.count_orders(outcomes)
+            return outcomes
         except IntegrityError as error:
             # Other code inserted a refill without locking its order. Its refill is visible now: judge again.
             if (

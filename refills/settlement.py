@@ -12,7 +12,7 @@ from django.utils import timezone
 from apikeys.models import Account
 from notpanel.kit.refusals import Refusal
 from orders.models import Order
-from refills import dispatching, events
+from refills import dispatching, events, metrics
 from refills.models import LONGEST_REASON, Refill, RejectionReason, Transition
 from refills.querysets import claims_expire_before
 from refills.refusals import (
@@ -128,6 +128,8 @@ def change_status(
                 refused[refill.pk] = above
             else:
                 changed.append(refill)
+        # A clock that was set back settles nothing before it was requested.
+        now = max([now, *(refill.approved_at or refill.created_at for refill in changed)])
         steps = [
             Transition(
                 refill=refill,
@@ -147,6 +149,7 @@ def change_status(
         if changed:
             # Nobody signs in as a supplier, so what a supplier says is not undone.
             events.record_change(changed, change.to, now, undoable=via != Transition.Via.SUPPLIER)
+        metrics.count_changes(via, change.to, len(changed), asked=len(found) + len(refused))
         if changed and change.to == RefillStatus.APPROVED and via != Transition.Via.SUPPLIER:
             dispatching.send_approved([refill.pk for refill in changed], now)
     return Outcome(changed, refused)

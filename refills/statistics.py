@@ -1,23 +1,24 @@
 """The figures of the admin's start page. A window of time includes its first moment and excludes ``now``.
 
-``statistics()`` is kept for all staff together, so its days are days of UTC, whatever time zone an agent has.
-``today()`` is cheap, and counts the agent's own day.
+``statistics()`` reads the figures by day (``refills.figures``), so its days are days of UTC, whatever time zone an
+agent has. Only what lies between a moment and a midnight is counted from the refills. ``today()`` counts the agent's
+own day. tests/refills/slow_statistics.py counts all of it from the refills and orders: the tests compare the two.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Aggregate, Count, DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
-from django.db.models.functions import TruncDate
+from django.db import connection
+from django.db.models import Aggregate, Count, Q
 from django.utils import timezone
 
-from orders.models import DELIVERED, Order, Service
+from orders.models import Service
+from refills.figures import DAYS, SINCE, first_day
 from refills.models import Refill
-from refills.querysets import RefillQuerySet, is_late
-from refills.statuses import RefillStatus
+from refills.querysets import is_awake, is_late
+from refills.statuses import SETTLED, RefillStatus
 
-DAYS = 30
 WINDOW = timedelta(days=DAYS)  # for medians; days are counted from a midnight on
 WEEK = timedelta(days=7)
 LONGEST_SCORECARD = 20  # services
@@ -29,7 +30,6 @@ _OUTCOMES = {
     "completed": Count("id", filter=Q(status=RefillStatus.COMPLETED)),
     "rejected": Count("id", filter=Q(status=RefillStatus.REJECTED)),
 }
-_TOOK = ExpressionWrapper(F("settled_at") - F("created_at"), output_field=DurationField())
 
 
 class Percentile(Aggregate):
@@ -145,44 +145,221 @@ def today(now: datetime) -> Today:
     local = timezone.localtime(now)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
     requested = Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=midnight, created_at__lt=now)
-    settled = _settled_since(midnight, now).aggregate(**_OUTCOMES)
+    settled = Refill.objects.settled().filter(settled_at__gte=midnight, settled_at__lt=now).aggregate(**_OUTCOMES)
     return Today(local.date(), requested.count(), **settled)
 
 
+# ---- What a statement reads: the figures, what is not folded into them yet, and facts counted one by one
+
+# Requests and settlements by day. Those dated later than now are counted in the figures, and taken away here.
+_BY_DAY = """
+    SELECT day, sum(requested)::bigint, sum(completed)::bigint, sum(rejected)::bigint,
+        (SELECT count(*) FROM refills_refill
+            WHERE status = ANY(%(statuses)s) AND created_at >= %(week)s AND created_at < %(after_week)s),
+        (SELECT count(*) FROM refills_refill
+            WHERE status = ANY(%(statuses)s) AND created_at >= %(before)s AND created_at < %(after_before)s)
+    FROM (
+        SELECT day, requested, completed, rejected FROM refills_dayfigure WHERE kind = 'day'
+        UNION ALL
+        SELECT day, CASE what WHEN 'requested' THEN n ELSE 0 END, CASE what WHEN 'completed' THEN n ELSE 0 END,
+            CASE what WHEN 'rejected' THEN n ELSE 0 END
+        FROM refills_figurechange
+        UNION ALL
+        SELECT day, CASE what WHEN 'requested' THEN -n ELSE 0 END, CASE what WHEN 'completed' THEN -n ELSE 0 END,
+            CASE what WHEN 'rejected' THEN -n ELSE 0 END
+        FROM refills_figurefact WHERE what = ANY(%(of_refills)s) AND at >= %(now)s AND at < %(tomorrow)s
+        UNION ALL  -- so that there is a row
+        SELECT %(today)s, 0, 0, 0
+    ) AS counted
+    WHERE day BETWEEN %(first)s AND %(today)s
+    GROUP BY day
+"""
+
+# Settled refills by period and bucket, then the exact times to settle at the wanted places: the figures say in which
+# bucket each is, an index has the refills of that bucket. A period is whole days, plus or less the edges.
+_TIMES = """
+    , filled AS (
+        SELECT name, bucket, sum(completed)::integer AS completed, sum(rejected)::integer AS rejected
+        FROM counted GROUP BY 1, 2 HAVING sum(completed + rejected) > 0
+    ),
+    ranked AS (
+        SELECT name, bucket, sum(completed + rejected) OVER (PARTITION BY name ORDER BY bucket) AS up_to FROM filled
+    ),
+    total AS (
+        SELECT name, sum(completed) AS completed, sum(rejected) AS rejected,
+            (sum(completed + rejected) - 1)::float8 AS last
+        FROM filled GROUP BY 1
+    ),
+    wanted AS (
+        SELECT name, completed, rejected, fraction, fraction * last - floor(fraction * last) AS share,
+            floor(fraction * last) AS low, ceil(fraction * last) AS high
+        FROM total CROSS JOIN unnest(%(fractions)s::float8[]) AS fraction
+    )
+    SELECT name, completed, rejected, fraction, low.took + (high.took - low.took) * share
+    FROM wanted JOIN period USING (name)
+        CROSS JOIN LATERAL (
+            {took_at_low}
+        ) AS low
+        CROSS JOIN LATERAL (
+            {took_at_high}
+        ) AS high
+"""
+_TOOK_AT = """
+            SELECT settled_at - created_at AS took
+            FROM refills_refill
+            WHERE status IN ('completed', 'rejected') AND settled_at >= starts AND settled_at < ends {condition}
+                AND refills_bucket(created_at, settled_at) = (
+                    SELECT bucket FROM ranked WHERE ranked.name = wanted.name AND up_to > {place}
+                    ORDER BY bucket LIMIT 1
+                )
+            ORDER BY settled_at - created_at
+            OFFSET {place} - coalesce((
+                SELECT max(up_to) FROM ranked WHERE ranked.name = wanted.name AND up_to <= {place}
+            ), 0)
+            LIMIT 1
+"""
+
+
+def _times(condition: str) -> str:
+    low, high = (_TOOK_AT.format(condition=condition, place=f"wanted.{place}") for place in ("low", "high"))
+    return _TIMES.format(took_at_low=low, took_at_high=high)
+
+
+# What the edges add to the periods. Each is a statement with its own moments, or the planner would read the table.
+_EDGES = [
+    f"""
+        SELECT name, bucket, CASE what WHEN 'completed' THEN sign ELSE 0 END,
+            CASE what WHEN 'rejected' THEN sign ELSE 0 END
+        FROM refills_figurefact CROSS JOIN (VALUES {signs}) AS edge (name, sign)
+        WHERE what = ANY(%(settled)s) AND at >= %({starts})s AND at < %({ends})s
+    """
+    for starts, ends, signs in (
+        ("week", "after_week", "('week', 1), ('before', -1)"),
+        ("before", "after_before", "('before', 1)"),
+        ("month", "after_month", "('month', 1)"),
+        ("now", "tomorrow", "('week', -1), ('month', -1)"),
+    )
+]
+_HOURS = f"""
+    WITH period (name, starts, ends) AS (
+        VALUES ('week', %(week)s::timestamptz, %(now)s::timestamptz), ('before', %(before)s, %(week)s),
+            ('month', %(month)s, %(now)s)
+    ),
+    days (name, first, last) AS (
+        VALUES ('week', %(week_first)s::date, %(today)s::date), ('before', %(before_first)s, %(before_last)s),
+            ('month', %(first)s, %(today)s)
+    ),
+    counted AS (
+        SELECT name, bucket, completed, rejected
+        FROM refills_dayfigure JOIN days ON day BETWEEN first AND last WHERE kind = 'hours'
+        UNION ALL
+        SELECT name, bucket, CASE what WHEN 'completed' THEN n ELSE 0 END, CASE what WHEN 'rejected' THEN n ELSE 0 END
+        FROM refills_figurechange JOIN days ON day BETWEEN first AND last WHERE what = ANY(%(settled)s)
+        UNION ALL
+        {" UNION ALL ".join(_EDGES)}
+    )
+    {_times("")}
+"""
+
+# A supplier settles in the name of its own account, and is no agent.
+_AGENTS = f"""
+    WITH counted AS (
+        SELECT settled.*
+        FROM (
+            SELECT key AS name, bucket, completed, rejected
+            FROM refills_dayfigure WHERE kind = 'agent' AND day BETWEEN %(week_of_days)s AND %(today)s
+            UNION ALL
+            SELECT settled_by_id, bucket, CASE what WHEN 'completed' THEN n ELSE 0 END,
+                CASE what WHEN 'rejected' THEN n ELSE 0 END
+            FROM refills_figurechange
+            WHERE what = ANY(%(settled)s) AND day BETWEEN %(week_of_days)s AND %(today)s
+            UNION ALL
+            SELECT settled_by_id, bucket, CASE what WHEN 'completed' THEN -n ELSE 0 END,
+                CASE what WHEN 'rejected' THEN -n ELSE 0 END
+            FROM refills_figurefact WHERE what = ANY(%(settled)s) AND at >= %(now)s AND at < %(tomorrow)s
+        ) AS settled
+        WHERE NOT EXISTS (SELECT FROM orders_supplier WHERE orders_supplier.account_id = settled.name)
+    ),
+    period AS (
+        SELECT DISTINCT name, %(starts)s::timestamptz AS starts, %(now)s::timestamptz AS ends FROM counted
+    )
+    {_times("AND settled_by_id = wanted.name")}
+"""
+
+# Orders and settled refills of 30 days by account or by service. Until a fold moves the window, the days that are over
+# are counted one by one; so is what is dated later than now.
+_RECENT = f"""
+    SELECT key, coalesce(known.orders, 0) + coalesce(change.orders, 0) AS orders,
+        coalesce(known.refilled, 0) + coalesce(change.refilled, 0) AS refilled,
+        coalesce(known.completed, 0) + coalesce(change.completed, 0) AS completed,
+        coalesce(known.rejected, 0) + coalesce(change.rejected, 0) AS rejected
+    FROM (SELECT * FROM refills_recentfigure WHERE kind = '{{kind}}') AS known
+        FULL JOIN (
+            SELECT key::bigint, sum(n) FILTER (WHERE what = 'ordered') AS orders,
+                sum(n) FILTER (WHERE what = 'refilled') AS refilled,
+                sum(n) FILTER (WHERE what = 'completed') AS completed,
+                sum(n) FILTER (WHERE what = 'rejected') AS rejected
+            FROM (
+                SELECT what, {{kind}}_id AS key, n FROM refills_figurechange
+                WHERE what <> 'requested' AND day >= {SINCE}
+                UNION ALL
+                SELECT what, {{kind}}_id, -n FROM refills_figurefact
+                WHERE what <> 'requested' AND at >= {SINCE}::timestamp AT TIME ZONE 'UTC' AND at < %(starts)s
+                UNION ALL
+                SELECT what, {{kind}}_id, -n FROM refills_figurefact WHERE what <> 'requested' AND at >= %(now)s
+            ) AS changed
+            GROUP BY 1
+        ) AS change USING (key)
+"""
+_SCORECARD = f"""
+    SELECT key, orders, refilled, completed, rejected
+    FROM ({_RECENT.format(kind="service")}) AS recent
+    WHERE orders >= %(least)s AND refilled > 0 OR completed + rejected >= %(least)s
+    ORDER BY CASE WHEN orders >= %(least)s THEN refilled::float8 / orders ELSE 0 END DESC,
+        completed + rejected DESC, key
+    LIMIT {LONGEST_SCORECARD}
+"""
+_CANDIDATES = f"""
+    SELECT username, orders, refilled, completed, rejected
+    FROM (
+        SELECT * FROM ({_RECENT.format(kind="account")}) AS counted
+        WHERE completed + rejected >= %(least)s
+        ORDER BY completed + rejected DESC, key
+        LIMIT {CANDIDATES}
+    ) AS recent JOIN apikeys_account ON apikeys_account.id = key
+"""
+
+
 def statistics(now: datetime) -> Statistics:
-    """Return the figures as of ``now``, in eleven statements."""
+    """Return the figures as of ``now``, in seven statements."""
+    parameters = _parameters(now)
     in_flight = Refill.objects.in_flight().aggregate(
         all=Count("id"),
         approved=Count("id", filter=Q(status=RefillStatus.APPROVED)),
         late=Count("id", filter=is_late(now)),
+        waiting=Count("id", filter=Q(status=RefillStatus.PENDING) & is_awake(now)),
     )
-    requested, requested_this_week, requested_before = _requested(now)
-    this_week, before = Q(settled_at__gte=now - WEEK), Q(settled_at__gte=now - 2 * WEEK, settled_at__lt=now - WEEK)
-    rejected = Q(status=RefillStatus.REJECTED)
-    settled = _settled_since(now - WINDOW, now).aggregate(
-        week=Count("id", filter=this_week),
-        rejected=Count("id", filter=this_week & rejected),
-        before=Count("id", filter=before),
-        rejected_before=Count("id", filter=before & rejected),
-        median7=Percentile(_TOOK, 0.5, filter=this_week),
-        p90_7=Percentile(_TOOK, 0.9, filter=this_week),
-        median_before=Percentile(_TOOK, 0.5, filter=before),
-        median30=Percentile(_TOOK, 0.5),
-        p90_30=Percentile(_TOOK, 0.9),
-    )
-    hours = {name: _hours(settled[name]) for name in ("median7", "p90_7", "median_before", "median30", "p90_30")}
+    by_day, this_week, before = _requested_and_settled(now, parameters)
+    counts: dict[str, tuple[int, int]] = {"week": (0, 0), "before": (0, 0)}
+    hours: dict[tuple[str, float], float | None] = {}
+    for name, completed, rejected, fraction, took in _rows(_HOURS, parameters | {"fractions": [0.5, 0.9]}):
+        counts[name] = completed + rejected, rejected
+        hours[name, fraction] = _hours(took)
     return Statistics(
-        waiting=Refill.objects.waiting(now).count(),
+        waiting=in_flight["waiting"],
         in_flight=in_flight["all"],
         approved=in_flight["approved"],
         late=in_flight["late"],
-        hours_to_settle={7: (hours["median7"], hours["p90_7"]), 30: (hours["median30"], hours["p90_30"])},
-        week=Week(requested_this_week, settled["week"], settled["rejected"], hours["median7"]),
-        week_before=Week(requested_before, settled["before"], settled["rejected_before"], hours["median_before"]),
-        days=_days(now, requested, in_flight["all"]),
-        agents=_agents(now),
-        scorecard=_scorecard(now),
-        worst_customers=_worst_customers(now),
+        hours_to_settle={
+            7: (hours.get(("week", 0.5)), hours.get(("week", 0.9))),
+            30: (hours.get(("month", 0.5)), hours.get(("month", 0.9))),
+        },
+        week=Week(this_week, *counts["week"], hours.get(("week", 0.5))),
+        week_before=Week(before, *counts["before"], hours.get(("before", 0.5))),
+        days=_days(now, by_day, in_flight["all"]),
+        agents=_agents(now, parameters),
+        scorecard=_scorecard(parameters),
+        worst_customers=_worst_customers(parameters),
     )
 
 
@@ -190,126 +367,98 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole >= LEAST_SAMPLE else None
 
 
-def _hours(length: timedelta) -> float | None:
+def _hours(length: timedelta | None) -> float | None:
     return None if length is None else length.total_seconds() / 3600
 
 
-def _settled_since(moment: datetime, now: datetime) -> RefillQuerySet:
-    return Refill.objects.settled().filter(settled_at__gte=moment, settled_at__lt=now)
+def _rows(statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    # Not prepared: the plan depends on how far the moments lie apart.
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall()
 
 
-def _midnight(now: datetime, days: int) -> datetime:
-    """Return the midnight (UTC) at which the last ``days`` days began; today is one of them."""
-    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+def _midnight(moment: datetime, days: int = 1) -> datetime:
+    """Return the midnight (UTC) at which the last ``days`` days of ``moment`` began; its own day is one of them."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
 
 
-def _requested(now: datetime) -> tuple[dict[date, int], int, int]:
-    """Return how many refills were requested: on each of the days, in the last week, and in the week before."""
-    rows = (
-        # All statuses are named, so that the index that begins with the status is used.
-        Refill.objects.filter(status__in=RefillStatus.values, created_at__gte=_midnight(now, DAYS), created_at__lt=now)
-        .annotate(day=TruncDate("created_at", tzinfo=UTC))
-        .values_list("day")
-        .annotate(
-            count=Count("id"),
-            week=Count("id", filter=Q(created_at__gte=now - WEEK)),
-            before=Count("id", filter=Q(created_at__gte=now - 2 * WEEK, created_at__lt=now - WEEK)),
-        )
-        .order_by()
+def _parameters(now: datetime) -> dict[str, Any]:
+    """Return the moments and days of which the statements tell. The day of ``week`` is whole in the week before."""
+    week, before, month = now - WEEK, now - 2 * WEEK, now - WINDOW
+    after_week, after_before, after_month = (_midnight(moment, 0) for moment in (week, before, month))
+    return {
+        "now": now,
+        "today": now.astimezone(UTC).date(),
+        "tomorrow": _midnight(now, 0),
+        "first": first_day(now),
+        "starts": _midnight(now, DAYS),
+        "week": week,
+        "after_week": after_week,
+        "week_first": after_week.date(),
+        "before": before,
+        "after_before": after_before,
+        "before_first": after_before.date(),
+        "before_last": after_week.date() - timedelta(days=1),
+        "month": month,
+        "after_month": after_month,
+        "statuses": RefillStatus.values,  # all, so that the index that begins with the status is used
+        "of_refills": ["requested", *SETTLED],
+        "settled": list(SETTLED),
+        "least": LEAST_SAMPLE,
+    }
+
+
+def _requested_and_settled(
+    now: datetime, parameters: dict[str, Any]
+) -> tuple[dict[date, tuple[int, int, int]], int, int]:
+    """Return what was requested, completed and rejected on each day, and requested in the last week and before it."""
+    by_day: dict[date, tuple[int, int, int]] = {}
+    after_week = after_before = 0  # requests between the first moment of a week and the midnight after it
+    for day, requested, completed, rejected, after_week, after_before in _rows(_BY_DAY, parameters):  # noqa: B007
+        by_day[day] = requested, completed, rejected
+    requests = {day: counts[0] for day, counts in by_day.items()}
+    week_first, before_first = parameters["week_first"], parameters["before_first"]
+    this_week = after_week + sum(count for day, count in requests.items() if day >= week_first)
+    before = (
+        after_before - after_week + sum(count for day, count in requests.items() if before_first <= day < week_first)
     )
-    by_day: dict[date, int] = {}
-    this_week = before = 0
-    for day, count, in_week, in_week_before in rows:
-        by_day[day] = count
-        this_week, before = this_week + in_week, before + in_week_before
     return by_day, this_week, before
 
 
-def _days(now: datetime, requested: dict[date, int], in_flight: int) -> list[Day]:
+def _days(now: datetime, by_day: dict[date, tuple[int, int, int]], in_flight: int) -> list[Day]:
     """Return the last 30 days. How many were in flight at the end of each follows from today's, back day by day."""
-    first = _midnight(now, DAYS)
-    rows = (
-        _settled_since(first, now)
-        .annotate(day=TruncDate("settled_at", tzinfo=UTC))
-        .values_list("day", "status")
-        .annotate(count=Count("id"))
-        .order_by()
-    )
-    settled = {(day, status): count for day, status, count in rows}
     days: list[Day] = []
     for back in range(DAYS):
-        day = first.date() + timedelta(days=DAYS - 1 - back)
-        completed = settled.get((day, RefillStatus.COMPLETED), 0)
-        rejected = settled.get((day, RefillStatus.REJECTED), 0)
-        days.append(Day(day, requested.get(day, 0), completed, rejected, in_flight))
-        in_flight = max(in_flight - days[-1].requested + completed + rejected, 0)
+        day = now.astimezone(UTC).date() - timedelta(days=back)
+        requested, completed, rejected = by_day.get(day, (0, 0, 0))
+        days.append(Day(day, requested, completed, rejected, in_flight))
+        in_flight = max(in_flight - requested + completed + rejected, 0)
     return days[::-1]
 
 
-def _agents(now: datetime) -> list[AgentScore]:
-    rows = (
-        _settled_since(_midnight(now, WEEK.days), now)
-        .filter(settled_by__supplier=None)  # else a supplier settled it, in the name of its own account
-        .values_list("settled_by", "settled_by__username")
-        .annotate(**_OUTCOMES, took=Percentile(_TOOK, 0.5))
-        .order_by()
+def _agents(now: datetime, parameters: dict[str, Any]) -> list[AgentScore]:
+    starts = _midnight(now, WEEK.days)
+    rows = _rows(
+        f"SELECT id, username, found.* FROM ({_AGENTS}) AS found JOIN apikeys_account ON id = name",
+        parameters | {"starts": starts, "week_of_days": starts.date(), "fractions": [0.5]},
     )
     agents = [
         AgentScore(account, username, completed, rejected, took.total_seconds() / 3600)
-        for account, username, completed, rejected, took in rows
+        for account, username, _, completed, rejected, _, took in rows
     ]
     return sorted(agents, key=lambda agent: (-(agent.completed + agent.rejected), agent.username))
 
 
-def _scorecard(now: datetime) -> list[Score]:
+def _scorecard(parameters: dict[str, Any]) -> list[Score]:
     """Return the services of which enough orders were completed, or enough refills settled, in the window."""
-    orders, settled = _orders_by("service", now), _outcomes(_settled_since(_midnight(now, DAYS), now), "service")
-    rates = {
-        service: Rates(*orders.get(service, (0, 0)), *settled.get(service, (0, 0)))
-        for service in orders.keys() | settled.keys()
-    }
-    wanted = [service for service, known in rates.items() if known.refill_rate or known.honour_rate is not None]
-    scores = [Score(service, rates[service.id]) for service in Service.objects.filter(id__in=wanted)]
-    scores.sort(key=lambda score: (-(score.rates.refill_rate or 0), -score.rates.settled, score.service.id))
-    return scores[:LONGEST_SCORECARD]
+    rates = {service: Rates(*counts) for service, *counts in _rows(_SCORECARD, parameters)}
+    services = Service.objects.in_bulk(rates)
+    return [Score(services[service], rates[service]) for service in rates]
 
 
-def _worst_customers(now: datetime) -> list[CustomerScore]:
+def _worst_customers(parameters: dict[str, Any]) -> list[CustomerScore]:
     """Return those of the customers with the most settled refills whose refills were rejected most."""
-    rows = (
-        _settled_since(_midnight(now, DAYS), now)
-        .values_list("account", "account__username")
-        .annotate(count=Count("id"), **_OUTCOMES)
-        .filter(count__gte=LEAST_SAMPLE)
-        .order_by("-count", "account")
-        .values_list("account", "account__username", "completed", "rejected")[:CANDIDATES]
-    )
-    found = [(account, username, Rates(0, 0, *outcomes)) for account, username, *outcomes in rows]
-    found.sort(key=lambda row: (-(row[2].rejected_share or 0), -row[2].settled, row[1]))
-    worst = found[:WORST_CUSTOMERS]
-    orders = _orders_by("account", now, account__in=[account for account, _, _ in worst])
-    return [
-        CustomerScore(username, Rates(*orders.get(account, (0, 0)), rates.completed, rates.rejected))
-        for account, username, rates in worst
-    ]
-
-
-def _outcomes(settled: RefillQuerySet, field: str) -> dict[Any, tuple[int, int]]:
-    """Return how many of the refills were completed and rejected, by the value of ``field``."""
-    rows = settled.values_list(field).annotate(**_OUTCOMES).order_by()
-    return {value: (completed, rejected) for value, completed, rejected in rows}
-
-
-def _orders_by(field: str, now: datetime, **wanted: Any) -> dict[Any, tuple[int, int]]:
-    """Return how many orders were completed in the window, and how many of them have a refill, by ``field``."""
-    rows = (
-        Order.objects.filter(
-            status__in=DELIVERED, completed_at__gte=_midnight(now, DAYS), completed_at__lt=now, **wanted
-        )
-        .annotate(refilled=Exists(Refill.objects.filter(order=OuterRef("pk"))))
-        .values_list(field)
-        .annotate(count=Count("id"), refilled_count=Count("id", filter=Q(refilled=True)))
-        .values_list(field, "count", "refilled_count")
-        .order_by()
-    )
-    return {value: (count, refilled) for value, count, refilled in rows}
+    found = [CustomerScore(username, Rates(*counts)) for username, *counts in _rows(_CANDIDATES, parameters)]
+    found.sort(key=lambda score: (-(score.rates.rejected_share or 0), -score.rates.settled, score.username))
+    return found[:WORST_CUSTOMERS]

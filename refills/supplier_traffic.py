@@ -8,7 +8,7 @@ from typing import TypeGuard, TypeVar
 from django.utils import timezone
 
 from orders.models import Supplier
-from refills import supplier_api, supplier_lanes
+from refills import metrics, supplier_api, supplier_lanes
 from refills.models import SupplierState
 from refills.supplier_answers import NotDone, Unclear
 
@@ -48,6 +48,7 @@ class Traffic:
         began = time.monotonic()
         reply = ask()
         took = time.monotonic() - began
+        metrics.count_call(self._supplier.pk, reply, took)
         supplier_lanes.note(self._supplier.pk, took, failed=is_failure(reply))
         state, now = self._state, timezone.now()
         if is_failure(reply):

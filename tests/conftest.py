@@ -1,4 +1,6 @@
+import io
 import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from django.contrib.messages import get_messages
 from django.core.cache import caches
-from django.db import ProgrammingError, connections
+from django.db import ProgrammingError, connection, connections
 from django.test import Client, TransactionTestCase
 
 from apikeys.keys import create_api_key
@@ -37,6 +39,17 @@ BEGIN
     END LOOP;
 END $$
 """
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Let a COMMIT in the tests' database return before it is on the disk. No test ends PostgreSQL under it."""
+    with django_db_blocker.unblock():
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+        connection.close()
+        connection.close_pool()  # what connects from now on has the new setting
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,6 +140,47 @@ def customers(db) -> Callable[..., Customer]:
 @pytest.fixture
 def staff(db) -> Any:
     return factories.Account(username="agent", is_staff=True, is_superuser=True)
+
+
+class Log:
+    """What the handler of settings.LOGGING has written since the test began."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+
+    def clear(self) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    def records(self, logger: str = "") -> list[dict[str, Any]]:
+        """Return the lines as they are parsed, those of ``logger`` if it is given."""
+        records = [json.loads(line) for line in self.lines]
+        return [record for record in records if logger in ("", record["logger"])]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        return self.records("notpanel.request_log")
+
+    @property
+    def security(self) -> list[dict[str, Any]]:
+        return self.records("notpanel.security")
+
+
+@pytest.fixture
+def log():
+    [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    log = Log()
+    before = handler.setStream(log.stream)
+    yield log
+    handler.setStream(before)
 
 
 def messages_of(response: Any) -> list[str]:

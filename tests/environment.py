@@ -19,4 +19,4 @@ if "REDIS_URL_FOR_TESTS" not in os.environ:  # else this is a worker of pytest-x
         name, assigned, value = line.partition("=")
         if assigned and not name.startswith("#") and name not in database:
             os.environ[name] = value
-    os.environ.update(SECRET_KEY="only-for-tests-" * 4, HTTPS="off", DATABASE_POOL_SIZE="25")
+    os.environ.update(SECRET_KEY="only-for-tests-" * 4, HTTPS="off", DATABASE_POOL_SIZE="25", LOG_FORMAT="json")

@@ -1,6 +1,7 @@
 """Run the real application server on the test database, as `make demo` and production run it."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -21,6 +22,17 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("server")]
 
 
+_NUMBERS = itertools.count(1)
+
+# Runs a command that gets a socket as systemd passes one: as the file 3, with the pid for which it is.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -34,24 +46,32 @@ def database_url() -> str:
 
 
 class Server:
-    """A running server, started with ``environment`` in addition to the environment of the tests."""
+    """A running server, started with ``environment`` in addition to the environment of the tests.
 
-    def __init__(self, directory: Path, **environment: str) -> None:
-        self.port = free_port()
+    With a ``listener`` it gets that socket, as systemd passes one.
+    """
+
+    def __init__(self, directory: Path, listener: socket.socket | None = None, **environment: str) -> None:
+        self.port = int(listener.getsockname()[1]) if listener else free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = directory / f"server-{self.port}.log"  # a pipe would fill up and block the server
+        command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]
+        if listener:
+            command = [sys.executable, "-c", AS_SYSTEMD, str(listener.fileno()), *command]
+        # A pipe would fill up and block the server.
+        self._log = directory / f"server-{self.port}-{next(_NUMBERS)}.log"
         limits = {name: "1000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "serve", "--port", str(self.port)],
+                command,
                 cwd=BASE_DIR,
+                pass_fds=[listener.fileno()] if listener else [],
                 env=os.environ
                 | limits
                 | {"DATABASE_URL": database_url(), "DATABASE_POOL_SIZE": "5", "WORKER": "off"}
                 | environment,
                 stderr=log,
             )
-        deadline = time.monotonic() + 90  # the machine may be busy
+        deadline = time.monotonic() + 60
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -63,7 +83,7 @@ class Server:
         # answer shows that a worker is ready.
         try:
             return requests.get(f"{self.url}/api", timeout=30).status_code == 404
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # a socket of systemd accepts before there is a server
             return False
 
     @property
@@ -73,7 +93,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal ``number`` and wait for the end. Returns the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """Kill the server and its workers with SIGKILL."""

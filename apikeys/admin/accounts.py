@@ -90,7 +90,7 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
 
     def has_change_permission(self, request: HttpRequest, obj: Account | None = None) -> bool:
         allowed = super().has_change_permission(request, obj)
-        return allowed and (obj is None or may_manage(cast(Account, request.user), obj))
+        return allowed and (obj is None or (not obj.erased_at and may_manage(cast(Account, request.user), obj)))
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         if not change:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.utils import timezone
 
-from apikeys.webhooks import leasing
+from apikeys.webhooks import leasing, metrics
 from apikeys.webhooks.leasing import Leased, Result
 from apikeys.webhooks.models import SHOWN, EventType
 from apikeys.webhooks.recording import DELIVER
@@ -151,6 +151,7 @@ class Deliverer:
         finally:
             del self._attempts[task]
             self._changed.set()
+        metrics.count(result)
         self._results.append(result)  # the list is another one than before the attempt
 
     async def _in_sql(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -34,6 +34,7 @@ from apikeys.webhooks.recording import DELIVER
 from apikeys.webhooks.signing import new_secret
 from notpanel.kit import queue, secrets
 from notpanel.kit.outbound import BadUrl, check_written_address, parse_url
+from notpanel.kit.refusals import AccountSuspended
 
 LARGEST_NUMBER = 5  # endpoints of an account
 BOTH_SIGN_FOR = timedelta(hours=24)  # after a rotation
@@ -59,7 +60,7 @@ def add_endpoint(
     """Add an endpoint for ``events``, or all of them if there are none. Returns it with its secret.
 
     ``api_key`` is the prefix of the key with which a program asks for it. Raises InvalidWebhookUrl,
-    UnknownWebhookEvent, WebhookExists or WebhookLimitReached.
+    UnknownWebhookEvent, WebhookExists or WebhookLimitReached; and AccountSuspended if the account was just erased.
     """
     try:
         check_written_address(parse_url(url, loopback=settings.WEBHOOK_LOOPBACK))
@@ -72,6 +73,8 @@ def add_endpoint(
     with transaction.atomic():
         # Additions to the same account wait for each other here, so that no two of them count four endpoints.
         account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
+        if account.erased_at:
+            raise AccountSuspended
         urls = list(endpoints_of(account_id).values_list("url", flat=True))
         if url in urls:
             raise WebhookExists

@@ -1,4 +1,4 @@
-"""What is done for webhooks from time to time: wake a worker, tell owners that endpoints fail, forget what is old."""
+"""What is done for webhooks from time to time: wake a worker, tell owners that endpoints fail."""
 
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from apikeys.models import WebhookDelivery, WebhookEndpoint
+from apikeys.models import WebhookEndpoint
 from apikeys.webhooks.leasing import OFF_AFTER, next_due
 from apikeys.webhooks.recording import DELIVER
 from notpanel.kit import queue
@@ -16,7 +16,6 @@ from notpanel.kit.mails import was_sent
 
 WARN_AFTER = timedelta(days=1)  # without a success
 MAILS = 50  # in one turn
-FORGOTTEN_AT_ONCE = 5000  # rows
 
 
 def sweep() -> None:
@@ -60,13 +59,3 @@ def _send(name: str, endpoint: WebhookEndpoint, **context: object) -> bool:
     body = render_to_string(f"dashboard/{name}.txt", context)
     message = EmailMessage(subject, body, None, [endpoint.account.email])
     return was_sent(message, f"a mail to the owner of webhook {endpoint.pk}")
-
-
-def forget(now: datetime) -> None:
-    """Delete deliveries of more than WEBHOOK_DAYS ago, and then the endpoints that were removed."""
-    old = WebhookDelivery.objects.filter(created_at__lt=now - timedelta(days=settings.WEBHOOK_DAYS))
-    while ids := list(old.order_by("created_at").values_list("pk", flat=True)[:FORGOTTEN_AT_ONCE]):
-        WebhookDelivery.objects.filter(pk__in=ids).delete()
-    # A request that saw the endpoint before it was removed has ended long ago.
-    removed = WebhookEndpoint.objects.filter(state="removed", ended_at__lt=now - timedelta(days=1), deliveries=None)
-    removed.delete()

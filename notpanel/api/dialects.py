@@ -14,6 +14,7 @@ from notpanel.api.parameters import Integer
 from notpanel.kit.public_id import parse
 from notpanel.kit.refusals import Refusal
 from notpanel.kit.rendered import Rendered
+from notpanel.kit.request_facts import count_refused
 
 _RENDERER = JSONRenderer()
 
@@ -85,6 +86,7 @@ class Dialect:
     def _outcome(self, outcome: Outcome, codes: bool) -> Any:
         if not isinstance(outcome, Refusal):
             return self._value(outcome, alone=False)
+        count_refused(outcome.code())
         return self.refused(outcome) | ({"code": outcome.code()} if codes else {})
 
     def _value(self, value: Any, *, alone: bool) -> Any:

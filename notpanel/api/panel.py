@@ -9,7 +9,6 @@ from django.views.decorators.debug import sensitive_variables
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from notpanel import request_log
 from notpanel.api.bodies import LARGEST_FILE, MULTIPART
 from notpanel.api.errors import (
     BodyTooLarge,
@@ -19,7 +18,7 @@ from notpanel.api.errors import (
     status_of,
 )
 from notpanel.api.view import LimitedView, content_length, refuse_encoded
-from notpanel.kit import cells
+from notpanel.kit import cells, request_facts
 from notpanel.kit.addresses import Address
 from notpanel.kit.caller import PanelCaller
 from notpanel.kit.refusals import BadFile, Refusal
@@ -63,7 +62,7 @@ class PanelView(LimitedView):
             imported = self.importer(self.read_file(request), **options)
         except BadFile as refusal:
             return _answer_to_bad_file(refusal)
-        request_log.add(created=imported.created, changed=imported.changed)
+        request_facts.add(created=imported.created, changed=imported.changed)
         return Response(
             {"created": imported.created, "changed": imported.changed, "unchanged": imported.unchanged}
             | {"dry_run": options["dry_run"]}
@@ -73,9 +72,7 @@ class PanelView(LimitedView):
     def identify_caller(self, request: Request) -> PanelCaller:
         """Return the caller whose key the header Authorization has. Raises InvalidApiKey."""
         scheme, _, raw_key = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-        caller = self.authenticate(raw_key.strip() if scheme.lower() == "bearer" else "", self.address)
-        request_log.add(key=caller.prefix)
-        return caller
+        return self.authenticate(raw_key.strip() if scheme.lower() == "bearer" else "", self.address)
 
     def read_options(self, request: Request) -> dict[str, bool | tzinfo]:
         """Return the options of the import, which are in the query string. Raises UnknownOption or BadOption."""

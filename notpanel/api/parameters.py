@@ -17,6 +17,7 @@ from notpanel.api.errors import (
     SeveralGiven,
     TooMany,
 )
+from notpanel.kit import request_facts
 from notpanel.kit.refusals import Refusal
 
 LARGEST_BATCH = 100  # ids in one request
@@ -238,9 +239,11 @@ class OneOrMany:
         if single and ids:
             raise BothGiven(one=self.one, many=self.many)
         if single:
+            request_facts.add(ids=1)
             return Ids(self.one, [single], is_batch=False)
         if not ids:
             raise MissingParameter(name=self.many if self.many in parameters else self.one)
+        request_facts.add(ids=len(ids))
         if len(ids) > LARGEST_BATCH:
             raise TooMany(many=self.many, limit=LARGEST_BATCH)
         return Ids(self.one, ids, is_batch=True)

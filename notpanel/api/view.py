@@ -16,7 +16,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from notpanel import request_log
 from notpanel.api.actions import Action
 from notpanel.api.bodies import read_pairs
 from notpanel.api.dialects import DIALECTS, NOTPANEL, Dialect
@@ -32,10 +31,12 @@ from notpanel.api.openapi import describe
 from notpanel.api.parameters import Parameters
 from notpanel.api.prepared import Prepared
 from notpanel.api.ratelimits import RateLimits
+from notpanel.kit import request_facts
 from notpanel.kit.addresses import Address, client_address
 from notpanel.kit.caller import Caller
 from notpanel.kit.refusals import Refusal
 from notpanel.kit.rendered import Rendered
+from notpanel.kit.request_facts import DeniedBy
 
 LARGEST_BODY = 64 * 1024  # bytes
 
@@ -79,6 +80,7 @@ class LimitedView(JsonView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         self.address = client_address(request)
+        request_facts.add(address=self.address)
         self.rate_limits = RateLimits(request)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -149,6 +151,7 @@ class ApiView(LimitedView):
         response = respond(rendered)
         if is_replay:
             response["X-Idempotent-Replay"] = "true"
+            request_facts.add(replay=True)
         return response
 
     @sensitive_variables("body")
@@ -181,7 +184,6 @@ class ApiView(LimitedView):
             key = ""
         # A key has no blanks. Those in it come from a line that was wrapped when it was copied.
         caller = self.authenticate("".join(key.split()), self.address)
-        request_log.add(account=caller.account_id, key=caller.api_key_prefix)
         self.dialect = DIALECTS[caller.answers]
         return caller
 
@@ -201,8 +203,9 @@ class ApiView(LimitedView):
         action = self.actions.get(parameters.required("action"))
         if action is None:
             raise UnknownAction
-        request_log.add(action=action.name)
+        request_facts.add(action=action.name)
         if action.writes and caller.read_only:
+            request_facts.add(denied_by=DeniedBy.READ_ONLY)
             raise KeyIsReadOnly
         return action
 

@@ -160,6 +160,7 @@ def _queue(connection: BaseDatabaseWrapper) -> Iterator[str]:
 
 
 def _secrets(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    older = 0
     for supplier, webhook, token in _rows(connection, STORED_SECRETS):
         if not token:
             continue  # that of a webhook that was removed, or that has no older one
@@ -169,8 +170,15 @@ def _secrets(connection: BaseDatabaseWrapper) -> Iterator[str]:
             what = f"a secret of webhook {from_uuid('whk', webhook)}" if webhook else f"the key of supplier {supplier}"
             yield (
                 f"ENCRYPTION_KEYS cannot decrypt {what}: add the key that encrypted it to ENCRYPTION_KEYS (or, if that "
-                "was none of them, restore SECRET_KEY)."
+                "was none of them, add the SECRET_KEY of that time to SECRET_KEY_FALLBACKS)."
             )
+        else:
+            older += not secrets.is_by_first_key(token)
+    if older:
+        yield (
+            f"Older keys are still needed to decrypt {older} of the stored secrets: run `manage.py encryptkeysanew` "
+            "before you remove one."
+        )
 
 
 def _disk(connection: BaseDatabaseWrapper) -> Iterator[str]:

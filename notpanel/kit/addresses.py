@@ -1,17 +1,17 @@
 """Find the address of a client, and tell whether an address is in a network."""
 
 import ipaddress
-import logging
 import re
 from collections.abc import Iterable
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from notpanel.kit import security_log
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-logger = logging.getLogger(__name__)
 _has_warned = False
 
 # Some proxies add the port: 203.0.113.7:4711, [2001:db8::7]:4711
@@ -82,10 +82,11 @@ def _warn_of(peer: Address | None) -> None:
     global _has_warned
     if not _has_warned:
         _has_warned = True
-        logger.warning(
-            "X-Forwarded-For came from %s, which is not in TRUSTED_PROXIES: it is not believed. If that is your proxy, "
-            "all clients behind it count as one address until you add it. This is said once.",
-            peer or "a Unix socket",
+        security_log.report(
+            "forwarded_header_untrusted",
+            address=str(peer or "a Unix socket"),
+            advice="X-Forwarded-For came from this address, which is not in TRUSTED_PROXIES: it is not believed. If "
+            "that is your proxy, all clients behind it count as one address until you add it. This is said once.",
         )
 
 

@@ -4,7 +4,11 @@ import logging
 
 from django.core.mail import EmailMessage
 
+from notpanel.kit import metrics
+
 logger = logging.getLogger(__name__)
+
+MAILS = metrics.counter("notpanel_mails", "Mails that were to be sent.", outcome=("sent", "failed"))
 
 
 def was_sent(message: EmailMessage, what: str) -> bool:
@@ -13,5 +17,7 @@ def was_sent(message: EmailMessage, what: str) -> bool:
         message.send()
     except (OSError, ValueError) as error:  # smtplib's errors are OSErrors; an address may be none
         logger.warning("Failed to send %s: %s", what, type(error).__name__)
+        MAILS.labels("failed").inc()
         return False
+    MAILS.labels("sent").inc()
     return True

@@ -1,4 +1,4 @@
-"""Django's cache in Redis, for what can be done without: hints and figures that can be computed again."""
+"""Django's cache in Redis, for what can be done without: hints."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -31,7 +31,7 @@ class Outages:
     """
 
     def __init__(self, server: str, options: dict[str, Any]) -> None:
-        self._breaker = CircuitBreaker(PAUSE)
+        self._breaker = CircuitBreaker(PAUSE, "redis")
         self._client = redis.Redis.from_url(server, retry=Retry(NoBackoff(), 0), **options)
         self._beginning = threading.Lock()
 

@@ -1,5 +1,6 @@
 """Refusals: why something was not done. Doors turn them into answers; nothing here knows HTTP."""
 
+import functools
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,6 +28,7 @@ class Refusal(Exception):
         super().__init__(self.text)
 
     @classmethod
+    @functools.cache
     def code(cls) -> str:
         """Return its name for programs, in snake case: ``order_not_found``."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()

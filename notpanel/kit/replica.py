@@ -25,7 +25,7 @@ REST = 10  # seconds in which nobody asks a replica that failed
 COOKIE = "written_at"  # holds the position in the primary's log up to which a browser may have written
 
 _reading: ContextVar[bool] = ContextVar("reading", default=False)
-breaker = CircuitBreaker(REST)
+breaker = CircuitBreaker(REST, "replica")
 
 P = ParamSpec("P")
 T = TypeVar("T")

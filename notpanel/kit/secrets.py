@@ -1,4 +1,8 @@
-"""Encrypt what must be stored and read again, such as the keys of suppliers, by keys that are not in the database."""
+"""Encrypt what must be stored and read again, such as the keys of suppliers, by keys that are not in the database.
+
+The keys are those of ENCRYPTION_KEYS, then one made from SECRET_KEY, then one from each of SECRET_KEY_FALLBACKS. The
+first one encrypts.
+"""
 
 import base64
 import hashlib
@@ -8,18 +12,18 @@ from django.conf import settings
 
 
 class Undecipherable(Exception):
-    """None of the keys of ENCRYPTION_KEYS has encrypted this."""
+    """None of the keys has encrypted this."""
 
 
 def encrypt(secret: str) -> str:
     """Encrypt a secret by the first key."""
-    return _keys().encrypt(secret.encode()).decode()
+    return _all_keys().encrypt(secret.encode()).decode()
 
 
 def decrypt(token: str) -> str:
     """Return what was encrypted, by any of the keys. Raises Undecipherable."""
     try:
-        return _keys().decrypt(token).decode()
+        return _all_keys().decrypt(token).decode()
     except InvalidToken as error:
         raise Undecipherable from error
 
@@ -27,13 +31,30 @@ def decrypt(token: str) -> str:
 def encrypt_anew(token: str) -> str:
     """Encrypt by the first key what any of the keys has encrypted. Raises Undecipherable."""
     try:
-        return _keys().rotate(token).decode()
+        return _all_keys().rotate(token).decode()
     except InvalidToken as error:
         raise Undecipherable from error
 
 
-def _keys() -> MultiFernet:
-    # The last one is that of a site that has not set ENCRYPTION_KEYS yet.
-    derived = base64.urlsafe_b64encode(hashlib.sha256(b"notpanel.kit.secrets" + settings.SECRET_KEY.encode()).digest())
-    keys: list[str | bytes] = [*settings.ENCRYPTION_KEYS, derived]
-    return MultiFernet([Fernet(key) for key in keys])
+def is_by_first_key(token: str) -> bool:
+    """Return whether the first key has encrypted this, so that the others may go."""
+    try:
+        _keys()[0].decrypt(token)
+    except InvalidToken:
+        return False
+    return True
+
+
+def _all_keys() -> MultiFernet:
+    return MultiFernet(_keys())
+
+
+def _keys() -> list[Fernet]:
+    # Those made from secret keys are of a site that has not set ENCRYPTION_KEYS, or had not when it encrypted.
+    derived = [_key_from(secret_key) for secret_key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    keys: list[str | bytes] = [*settings.ENCRYPTION_KEYS, *derived]
+    return [Fernet(key) for key in keys]
+
+
+def _key_from(secret_key: str) -> bytes:
+    return base64.urlsafe_b64encode(hashlib.sha256(b"notpanel.kit.secrets" + secret_key.encode()).digest())

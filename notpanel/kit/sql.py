@@ -19,6 +19,8 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import abc, adapt, errors, pq
 from psycopg.adapt import AdaptersMap, PyFormat
 
+from notpanel.kit.request_facts import COUNTING, count_statement
+
 IDLE = pq.TransactionStatus.IDLE
 
 Rows = list[tuple[Any, ...]]
@@ -35,6 +37,7 @@ def fetch(statement: str, parameters: Mapping[str, Any], using: str = DEFAULT_DB
     """
     connection = connections[using]
     if _prepares(connection):
+        count_statement()
         return _run(connection, statement, parameters)
     with _cursor(connection) as cursor:
         cursor.execute(statement, parameters)
@@ -53,9 +56,9 @@ def _prepares(connection: BaseDatabaseWrapper) -> bool:
     """Connect if need be. Return whether statements may be prepared.
 
     They may not behind PgBouncer. Nor do they pass what looks at Django's cursors: the log of statements, which has to
-    show the parameters, and wrappers of ``execute``.
+    show the parameters, and wrappers of ``execute``, except the one that counts statements.
     """
-    if connection.queries_logged or connection.execute_wrappers:
+    if connection.queries_logged or connection.execute_wrappers not in ([], COUNTING):
         return False
     connection.ensure_connection()
     return connection.connection.prepare_threshold is not None
@@ -166,8 +169,11 @@ def _check(postgres: psycopg.Connection, result: pq.abc.PGresult) -> None:
     if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
         return
     error = errors.error_from_result(result)
-    if postgres.pgconn.status == pq.ConnStatus.BAD and not isinstance(error, psycopg.OperationalError):
-        raise psycopg.OperationalError(str(error))  # the connection was lost, which has no code
+    # What the server answers has a code. Without one the connection was lost; libpq notes that in its status only if it
+    # was lost while reading.
+    is_lost = error.sqlstate is None or postgres.pgconn.status == pq.ConnStatus.BAD
+    if is_lost and not isinstance(error, psycopg.OperationalError):
+        raise psycopg.OperationalError(str(error))
     raise error
 
 

@@ -34,12 +34,18 @@ def check_debug() -> None:
 
 
 def check_secret_key() -> None:
-    """Raise Unready if SECRET_KEY could be guessed."""
+    """Raise Unready if SECRET_KEY, or one of the keys that are accepted beside it, could be guessed."""
     if (length := len(settings.SECRET_KEY)) < SHORTEST_SECRET_KEY:
         raise Unready(
             f"SECRET_KEY has {length} characters: it must have {SHORTEST_SECRET_KEY} at least, chosen at random. "
             "`make .env` writes a .env with one."
         )
+    for number, key in enumerate(settings.SECRET_KEY_FALLBACKS, start=1):
+        if len(key) < SHORTEST_SECRET_KEY:
+            raise Unready(
+                f"SECRET_KEY_FALLBACKS: key {number} has {len(key)} characters, and sessions could be forged by it: it "
+                f"must have {SHORTEST_SECRET_KEY} at least. Without it everybody has to sign in again."
+            )
 
 
 def check_counters() -> None:

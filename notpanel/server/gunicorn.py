@@ -3,11 +3,15 @@
 docs/decisions/0004-application-server.md says why.
 """
 
+import logging
 import os
 import resource
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
+from gunicorn import glogging, systemd
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
@@ -15,18 +19,37 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from notpanel.kit import metrics
+from notpanel.server import vitals
 from notpanel.server.slow_clients import LARGEST_BODY, Server
 from notpanel.server.worker import WorkerBeside
 
 TICK = 1.0  # seconds between two looks at deadlines and signals, at most
 CONNECTIONS = 4096  # per process
+# Seconds for which a server that is stopping leaves an idle connection to be used once more, or to be closed by the
+# proxy, whose keepalive_timeout must be shorter. If the server closed it, a request might be on its way.
+DRAIN = 5.0
+
+
+class Logger(glogging.Logger):
+    """gunicorn's log, as records of ours: it would write them in a form of its own."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.NOTSET)
 
 
 class WaitressWorker(Worker):
     """A gunicorn worker that serves with waitress: one loop for all connections, and threads for the application."""
 
-    # Ctrl-C stops it as SIGTERM does: it answers what it has begun.
-    handle_quit = Worker.handle_exit
+    drain = DRAIN
+
+    def handle_quit(self, *args: Any) -> None:
+        """Stop on Ctrl-C: answer what has begun, as on SIGTERM, but do not wait for idle connections."""
+        self.drain = 0.0
+        self.handle_exit(*args)
 
     def run(self) -> None:
         _raise_limit_of_files()
@@ -58,11 +81,15 @@ class WaitressWorker(Worker):
             for sock in adjustments.sockets
         ]
         for server in servers:
-            server.has_siblings = self.cfg.workers > 1
+            server.has_siblings = self.cfg.workers > 1 or self.app.is_socket_shared
+        self.app.tell_ready(self.log)
         notified = 0.0
         while self.alive and self.ppid == os.getppid():
             if (now := time.monotonic()) - notified >= TICK:
                 self.notify()
+                if metrics.are_shared():
+                    vitals.publish()
+                    vitals.publish_http(sum(len(server.active_channels) for server in servers), threads)
                 notified = now
             wasyncore.loop(timeout=TICK, use_poll=True, map=connections, count=1)
         self.finish(servers, connections, threads)
@@ -75,10 +102,15 @@ class WaitressWorker(Worker):
         while any(server.active_channels for server in servers) and time.monotonic() < deadline:
             self.notify()
             for server in servers:
-                server.end_idle()
+                server.end_idle(self.drain)
                 server.maintenance(0)
             wasyncore.loop(timeout=0.1, use_poll=True, map=connections, count=1)
         threads.shutdown(timeout=TICK)
+
+
+def has_sockets_of_systemd() -> bool:
+    """Return whether systemd has passed sockets to this process, as it does for units with a .socket."""
+    return systemd.listen_fds(unset_environment=False) > 0
 
 
 def _raise_limit_of_files() -> None:
@@ -106,11 +138,23 @@ class ServerAndWorker(Arbiter):
 
 
 class Application(BaseApplication):
-    """gunicorn, configured by its arguments alone."""
+    """gunicorn, configured by its arguments alone. If systemd has passed sockets, it serves at those instead."""
 
-    def __init__(self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None) -> None:
+    def __init__(
+        self, bind: str, workers: int, threads: int, beside: WorkerBeside | None = None, shared: Path | None = None
+    ) -> None:
         self.bind, self.workers, self.threads, self.beside = bind, workers, threads, beside
+        self.shared = shared  # the directory in which the processes keep their metrics
+        self.is_socket_shared = has_sockets_of_systemd()
+        # gunicorn would say that it is ready before a process serves.
+        self._supervisor = os.environ.pop("NOTIFY_SOCKET", None)
         super().__init__()
+
+    def tell_ready(self, log: Any) -> None:
+        """Tell systemd, if it has started this, that a process serves."""
+        if self._supervisor:
+            os.environ["NOTIFY_SOCKET"] = self._supervisor
+            systemd.sd_notify("READY=1", log, unset_environment=True)
 
     def run(self) -> None:
         ServerAndWorker(self).run()
@@ -120,7 +164,15 @@ class Application(BaseApplication):
         self.cfg.set("workers", self.workers)
         self.cfg.set("worker_class", WaitressWorker)
         self.cfg.set("threads", self.threads)
+        self.cfg.set("logger_class", Logger)
         self.cfg.set("control_socket_disable", True)
+        self.cfg.set("child_exit", lambda arbiter, worker: metrics.forget_process(worker.pid))
+        self.cfg.set("on_exit", self.remove_metrics)
+
+    def remove_metrics(self, arbiter: Arbiter) -> None:
+        """Remove the files of the metrics. gunicorn's own process calls this, once all others have ended."""
+        if self.shared:
+            shutil.rmtree(self.shared, ignore_errors=True)
 
     def load(self) -> Any:
         from notpanel.wsgi import application

@@ -25,7 +25,7 @@ from waitress.utilities import (
     ServerNotImplemented,
 )
 
-from notpanel import request_log
+from notpanel import request_log, request_metrics
 from notpanel.api import errors
 from notpanel.api.bodies import LARGEST_FILE, takes_files
 from notpanel.kit.refusals import Refusal
@@ -124,11 +124,8 @@ class RefusalTask(ErrorTask):
         ]
         self.set_close_on_finish()
         self.content_length = len(body)
-        token = request_log.begin(request_id)
-        try:
-            request_log.logger.info("- - %d refused by the server", errors.status_of(refusal))
-        finally:
-            request_log.end(token)
+        request_metrics.count_unread(refusal.code())
+        request_log.write_refused(request_id, errors.status_of(refusal), refusal.code())
         self.write(body)
 
     def build_response_header(self) -> bytes:
@@ -311,8 +308,10 @@ class Server(TcpWSGIServer):
         self.accepting = False
         self.del_channel()
 
-    def end_idle(self) -> None:
-        """Close the connections on which no request has begun."""
+    def end_idle(self, after: float) -> None:
+        """Close the connections on which no request has begun, once they have been idle for ``after`` seconds."""
+        now = time.time()
         for channel in list(self.active_channels.values()):
-            if not (channel.requests or channel.reading or channel.total_outbufs_len or channel.lingering_since):
+            is_idle = not (channel.requests or channel.reading or channel.total_outbufs_len or channel.lingering_since)
+            if is_idle and now - channel.last_activity >= after:
                 channel.will_close = True

@@ -17,6 +17,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
 
+from notpanel.kit import metrics
 from notpanel.kit.queue import stopping
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class WorkerBeside:
             return
         if self._process:
             logger.error("The worker has ended, so another one is started.")
+            metrics.forget_process(self._process.pid)
         self._started = time.monotonic()
         self._process = subprocess.Popen([sys.executable, str(MANAGE), "work", "--with-parent"])  # noqa: S603
 

@@ -1,11 +1,10 @@
 """The figures on the admin's start page."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
 
@@ -14,9 +13,6 @@ from notpanel.kit import queue
 from refills.admin.chart import chart_of
 from refills.statistics import LEAST_SAMPLE, WEEK, Statistics, statistics, today
 from refills.supplier_statistics import alerts
-
-KEPT_FOR = 60  # seconds
-KEPT, RENEWING = "refills.statistics.2", "refills.statistics.renewing"  # keys of the cache
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,10 @@ def add_statistics(request: SignedInRequest, context: dict[str, Any]) -> dict[st
     if request.user.has_perm("refills.view_refill"):
         now = timezone.now()
         told = alerts(now)
-        as_of, found = _kept_statistics(now)
+        found = statistics(now)
         context |= {
             "today": today(now),
             "links": _links(timezone.localdate(now)),
-            "as_of": as_of,
             "statistics": found,
             "comparisons": _comparisons(found),
             "chart": chart_of(found.days),
@@ -154,22 +149,6 @@ def _tables(found: Statistics, *, with_agents: bool) -> list[Table]:
         remark=f"Customers with {LEAST_SAMPLE} settled refills or more. A refill rate needs {LEAST_SAMPLE} orders.",
     )
     return [*([agents] if with_agents else []), services, customers]
-
-
-def _kept_statistics(now: datetime) -> tuple[datetime, Statistics]:
-    """Return the figures, a minute old at most, and the moment that they are of.
-
-    Over a month of a large panel they take seconds. One request at a time renews them; the others get the old ones.
-    """
-    kept: tuple[datetime, Statistics] | None = cache.get(KEPT)
-    if kept and (now - kept[0]).total_seconds() < KEPT_FOR:
-        return kept
-    if kept and not cache.add(RENEWING, True, timeout=KEPT_FOR):
-        return kept
-    kept = now, statistics(now)
-    cache.set(KEPT, kept, timeout=10 * KEPT_FOR)
-    cache.delete(RENEWING)
-    return kept
 
 
 def _comparisons(found: Statistics) -> list[Comparison]:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import re
 import sys
 from urllib.parse import unquote_to_bytes
@@ -13,13 +12,12 @@ import redis
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import got_request_exception
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import Client
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.renderers import JSONRenderer
 
-from notpanel import request_log
 from notpanel.api import errors
 from notpanel.api.exceptions import as_refusal
 from notpanel.api.parameters import LARGEST_BATCH
@@ -27,9 +25,8 @@ from notpanel.api.view import LARGEST_BODY
 from notpanel.kit.refusals import ServiceUnavailable
 from notpanel.middleware import log_requests
 from notpanel.wsgi import application
-from orders.models import Order
 from tests import factories
-from tests.conftest import FORM, post, post_json
+from tests.conftest import FORM, post_json
 from tests.wsgi import call, wsgi_environ
 
 
@@ -278,7 +275,7 @@ def test_an_address_that_only_begins_alike_is_a_page(db, path):
     "host", ["evil.example", "évil", "", "testserver:x", "a b", "testserver, evil", "[::1", "x" * 9000]
 )
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_host_that_is_not_ours_is_refused_in_json_and_in_one_log_line(db, settings, capture_log, path, host, tls):
+def test_a_host_that_is_not_ours_is_refused_in_json_and_in_one_log_line(db, settings, log, path, host, tls):
     settings.SECURE_SSL_REDIRECT = tls
 
     response = Client().post("/", "key=x", content_type=FORM, headers={"host": host}, PATH_INFO=path)
@@ -287,8 +284,9 @@ def test_a_host_that_is_not_ours_is_refused_in_json_and_in_one_log_line(db, sett
     assert response["X-Error-Code"] == "unknown_host"
     assert response["X-Request-ID"]
     assert response["X-Content-Type-Options"] == "nosniff"
-    [line] = capture_log().splitlines()
-    assert f"POST {path.lower().replace('//', '/')} 421 " in line
+    [line] = log.requests
+    assert (line["path"], line["status"]) == (path.lower().replace("//", "/"), 421)
+    assert {record["logger"] for record in log.records()} <= {"notpanel.request_log", "notpanel.security"}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "garbage", ""])
@@ -320,111 +318,29 @@ def test_half_a_surrogate_pair_is_echoed(customer):
 # ---- Request ids and the log
 
 
-def test_a_sane_request_id_is_kept_and_logged(customer, caplog):
-    with caplog.at_level(logging.INFO, "notpanel.request_log"):
-        response = Client().post(
-            "/api/v2",
-            f"key={customer.raw_key}&action=services",
-            content_type=FORM,
-            headers={"x-request-id": "shop-42:7.a_b"},
-        )
+def test_a_sane_request_id_is_kept_and_logged(customer, log):
+    response = Client().post(
+        "/api/v2",
+        f"key={customer.raw_key}&action=services",
+        content_type=FORM,
+        headers={"x-request-id": "shop-42:7.a_b"},
+    )
 
-    assert response["X-Request-ID"] == "shop-42:7.a_b"
-    [record] = [record for record in caplog.records if record.name == "notpanel.request_log"]
-    assert "POST /api/v2 200" in record.getMessage()
-    assert f"account={customer.account.pk}" in record.getMessage()
-    assert "action=services" in record.getMessage()
+    [request] = log.requests
+    assert response["X-Request-ID"] == request["request_id"] == "shop-42:7.a_b"
 
 
-@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", "é", "a\tb", "-x", "np_" + "x" * 43, "a:np_" + "x" * 8])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *("", "x" * 65, "a b", "é", "a\tb", "-x"),
+        *("np_" + "x" * 43, "a:np_" + "x" * 8, "whsec_" + "x" * 40, "x:dil11w-" + "0123456789abcdef" * 2),
+    ],
+)
 def test_any_other_request_id_is_replaced(db, sent):
     response = Client().post("/api/v2", "", content_type=FORM, headers={"x-request-id": sent})
 
     assert re.fullmatch("[0-9a-f]{32}", response["X-Request-ID"])
-
-
-def test_the_log_line_has_the_request_id_of_the_answer(customer, monkeypatch, capture_log):
-    response = post(key=customer.raw_key, action="services")
-
-    assert f"[{response['X-Request-ID']}]" in capture_log()
-
-
-@pytest.fixture
-def capture_log():
-    """Return a function that returns the log so far, as the handler of settings.LOGGING writes it."""
-    [handler] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
-    stream, before = io.StringIO(), handler.stream
-    handler.setStream(stream)
-    yield stream.getvalue
-    handler.setStream(before)
-
-
-@pytest.mark.parametrize("query", ["", "?key={}"])
-def test_no_key_is_ever_logged(customer, capture_log, query, monkeypatch):
-    def broken(*args, **kwargs):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(Order.objects.__class__, "filter", broken)
-    client = Client(raise_request_exception=False)
-
-    response = client.post(
-        "/api/v2" + query.format(customer.raw_key), f"key={customer.raw_key}&action=status&order=1", content_type=FORM
-    )
-
-    assert response.status_code == 500
-    assert "RuntimeError: broken" in capture_log()
-    assert customer.raw_key not in capture_log()
-
-
-def test_a_key_in_the_path_is_not_logged(customer, capture_log):
-    Client().post(f"/api/v2/{customer.raw_key}", "", content_type=FORM)
-    Client().get(f"/{customer.raw_key}/")
-
-    assert customer.raw_key[:15] not in capture_log()
-    assert "POST /api/v2/np_… 404" in capture_log()
-
-
-def test_a_path_cannot_forge_a_log_line(db, capture_log):
-    Client().post("/api/v2/%0A2026-01-01 INFO forged", "", content_type=FORM)
-
-    assert len(capture_log().splitlines()) == 1
-
-
-@pytest.mark.parametrize(("method", "logged"), [("GET", "GET"), ("PROPFIND", "-"), ("GET\n2026 INFO forged", "-")])
-def test_an_unknown_method_is_not_logged(db, capture_log, method, logged):
-    Client().generic(method, "/api")
-
-    [line] = capture_log().splitlines()
-    assert f"] {logged} /api 40" in line
-
-
-def test_the_log_line_says_how_long_it_took(db, capture_log):
-    Client().get("/api")
-
-    assert re.search(r" GET /api 404 \d{1,4}\.\dms$", capture_log().strip())
-
-
-def test_the_token_of_a_password_reset_link_is_not_logged(db, capture_log):
-    Client().get("/dashboard/password/reset/MQ/secret-token/")
-
-    assert " GET /dashboard/password/reset/MQ/…/ 200" in capture_log()
-    assert "secret-token" not in capture_log()
-
-
-def test_a_record_outside_of_a_request_has_no_id(capture_log):
-    request_log.add(account=1)
-    logging.getLogger("orders").warning("outside")
-
-    assert " WARNING orders [-] outside" in capture_log()
-
-
-def test_the_fields_of_one_request_do_not_reach_the_next(customer, capture_log):
-    customer.post("services")
-    Client().get("/api")
-
-    first, second = capture_log().splitlines()
-    assert f"account={customer.account.pk} key={customer.api_key.prefix} action=services" in first
-    assert "account=" not in second
 
 
 # ---- Failures on our side
@@ -467,21 +383,21 @@ def reported():
     got_request_exception.disconnect(receive)
 
 
-def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, reported, capture_log):
+def test_a_bug_is_reported_and_logged_with_its_traceback(customer, broken, reported, log):
     broken(RuntimeError("broken"))
 
     Client(raise_request_exception=False).post("/api/v2", f"key={customer.raw_key}&action=services", content_type=FORM)
 
     assert reported == [(RuntimeError, "/api/v2", "__ALL__")]  # a report shows no parameter
-    assert "ERROR notpanel.api.exceptions" in capture_log()
-    assert "RuntimeError: Internal server error" in capture_log()
-    assert "Traceback" in capture_log()
+    [record] = log.records("notpanel.api.exceptions")
+    assert (record["level"], record["event"]) == ("error", "RuntimeError: Internal server error")
+    assert record["exception"].startswith("Traceback")
 
 
 @pytest.mark.parametrize(
     "error", [OperationalError("could not connect to server"), InterfaceError("closed"), redis.ConnectionError("gone")]
 )
-def test_a_request_gets_503_when_the_database_does_not_answer(customer, broken, reported, capture_log, error):
+def test_a_request_gets_503_when_the_database_does_not_answer(customer, broken, reported, log, error):
     broken(error)
 
     response = customer.post("services")
@@ -489,15 +405,20 @@ def test_a_request_gets_503_when_the_database_does_not_answer(customer, broken, 
     assert (response.status_code, response.json()) == (503, {"error": "Service temporarily unavailable"})
     assert response["Retry-After"] == "1"
     assert reported == []
-    assert f"{type(error).__name__}: Service temporarily unavailable" in capture_log()
-    assert "Traceback" in capture_log()
+    assert f"{type(error).__name__}: Service temporarily unavailable" in log.text
+    assert "Traceback" in log.text
 
 
-def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported, capture_log):
+def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported, log):
     customer.post("nonsense")
 
     assert reported == []
-    assert "ERROR" not in capture_log()
+    assert {record["level"] for record in log.records()} == {"info"}
+
+
+def caused_by(error, cause):
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -511,6 +432,9 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (OperationalError(), ServiceUnavailable),
         (InterfaceError(), ServiceUnavailable),
         (redis.TimeoutError(), ServiceUnavailable),
+        (caused_by(DatabaseError(), psycopg.DatabaseError()), ServiceUnavailable),
+        (caused_by(ProgrammingError(), psycopg.ProgrammingError()), errors.InternalServerError),
+        (DatabaseError(), errors.InternalServerError),
         (DataError(), errors.InternalServerError),
         (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
         (KeyError(), errors.InternalServerError),
@@ -591,14 +515,14 @@ CONTENT_TYPES += [
 
 
 @pytest.mark.parametrize("content_type", CONTENT_TYPES)
-def test_no_parameter_of_a_content_type_breaks_anything(customer, capture_log, content_type):
+def test_no_parameter_of_a_content_type_breaks_anything(customer, log, content_type):
     """Django decodes the query string with the client's charset, before any middleware."""
     body = f"key={customer.raw_key}&action=services".encode()
 
     status, _headers, content = call(body, query=f"key={customer.raw_key}", CONTENT_TYPE=content_type)
 
     assert (status, json.loads(content)) == (200, [])
-    assert customer.raw_key not in capture_log()
+    assert customer.raw_key not in log.text
     assert call(query="q=%41", path="/developers/", CONTENT_TYPE=content_type, REQUEST_METHOD="GET")[0] == 200
 
 

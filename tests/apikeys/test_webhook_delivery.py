@@ -523,21 +523,6 @@ def test_the_sweeper_wakes_a_worker_whose_job_was_lost(endpoint):
     assert len(jobs()) == 1
 
 
-def test_old_deliveries_are_forgotten_and_then_endpoints_that_were_removed(endpoint, settings):
-    now = timezone.now()
-    days = timedelta(days=settings.WEBHOOK_DAYS)
-    kept = waiting(endpoint, created_at=now - days + timedelta(minutes=1))
-    removed = factories.WebhookEndpoint(state="removed", ended_at=now - timedelta(days=2), encrypted_secret="")
-    new = factories.WebhookEndpoint(state="removed", ended_at=now, encrypted_secret="")
-    waiting(endpoint, 3, created_at=now - days - timedelta(minutes=1))
-    waiting(removed, created_at=now - days - timedelta(minutes=1))
-
-    keeping.forget(now)
-
-    assert list(WebhookDelivery.objects.all()) == kept
-    assert set(WebhookEndpoint.objects.all()) == {endpoint, new}
-
-
 # ---- Under load (docs/measurements/webhooks.md has it in full)
 
 

@@ -12,11 +12,11 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from refills.models import Refill
 from tests import factories
-from tests.server import Server
+from tests.server import Server, backends, until
 
 SWITCHES = [
     "--no-sandbox",
@@ -26,6 +26,8 @@ SWITCHES = [
     "--disable-sync",
     "--no-first-run",
 ]
+PATIENCE = 30_000  # milliseconds that a busy machine may take for a page; only a failure waits as long
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +55,15 @@ def agent(transactional_db) -> Any:
 
 
 @pytest.fixture
-def page(browser, agent, tmp_path) -> Iterator[Page]:
+def page(browser, agent, server) -> Iterator[Page]:
     """Yield a page of an agent who has signed in."""
-    # A server for this test alone: it caches content types, which each test creates again.
+    with browsing(browser, server, agent) as page:
+        yield page
+
+
+@pytest.fixture
+def page_of_new_server(browser, agent, tmp_path) -> Iterator[Page]:
+    """Yield a page like ``page``, of a server that remembers no figures of another test for the start page."""
     server = Server(tmp_path)
     with browsing(browser, server.url, agent) as page:
         yield page
@@ -81,7 +89,7 @@ def browsing(browser: Browser, url: str, account: Any = None, **options: Any) ->
         session = client.cookies[settings.SESSION_COOKIE_NAME]
         context.add_cookies([{"name": session.key, "value": session.value, "url": url}])
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -90,4 +98,6 @@ def browsing(browser: Browser, url: str, account: Any = None, **options: Any) ->
         yield page
     finally:
         context.close()
+        # What the page had requested may still write, while the tables are emptied for the next test.
+        until(lambda: backends("backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()") == 0)
     assert complaints == []

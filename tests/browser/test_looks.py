@@ -154,7 +154,8 @@ def test_the_menu_of_the_user_opens_by_keyboard_and_changes_colours_and_time_zon
     expect(page.get_by_role("main").get_by_text("JST")).to_be_visible()
 
 
-def test_the_chart_is_drawn_and_is_a_table_as_well(page, refills):
+def test_the_chart_is_drawn_and_is_a_table_as_well(page_of_new_server, refills):
+    page = page_of_new_server
     page.goto("/admin/")
 
     chart = page.get_by_role("img", name="17 refills were requested")

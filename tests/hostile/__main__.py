@@ -1,13 +1,15 @@
 """Send many hostile requests, and print what went wrong.
 
 ``python -m tests.hostile [REQUESTS]`` (100,000 unless told) calls the WSGI application in this process.
-``python -m tests.hostile server [CONNECTIONS]`` (20,000 unless told) connects to a running server. Each makes a test
-database on the server that DATABASE_URL names, and drops it. It ends with status 1 if an answer was a 5xx or HTML, or
-if a key was in an answer or in the log.
+``python -m tests.hostile server [CONNECTIONS]`` (20,000 unless told) connects to a running server.
+``python -m tests.hostile log [LINES]`` (100,000 unless told) plants secrets in requests and records, and looks for them
+in the log. Each makes a test database on the server that DATABASE_URL names, and drops it. It ends with status 1 if an
+answer was a 5xx or HTML, or if a key or another secret was in an answer or in the log.
 """
 
 import collections
 import io
+import json
 import logging
 import os
 import random
@@ -24,15 +26,22 @@ Found = collections.Counter[str]
 Statuses = collections.Counter[int]
 
 
+def catch_log() -> io.StringIO:
+    """Return a file to which the handler of settings.LOGGING writes from now on."""
+    [handler] = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    log = io.StringIO()
+    handler.setStream(log)
+    return log
+
+
 def call_application(count: int) -> tuple[Found, Statuses, int]:
     """Call the application with ``count`` requests. Returns problems, answers by status, and the lines of the log."""
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
     from tests.hostile.requests import RAW_KEY, REQUESTS, Request, problems
 
-    log = io.StringIO()
-    root = logging.getLogger()
-    root.handlers = [logging.StreamHandler(log)]
+    log = catch_log()
     found, statuses = Found(), Statuses()
     lines = 0
 
@@ -59,6 +68,38 @@ def call_application(count: int) -> tuple[Found, Statuses, int]:
 
     send()
     return found, statuses, lines
+
+
+def fill_log(count: int) -> tuple[Found, Statuses, int]:
+    """Write ``count`` lines of the log or a few more, one in twenty of a request. Returns problems, and the lines."""
+    from django.conf import settings
+
+    from tests.hostile.planted import Secrets, log, send
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    written = catch_log()
+    seed = time.time_ns()
+    sys.stdout.write(f"seed {seed}\n")
+    chance = random.Random(seed)
+    found, loggers = Found(), collections.Counter[str]()
+    lines = 0
+    while lines < count:
+        secrets = Secrets(chance)
+        send(secrets)
+        for _ in range(20):
+            log(secrets)
+        text = written.getvalue()
+        for line in text.splitlines():
+            loggers[json.loads(line)["logger"]] += 1
+        lines += text.count("\n")
+        for number, fragment in enumerate(secrets.fragments):
+            if fragment in text:
+                found[f"secret {number} in the log"] += 1
+                sys.stderr.write(f"{fragment} in {text}\n")
+        written.seek(0)
+        written.truncate()
+    sys.stdout.write(f"lines by logger: {dict(loggers.most_common())}\n")
+    return found, Statuses(), lines
 
 
 def attack_server(count: int) -> tuple[Found, Statuses, int]:
@@ -106,7 +147,8 @@ def attack_server(count: int) -> tuple[Found, Statuses, int]:
 def main(send: Callable[[int], tuple[Found, Statuses, int]], count: int) -> int:
     import tests.environment  # noqa: F401  # as pytest does, before the settings are read
 
-    os.environ |= {name: "1000000000" for name in os.environ if name.startswith("RATE_LIMIT_")}
+    without_limits = ("RATE_LIMIT_", "ATTEMPTS_", "PASSWORD_CHECKS", "PANEL_RATE_LIMIT")
+    os.environ |= {name: "1000000000" for name in os.environ if name.startswith(without_limits)}
     import django
 
     django.setup()
@@ -136,4 +178,6 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if arguments[:1] == ["server"]:
         sys.exit(main(attack_server, int(arguments[1]) if len(arguments) > 1 else 20_000))
+    if arguments[:1] == ["log"]:
+        sys.exit(main(fill_log, int(arguments[1]) if len(arguments) > 1 else 100_000))
     sys.exit(main(call_application, int(arguments[0]) if arguments else 100_000))

@@ -135,15 +135,16 @@ def test_an_address_is_within_the_networks_that_hold_it():
     assert not is_within(None, ["0.0.0.0/0", "::/0"])
 
 
-def test_a_proxy_that_is_not_trusted_is_named_once(caplog, monkeypatch):
+def test_a_proxy_that_is_not_trusted_is_named_once(log, monkeypatch):
     monkeypatch.setattr(addresses, "_has_warned", False)
 
     address("10.0.0.1", "203.0.113.7")
     address("203.0.113.7")
-    assert not caplog.messages
+    assert not log.security
     for peer in ("203.0.113.7", "203.0.113.8"):
         address(peer, "198.51.100.1\nforged")
 
-    [message] = caplog.messages
-    assert message.startswith("X-Forwarded-For came from 203.0.113.7, which is not in TRUSTED_PROXIES")
-    assert "forged" not in message
+    [event] = log.security
+    assert (event["event"], event["address"]) == ("forwarded_header_untrusted", "203.0.113.7")
+    assert "TRUSTED_PROXIES" in event["advice"]
+    assert "forged" not in log.text

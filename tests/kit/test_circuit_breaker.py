@@ -17,14 +17,14 @@ def clock(monkeypatch):
 
 
 def test_a_closed_breaker_lets_everybody_through(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
 
     assert [breaker.lets_through() for _ in range(3)] == [True] * 3
     assert not breaker.is_open
 
 
 def test_a_tripped_breaker_lets_nobody_through_until_its_rest_is_over(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
     breaker.trip()
 
     assert breaker.is_open
@@ -36,7 +36,7 @@ def test_a_tripped_breaker_lets_nobody_through_until_its_rest_is_over(clock):
 
 
 def test_one_caller_is_the_probe_and_the_others_stay_out(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
     breaker.trip()
     clock.now += 10
 
@@ -45,7 +45,7 @@ def test_one_caller_is_the_probe_and_the_others_stay_out(clock):
 
 
 def test_a_probe_that_never_comes_back_is_followed_by_another(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
     breaker.trip()
     clock.now += 10
     breaker.lets_through()
@@ -57,7 +57,7 @@ def test_a_probe_that_never_comes_back_is_followed_by_another(clock):
 
 
 def test_a_probe_that_succeeds_closes_it_for_everybody(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
     breaker.trip()
     clock.now += 10
     breaker.lets_through()
@@ -69,7 +69,7 @@ def test_a_probe_that_succeeds_closes_it_for_everybody(clock):
 
 
 def test_a_probe_that_fails_starts_the_rest_anew(clock):
-    breaker = CircuitBreaker(10)
+    breaker = CircuitBreaker(10, "redis")
     breaker.trip()
     clock.now += 12
     breaker.lets_through()

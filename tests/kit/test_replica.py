@@ -33,7 +33,7 @@ def add_replica(settings, monkeypatch):
         options = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
         connections.settings[replica.ALIAS] = connection.settings_dict | {"OPTIONS": options} | changes
         settings.DATABASE_ROUTERS = ["notpanel.kit.replica.Router"]
-        monkeypatch.setattr(replica, "breaker", CircuitBreaker(replica.REST))
+        monkeypatch.setattr(replica, "breaker", CircuitBreaker(replica.REST, "replica"))
         return connections[replica.ALIAS]
 
     yield add

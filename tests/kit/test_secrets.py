@@ -24,6 +24,32 @@ def test_a_new_key_encrypts_and_the_old_ones_still_decrypt(settings):
     assert secrets.decrypt(token) == "their-key"
 
 
+def test_a_secret_key_that_was_replaced_still_decrypts(settings):
+    old = settings.SECRET_KEY
+    token = secrets.encrypt("their-key")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new one", [old]
+
+    assert secrets.decrypt(token) == "their-key"
+    assert not secrets.is_by_first_key(token)
+    anew = secrets.encrypt_anew(token)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert secrets.is_by_first_key(anew)
+    assert secrets.decrypt(anew) == "their-key"
+
+
+def test_processes_read_each_others_secrets_while_keys_are_replaced_in_two_steps(settings):
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    tokens = []
+    for keys in ([old], [old, new], [new, old]):
+        settings.ENCRYPTION_KEYS = keys
+        tokens.append(secrets.encrypt("their-key"))
+
+    for step, keys in enumerate([[old], [old, new], [new, old]]):
+        settings.ENCRYPTION_KEYS = keys
+        # Beside a process at one step others are at the step before or after, not further.
+        assert [secrets.decrypt(token) for token in tokens[: step + 2]] == ["their-key"] * min(step + 2, 3)
+
+
 def test_without_the_key_nothing_is_read(settings):
     token = secrets.encrypt("their-key")
     settings.SECRET_KEY = "another one"

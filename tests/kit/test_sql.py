@@ -1,6 +1,9 @@
 """SQL that is written out is prepared on each connection, and readable where statements are logged."""
 
 import gc
+import os
+import select
+import socket
 import threading
 import uuid
 import weakref
@@ -313,6 +316,24 @@ def test_a_backend_that_was_killed_fails_one_request(in_a_transaction):
 
     assert sql.fetch(statement, {}) == [(1,)]
     assert not connection.in_atomic_block
+
+
+@real_transactions
+def test_a_server_that_went_without_a_word_was_lost():
+    """As when PostgreSQL crashes: libpq could not write, but reads a notice, and takes the connection for whole."""
+    sql.fetch("SELECT 1", {})
+    run("LISTEN notice")
+    with psycopg.connect(database_url(), autocommit=True) as other:
+        other.execute("NOTIFY notice")
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as half:
+        select.select([half], [], [], 10)  # the notice has come
+        half.shutdown(socket.SHUT_WR)
+
+    with pytest.raises(OperationalError):
+        sql.fetch("SELECT 1", {})
+    close_old_connections()
+
+    assert sql.fetch("SELECT 1", {}) == [(1,)]
 
 
 @real_transactions

@@ -20,7 +20,7 @@ from apikeys.webhooks.models import WebhookEndpoint
 from notpanel.doctor import database, surroundings
 from notpanel.doctor.diagnosis import diagnose
 from notpanel.health import NOT_CHECKED
-from notpanel.kit import queue, replica
+from notpanel.kit import queue, replica, secrets
 from orders.models import Supplier
 from tests import factories
 
@@ -157,6 +157,7 @@ def test_it_goes_on_without_a_database(healthy):
     [
         ("debug", {"DEBUG": True, "ALLOWED_HOSTS": ["*", "a"]}, "DEBUG is on and ALLOWED_HOSTS is *"),
         ("secret_key", {"SECRET_KEY": "x" * 49}, "SECRET_KEY has 49 characters"),
+        ("secret_key", {"SECRET_KEY_FALLBACKS": ["x" * 50, "x" * 9]}, "SECRET_KEY_FALLBACKS: key 2 has 9 characters"),
         ("hosts", {"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS is *"),
         ("hosts", {"ALLOWED_HOSTS": ["localhost", "[::1]"]}, "all other names get 421"),
         ("hosts", {"HTTPS": False}, "HTTPS is off"),
@@ -300,6 +301,14 @@ class TestDatabase:
 
         assert "cannot decrypt the key of supplier Fast" in wrong()["secrets"]
         assert f"cannot decrypt a secret of webhook {endpoint.pk}" in wrong()["secrets"]
+
+    def test_secrets_that_need_an_older_key(self, healthy):
+        factories.Supplier(encrypted_key=secrets.encrypt("their-key"))
+        healthy.SECRET_KEY, healthy.SECRET_KEY_FALLBACKS = "y" * 50, [healthy.SECRET_KEY]
+
+        assert "Older keys are still needed to decrypt 1 of the stored secrets: run" in wrong()["secrets"]
+        call_command("encryptkeysanew", stdout=io.StringIO())
+        assert "secrets" not in wrong()
 
     def test_a_check_that_fails_leaves_the_others(self, healthy, connect_with):
         connect_with(search_path="nowhere")

@@ -126,6 +126,18 @@ def test_a_database_that_lacks_a_migration_is_named():
     assert found["migrations"] == "The database lacks 1 of the migrations: run `manage.py migrate`."
 
 
+@pytest.mark.django_db(transaction=True)
+def test_code_that_is_older_than_the_database_is_ready(settings, redis_url):
+    """During an upgrade the servers that are not replaced yet go on."""
+    count_at(settings, redis_url)
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("refills", "9999_later")
+    try:
+        assert ask() == (200, READY)
+    finally:
+        recorder.record_unapplied("refills", "9999_later")
+
+
 @pytest.mark.parametrize(("down", "status"), [("closed", 503), ("open", 200)])
 def test_a_redis_that_is_down_is_named(db, settings, down, status):
     count_at(settings, "redis://127.0.0.1:1/0")

@@ -1,26 +1,40 @@
-"""The configuration of nginx in docs/scaling.md, run by nginx, in front of a running server."""
+"""deploy/nginx/notpanel.conf, run by nginx with TLS, in front of a running server."""
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
+import threading
 import time
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
+from notpanel.server.gunicorn import DRAIN
 from notpanel.server.slow_clients import IDLE_DEADLINE
 from tests import factories
 from tests.conftest import new_customer
-from tests.server import BASE_DIR, MARKS, Server, free_port
+from tests.server import BASE_DIR, MARKS, Server, free_port, until
 
 pytestmark = MARKS
+CONFIGURATION = BASE_DIR / "deploy" / "nginx" / "notpanel.conf"
+NAME = "panel.example"
 FRAME = """
 daemon off;
 {user}
-error_log stderr;
+error_log {directory}/nginx.log;
 pid {directory}/pid;
 events {{}}
 http {{
@@ -35,87 +49,226 @@ http {{
 """
 
 
-@pytest.fixture
-def proxy(tmp_path):
-    """Return a function that starts nginx in front of a port, and returns its address."""
+class Proxy:
+    """A running nginx in front of ``port``."""
+
+    def __init__(self, program, directory, port):
+        self.directory, self.port, self.plain_port = directory, free_port(), free_port()
+        self.certificate = certify(directory)
+        configuration = CONFIGURATION.read_text()
+        for old, new in (
+            (r"listen \[::\].*", ""),
+            (r"listen 443", f"listen 127.0.0.1:{self.port}"),
+            (r"listen 80", f"listen 127.0.0.1:{self.plain_port}"),
+            (r"server 127\.0\.0\.1:8000", f"server 127.0.0.1:{port}"),
+            (r"/etc/letsencrypt/live/panel\.example", str(directory)),
+            (r"/var/(log/nginx|www)", str(directory)),
+        ):
+            configuration, count = re.subn(old, new, configuration)
+            assert count, old
+        user = "user root;" if os.geteuid() == 0 else ""  # others cannot reach the directories of pytest
+        file = directory / "nginx.conf"
+        file.write_text(FRAME.format(user=user, directory=directory, configuration=configuration))
+        self.process = subprocess.Popen([program, "-c", str(file), "-p", str(directory)])
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError("nginx does not answer")
+
+    def request(self, method, path, body=None, *, name=NAME, **headers):
+        """Send a request over TLS to the host ``name``. Returns the answer, which has been read."""
+        context = ssl.create_default_context(cafile=str(self.certificate))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as plain:
+            connection.sock = context.wrap_socket(plain, server_hostname=name)
+            headers = {"Host": f"{name}:{self.port}"} | headers
+            connection.request(method, path, body and urlencode(body), headers)
+            answer = connection.getresponse()
+            answer.text = answer.read().decode()
+            return answer
+
+    def post(self, **fields):
+        return self.request("POST", "/api/v2", fields, **{"Content-Type": "application/x-www-form-urlencoded"})
+
+    @property
+    def logs(self):
+        return "".join(file.read_text() for file in self.directory.glob("*.log") if not file.name.startswith("server-"))
+
+
+def certify(directory):
+    """Write a certificate for NAME and its key, where the configuration looks for them. Returns the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = directory / "fullchain.pem"
+    file.write_bytes(certificate.public_bytes(Encoding.PEM))
+    form = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    (directory / "privkey.pem").write_bytes(key.private_bytes(*form))
+    return file
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory):
+    """Return a function that starts nginx in front of a port."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         pytest.skip("nginx is not installed")
-    started = []
+    with contextlib.ExitStack() as stack:
 
-    def start(port):
-        [configuration] = re.findall("```nginx\n(.*?)```", (BASE_DIR / "docs" / "scaling.md").read_text(), re.DOTALL)
-        listen = free_port()
-        configuration = configuration.replace("listen 443 ssl;", f"listen 127.0.0.1:{listen};")
-        configuration = re.sub(r"( +server 10\S+\n)+", f"    server 127.0.0.1:{port};\n", configuration)
-        user = "user root;" if os.geteuid() == 0 else ""  # others cannot reach the directories of pytest
-        file = tmp_path / "nginx.conf"
-        file.write_text(FRAME.format(user=user, directory=tmp_path, configuration=configuration))
-        started.append(subprocess.Popen([program, "-c", str(file), "-p", str(tmp_path)]))
-        for _ in range(100):
-            try:
-                requests.get(f"http://127.0.0.1:{listen}/", timeout=5, allow_redirects=False)
-                return f"127.0.0.1:{listen}"
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        raise AssertionError("nginx does not answer")
+        def start(port):
+            started = Proxy(program, tmp_path_factory.mktemp("nginx"), port)
+            stack.callback(started.process.wait, 10)
+            stack.callback(started.process.terminate)
+            return started
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(10)
+        yield start
 
 
-def test_what_passes_is_as_without_it(transactional_db, tmp_path, proxy):
-    server = Server(tmp_path, TRUSTED_PROXIES="127.0.0.1/32")
+@pytest.fixture(scope="module")
+def served(django_db_setup, django_db_blocker, tmp_path_factory, proxy):
+    """Return nginx in front of a server that has its settings for production."""
+    hosts = f"{NAME},127.0.0.1"
+    with django_db_blocker.unblock():
+        server = Server(
+            tmp_path_factory.mktemp("server"), TRUSTED_PROXIES="127.0.0.1/32", HTTPS="on", ALLOWED_HOSTS=hosts
+        )
+    front = proxy(server.port)
+    yield front
+    front.process.terminate()  # and with it the idle connections, for which a server that stops would wait
+    server.stop()
+
+
+@pytest.fixture
+def site(served, transactional_db):
+    """Return the same, for a test that may write to the database."""
+    return served
+
+
+def test_what_passes_is_as_without_it(site):
     customer = new_customer()
     order = factories.Order(account=customer.account, status="pending")
-    url = f"http://{proxy(server.port)}/api/v2"
 
-    sent = {"key": customer.raw_key, "action": "refill", "order": order.pk}
-    refused = requests.post(url, data=sent, timeout=10)
-    too_large = requests.post(url, data={"key": "x" * 100_000}, timeout=10)
-    far_too_large = requests.post(url, data={"key": "x" * 4_000_000}, timeout=10)
-    unknown = requests.get(f"{url}/nothing", timeout=10)
-    server.stop()
+    refused = site.post(key=customer.raw_key, action="refill", order=order.pk)
+    too_large = site.post(key="x" * 100_000)
+    far_too_large = site.post(key="x" * 4_000_000)
+    unknown = site.request("GET", "/api/v2/nothing")
 
-    assert refused.status_code == 400
-    assert refused.json() == {"error": "Refill only available for completed or partial orders"}
+    assert refused.status == 400
+    assert json.loads(refused.text) == {"error": "Refill only available for completed or partial orders"}
     for answer in (too_large, far_too_large):
-        assert (answer.status_code, answer.json()) == (413, {"error": "Request body too large"})
-        assert answer.headers["Content-Type"] == "application/json"
-    assert unknown.json() == {"error": "Not found"}
+        assert (answer.status, json.loads(answer.text)) == (413, {"error": "Request body too large"})
+        assert answer.getheader("Content-Type") == "application/json"
+        assert answer.getheader("X-Error-Code") == "body_too_large"
+    assert json.loads(unknown.text) == {"error": "Not found"}
 
 
-def test_a_form_is_accepted_at_a_port_of_its_own(transactional_db, tmp_path, proxy):
+def test_a_form_is_accepted_at_a_port_of_its_own(site):
     """The Host has the port, and so has the Origin that browsers send."""
-    server = Server(tmp_path, TRUSTED_PROXIES="127.0.0.1/32")
-    address = proxy(server.port)
-    session = requests.Session()
-    session.get(f"http://{address}/dashboard/sign-in/", timeout=10)
-    form = {"username": "x", "password": "y", "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+    page = site.request("GET", "/dashboard/sign-in/")
+    cookie = page.getheader("Set-Cookie").split(";")[0]
+    form = {"username": "x", "password": "y", "csrfmiddlewaretoken": cookie.partition("=")[2]}
+    address = f"https://{NAME}:{site.port}"
 
-    answer = session.post(
-        f"http://{address}/dashboard/sign-in/", data=form, headers={"Origin": f"http://{address}"}, timeout=10
+    answer = site.request(
+        "POST",
+        "/dashboard/sign-in/",
+        form,
+        Cookie=cookie,
+        Origin=address,
+        Referer=f"{address}/dashboard/sign-in/",
+        **{"Content-Type": "application/x-www-form-urlencoded"},
     )
-    server.stop()
 
-    assert answer.status_code == 200
+    assert answer.status == 200
+    assert page.getheader("Strict-Transport-Security") == "max-age=31536000"
+    assert page.getheader("Server") == "nginx"
 
 
-def test_a_server_that_is_down_is_told_in_json(proxy):
-    address = proxy(free_port())
+def test_what_comes_without_tls_is_led_to_it_with_its_method(site):
+    answer = requests.post(
+        f"http://127.0.0.1:{site.plain_port}/api/v2", headers={"Host": NAME}, timeout=10, allow_redirects=False
+    )
 
-    connection = http.client.HTTPConnection(address, timeout=10)
-    connection.request("POST", "/api/v2", "key=x")
-    answer = connection.getresponse()
+    assert (answer.status_code, answer.headers["Location"]) == (308, f"https://{NAME}/api/v2")
 
-    assert (answer.status, json.load(answer)) == (503, {"error": "Service temporarily unavailable"})
+
+def test_another_name_gets_no_answer(site):
+    with pytest.raises(ssl.SSLError):
+        site.request("GET", "/", name="other.example")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{site.plain_port}/", timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/readyz", 404), ("/metrics", 404), ("/metrics/", 404), ("/healthz", 200)]
+)
+def test_what_is_for_operators_is_not_shown_outside(site, path, status):
+    assert site.request("GET", path).status == status
+
+
+def test_its_logs_hold_no_query_key_or_token(site):
+    key = new_customer().raw_key
+    paths = [f"/api/v2?key={key}", f"/{key}", "/dashboard/password/reset/MQ/t0k3n/", "/dashboard/email/confirm/t0k3n/"]
+
+    for path in paths:
+        site.request("GET", path, **{"X-Request-ID": "shop-42"})
+    until(lambda: site.logs.count("shop-42") == len(paths))
+
+    assert '"GET /api/v2"' in site.logs
+    for secret in (key, "t0k3n", "?"):
+        assert secret not in site.logs
+
+
+def test_a_server_that_is_down_is_told_in_json_and_logged_without_the_query(proxy):
+    without_server = proxy(free_port())
+
+    answer = without_server.request("POST", "/api/v2?key=s3cret", {"key": "s3cret"}, **{"X-Request-ID": "shop-42"})
+    until(lambda: "shop-42" in without_server.logs)
+
+    assert (answer.status, json.loads(answer.text)) == (503, {"error": "Service temporarily unavailable"})
     assert answer.getheader("Content-Type") == "application/json"
+    assert answer.getheader("X-Error-Code") == "service_unavailable"
+    assert answer.getheader("X-Request-ID") == "shop-42"
     assert int(answer.getheader("Retry-After")) > 0
+    assert " 502 " in without_server.logs
+    assert "s3cret" not in without_server.logs
+
+
+def test_a_post_that_a_server_has_read_is_not_sent_again(proxy):
+    """The server may have committed before it broke off."""
+    received = []
+
+    def break_off():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    received.append(client.recv(4096))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        answer = proxy(listener.getsockname()[1]).post(key="x")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert answer.status == 503
+    assert len(received) == 1
 
 
 def test_its_connections_end_before_ours():
-    text = (BASE_DIR / "docs" / "scaling.md").read_text()
+    seconds = int(re.search(r"keepalive_timeout (\d+)s", CONFIGURATION.read_text())[1])
 
-    assert int(re.search(r"keepalive_timeout (\d+)s", text)[1]) < IDLE_DEADLINE
+    assert seconds < DRAIN
+    assert seconds < IDLE_DEADLINE

@@ -61,6 +61,11 @@ def test_a_secret_key_is_taken_as_it_is_written(read):
     assert read(SECRET_KEY="$w0n-er")["SECRET_KEY"] == "$w0n-er"
 
 
+def test_secret_key_fallbacks_are_taken_as_they_are_written(read):
+    assert read()["SECRET_KEY_FALLBACKS"] == []
+    assert read(SECRET_KEY_FALLBACKS="a$b(, $c#d")["SECRET_KEY_FALLBACKS"] == ["a$b(", "$c#d"]
+
+
 def test_a_secret_key_is_not_needed_for_development(read):
     assert read(SECRET_KEY="", DEBUG="on")["SECRET_KEY"] == "development"
 
@@ -172,12 +177,14 @@ def test_networks_and_origins_may_be_several(read):
 
 SWITCHES = {"HSTS_SUBDOMAINS", "DEBUG", "HTTPS", "DATABASE_PGBOUNCER", "STAFF_TWO_FACTOR", "WEBHOOK_LOOPBACK", "WORKER"}
 URLS = {"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "EMAIL_URL", "WEBHOOK_PROXY"}
-WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()}
-MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY"}
+DAYS = {"DISPATCH_DAYS", "AUDIT_LOG_DAYS"}
+WHOLE_NUMBERS = {name for name, default in DEFAULTS.items() if default.isdecimal()} - DAYS
+MAY_BE_ZERO = {"HSTS_SECONDS", "WEB_CONCURRENCY", "WORKER_METRICS_PORT"}
+UNSHOWN = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENCRYPTION_KEYS", "METRICS_TOKEN", "SENTRY_DSN"}
 
 
 def test_wrong_values_of_every_setting_are_tested():
-    assert SWITCHES | URLS | WHOLE_NUMBERS | ALLOWED.keys() | {"SECRET_KEY", "ENCRYPTION_KEYS"} == set(DEFAULTS)
+    assert SWITCHES | URLS | WHOLE_NUMBERS | DAYS | ALLOWED.keys() | UNSHOWN == set(DEFAULTS)
 
 
 @pytest.mark.parametrize("name", sorted(SWITCHES))
@@ -232,6 +239,15 @@ def test_a_wrong_encryption_key_is_told_by_its_place_and_never_shown(read, wrong
     assert read(ENCRYPTION_KEYS=f"{right}, ")["ENCRYPTION_KEYS"] == [right]
 
 
+@pytest.mark.parametrize("token", ["x" * 31, "secret " * 8, "sécret" * 8])
+def test_a_wrong_token_is_never_shown(read, token):
+    with pytest.raises(BadSetting) as refusal:
+        read(METRICS_TOKEN=token)
+
+    assert str(refusal.value) == "METRICS_TOKEN must be empty, or 32 visible ASCII characters at least, without spaces."
+    assert read(METRICS_TOKEN="x" * 32)["METRICS_TOKEN"] == "x" * 32
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -255,6 +271,20 @@ def test_a_proxy_is_accepted(read, url):
     assert read(WEBHOOK_PROXY=url)["WEBHOOK_PROXY"] == url
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("on", "sentry.example/1", "ftp://public@sentry.example/1", "https://sentry.example/1", "https://public@/1"),
+        *("https://public@sentry.example/", "https://public@sentry.example/x", "https://public@sentry.example:x/1"),
+    ],
+)
+def test_a_dsn_that_cannot_be_read_stops_the_start_and_is_not_shown(read, dsn):
+    with pytest.raises(BadSetting) as refusal:
+        read(SENTRY_DSN=dsn)
+
+    assert str(refusal.value) == "SENTRY_DSN cannot be read: it must look like https://key@host/project."
+
+
 def test_there_are_65535_ports(read):
     with pytest.raises(BadSetting, match=r"^PORT is “65536”: it must be a whole number from 1 to 65535\.$"):
         read(PORT="65536")
@@ -266,6 +296,7 @@ ALLOWED = {
     "EMAIL_FROM": "an address, such as desk@panel.example or Panel <desk@panel.example>",
     "HOST": "a host name or an address, such as 0.0.0.0 or [::1], without a port",
     "LOG_LEVEL": "CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG or NOTSET",
+    "LOG_FORMAT": "auto, json or console",
     "REDIS_DOWN": "closed or open",
     "REDIS_TIMEOUT": "a number above 0, at most 2147483647",
     "TRUSTED_PROXIES": "a network, such as 10.0.0.0/8 or 2001:db8::/32, or an address",
@@ -286,6 +317,7 @@ def test_an_empty_value_stops_the_start(read, name):
         *(("REDIS_TIMEOUT", value) for value in ("0", "-1", "1s", "1,5", "nan", "inf")),
         *(("REDIS_DOWN", value) for value in ("off", "Open", "closed open")),
         *(("LOG_LEVEL", value) for value in ("info", "20", "VERBOSE")),
+        *(("LOG_FORMAT", value) for value in ("JSON", "text", "on")),
         *(("HOST", value) for value in ("localhost:80", "::1", "http://localhost", "a b")),
         *(("EMAIL_FROM", value) for value in ("Panel", "Panel <panel>", "@")),
     ],
@@ -327,6 +359,8 @@ def test_an_item_that_is_not_allowed_stops_the_start(read, name, value, wrong):
         ("HOST", "panel.internal"),
         ("EMAIL_FROM", "NotPanel <desk@panel.example>"),
         ("LOG_LEVEL", "WARNING"),
+        ("LOG_FORMAT", "console"),
+        ("SENTRY_DSN", "https://public@o1.ingest.sentry.example:9000/path/42"),
         ("REDIS_DOWN", "open"),
         ("REDIS_TIMEOUT", "0.25"),
         ("DATABASE_URL", "postgres://u:p%2Fw@db/n"),
@@ -539,3 +573,29 @@ def test_only_one_module_reads_the_environment():
 )
 def test_manage_py_ends_with_one_sentence(name, value, message):
     assert start(**{name: value}) == (1, message)
+
+
+def test_a_pool_soon_leaves_it_to_requests_to_connect(read):
+    """By default it tries for five minutes, and waits twice as long before each attempt."""
+    databases = read(DATABASE_URL="postgresql://u@h/x", DATABASE_CONNECT_TIMEOUT="7")["DATABASES"]
+
+    pool = databases["default"]["OPTIONS"]["pool"]
+    assert pool["timeout"] == 7
+    assert pool["reconnect_timeout"] == 2
+
+
+@pytest.mark.parametrize("name", sorted(DAYS))
+@pytest.mark.parametrize("value", ["29", "36501", "-1", "", "30.5", "forever"])
+def test_the_time_for_which_something_is_kept_is_checked(read, name, value):
+    with pytest.raises(BadSetting, match=f"^{name} is .*: it must be 0, for ever, or a whole number from 30 to 36500"):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, 30, 36_500])
+def test_the_time_for_which_something_is_kept_is_accepted(read, value):
+    assert read(AUDIT_LOG_DAYS=str(value))["AUDIT_LOG_DAYS"] == value
+
+
+def test_jobs_that_failed_are_kept_for_a_day_at_least(read):
+    with pytest.raises(BadSetting, match=r"^FAILED_JOB_DAYS is “0”: it must be a whole number from 1 to 10000\.$"):
+        read(FAILED_JOB_DAYS="0")

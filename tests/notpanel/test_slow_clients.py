@@ -271,7 +271,8 @@ class TestAnswers:
         assert b"Connection: close" in header
         assert b"np_secret" not in header + body
         assert "np_secret" not in caplog.text
-        assert [record.name for record in caplog.records if "refused" in record.message] == ["notpanel.request_log"]
+        [line] = [record.msg for record in caplog.records if record.name == "notpanel.request_log"]
+        assert (line["path"], line["status"], line["outcome"]) == ("-", status, "refused")
 
 
 class TestHalfClosed:

@@ -1,13 +1,16 @@
 """A process that is killed comes back, and a server that is told to stop finishes what it has begun."""
 
 import contextlib
+import http.client
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -123,3 +126,75 @@ def test_a_server_that_stops_under_load_answers_every_request_that_it_has_begun(
     assert all(len(refills) >= 3 for refills, _ in outcomes)
     assert [other for _, others in outcomes for other in others] == []
     assert sorted(made) == sorted(Refill.objects.values_list("pk", flat=True))
+
+
+def test_a_server_that_stops_answers_once_more_on_an_idle_connection(transactional_db, tmp_path):
+    """A proxy may have sent a request while the connection was being closed."""
+    server = Server(tmp_path)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
+
+    def ask() -> tuple[int, str | None]:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("Connection")
+
+    answers = [ask()]
+    server.process.send_signal(signal.SIGTERM)
+    while answers[-1] == (200, None):  # the process has not heard of it yet
+        time.sleep(0.3)
+        answers.append(ask())
+
+    assert answers[-1] == (200, "close")
+    assert server.process.wait(60) == 0
+
+
+def test_servers_at_a_socket_of_systemd_are_replaced_without_a_lost_request(transactional_db, tmp_path, redis_url):
+    """deploy/systemd runs two at one socket. Each says when it serves."""
+    customer = new_customer()
+    statuses: list[int | str] = []
+    is_over = threading.Event()
+
+    def ask(netloc: str) -> None:
+        """Send requests on a connection as long as the server keeps it, as a proxy does."""
+        connection = http.client.HTTPConnection(netloc, timeout=30)
+        while not is_over.is_set():
+            try:
+                connection.request("POST", "/api/v2", f"key={customer.raw_key}&action=services")
+                answer = connection.getresponse()
+                answer.read()
+                statuses.append(answer.status)
+            except (OSError, http.client.HTTPException) as error:
+                statuses.append(repr(error))
+                connection.close()
+        connection.close()
+
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor,
+    ):
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(60)
+        environment = {"REDIS_URL": redis_url, "WEB_CONCURRENCY": "1", "NOTIFY_SOCKET": str(tmp_path / "notify")}
+
+        def start() -> Server:
+            server = Server(tmp_path, listener, **environment)
+            assert supervisor.recv(1024) == b"READY=1"  # not before: gunicorn would say so without a process
+            return server
+
+        first, second = start(), start()
+        with ThreadPoolExecutor(6) as clients:
+            running = [clients.submit(ask, urlsplit(first.url).netloc) for _ in range(6)]
+            try:
+                assert first.stop() == 0
+                third = start()
+                assert second.stop() == 0
+                answered = len(statuses)
+                wait_for(lambda: len(statuses) > answered + 50)
+            finally:
+                is_over.set()
+        for each in running:
+            each.result()
+        assert third.stop() == 0
+
+    assert set(statuses) == {200}

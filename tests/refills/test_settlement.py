@@ -55,6 +55,18 @@ def test_the_refill_records_who_settled_it_and_when(staff):
     assert start <= refill.approved_at <= refill.settled_at <= timezone.now()
 
 
+def test_a_clock_that_was_set_back_settles_nothing_before_it_was_requested(staff, time_machine):
+    refill = factories.Refill()
+    time_machine.move_to(refill.created_at - timedelta(hours=1))
+    settle([refill.pk], "approved", staff)
+    time_machine.move_to(refill.created_at - timedelta(hours=2))
+    settle([refill.pk], "completed", staff)
+
+    refill.refresh_from_db()
+    assert refill.created_at == refill.approved_at == refill.settled_at
+    assert [step.at for step in refill.transitions.all()] == [refill.created_at] * 2
+
+
 def test_a_settlement_is_recorded_in_the_history_only(staff):
     refill = factories.Refill()
 

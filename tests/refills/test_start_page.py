@@ -8,7 +8,6 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from refills.admin import start_page
 from refills.admin.chart import chart_of
 from refills.statistics import Day
 from tests import factories
@@ -48,31 +47,23 @@ def test_the_page_shows_the_figures(desk):
         assert text in page.content.decode()
 
 
-def test_the_figures_are_renewed_after_a_minute(desk, time_machine):
-    def in_flight():
-        return desk.get(START).context["statistics"].in_flight
-
-    assert in_flight() == 0
-    factories.Refill(created_at=NOW)
-
-    time_machine.move_to(NOW + timedelta(seconds=59), tick=False)
-    assert in_flight() == 0
-    time_machine.move_to(NOW + timedelta(seconds=61), tick=False)
-    assert in_flight() == 1
+def test_the_figures_are_those_of_this_moment(desk):
+    for count in (0, 1, 2):
+        page = desk.get(START)
+        assert (page.context["statistics"].in_flight, page.context["statistics"].days[-1].requested) == (count, count)
+        factories.Refill(created_at=NOW - timedelta(minutes=1))
 
 
-def test_while_one_request_renews_the_figures_the_others_get_the_old_ones(desk, time_machine, monkeypatch):
-    def renew_while_another_asks(now):
-        assert desk.get(START).context["as_of"] == NOW
-        return statistics(now)
-
-    statistics = start_page.statistics
+@pytest.mark.parametrize("count", [10, 20])
+def test_the_statements_of_the_page_do_not_grow_with_the_rows(desk, django_assert_num_queries, count):
+    service, agent = factories.Service(), factories.Account()
+    for _ in range(count):
+        settled(timedelta(hours=1), order__service=service, staff=agent)
     shown(desk)
-    time_machine.move_to(NOW + timedelta(minutes=2), tick=False)
-    monkeypatch.setattr(start_page, "statistics", renew_while_another_asks)
 
-    shown(desk)
-    assert desk.get(START).context["as_of"] == NOW + timedelta(minutes=2)
+    # The session, the account, today (2), the suppliers (3), the figures (7), the queue, and two of the admin itself.
+    with django_assert_num_queries(17):
+        shown(desk)
 
 
 def test_figures_lead_to_the_list_of_just_those_refills(desk, settings):
@@ -185,3 +176,12 @@ class TestTheChart:
         assert "In the last 30 days 2 refills were requested, 0 completed and 1 rejected." in page
         assert 'role="img"' in page
         assert "<td>2026-05-20</td>" in page
+
+
+def test_the_menu_begins_with_refills_and_orders(desk, staff):
+    staff.user_permissions.add(*Permission.objects.filter(codename__startswith="view_"))
+
+    apps = desk.get(START).context["available_apps"]
+
+    assert [app["app_label"] for app in apps[:3]] == ["refills", "orders", "apikeys"]
+    assert apps[0]["models"][0]["object_name"] == "Refill"

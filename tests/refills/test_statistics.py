@@ -244,7 +244,7 @@ def test_the_statements_do_not_grow_with_the_rows(db, django_assert_num_queries,
     for _ in range(count):
         settled(days(1), hours(1), order=order(factories.Service(), days(2)))
 
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(7):
         found = statistics(NOW)
     assert len(found.scorecard) == min(count, 20)
     assert len(found.worst_customers) == min(count, 10)

@@ -206,7 +206,7 @@ class Proof:
                     if self.retried(lambda: judging.jobs("doing")) == 0:
                         return True
                 if self.quick:
-                    self.retried(_wake)
+                    self.retried(lambda: wake("refills.tasks.sweep"))
             return False
         finally:
             self.stopping.set()
@@ -234,16 +234,16 @@ class Proof:
         self.postgres.stop()
 
 
-def _wake() -> None:
+def wake(*sweepers: str) -> None:
     """Do now what the queue does by itself once a minute."""
     from django.db import transaction
 
     from notpanel.kit import queue
 
     with transaction.atomic():
-        if not _has_waiting("refills.tasks.sweep"):
-            queue.wake("refills.tasks.sweep", {"timestamp": 0})
-            queue.wake("notpanel.tasks.take_up_jobs_of_dead_workers", {"timestamp": 0})
+        for task in ("notpanel.tasks.take_up_jobs_of_dead_workers", *sweepers):
+            if not _has_waiting(task):
+                queue.wake(task, {"timestamp": 0})
 
 
 def _has_waiting(task: str) -> bool:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 POSTGRES = """
@@ -20,13 +21,41 @@ sys.stdin.read()
 
 
 class Part:
-    """A process, in a group of its own. ``keep_running`` is its supervisor."""
+    """A process, in a group of its own. ``keep_running`` is its supervisor.
 
-    def __init__(self, name: str, log: Path, *command: str, environment: Mapping[str, str] | None = None) -> None:
+    ``program`` is Python unless given; it runs as the owner of the file ``runs_as``, if that is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        program: str = sys.executable,
+        runs_as: Path | None = None,
+    ) -> None:
         self.name, self.log = name, log
-        self._command, self._environment = command, dict(environment or {})
+        self.environment = dict(environment or {})  # of its next start
+        self._command = (program, *command)
+        self._owner: dict[str, Any] = {}
+        if runs_as and os.geteuid() == 0:
+            owner = runs_as.stat()
+            self._owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
         self._down_until = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Return its number, if it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def children(self) -> list[int]:
+        """Return the numbers of its processes below the first."""
+        with contextlib.suppress(OSError):
+            return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return []
 
     def keep_running(self) -> None:
         """Start it, unless it runs or is to stay down. Call it again and again."""
@@ -34,14 +63,26 @@ class Part:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self._command],
+                self._command,
                 cwd=BASE_DIR,
-                env=os.environ | self._environment,
+                env=os.environ | self.environment,
                 stdin=subprocess.PIPE,  # ends with this process, which ends the holder of PostgreSQL
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                **self._owner,
             )
+
+    def come_back(self) -> None:
+        """Let it be started again at once."""
+        self._down_until = 0.0
+
+    def terminate(self, down: float = 0.0, number: int = signal.SIGTERM) -> None:
+        """Tell it to stop, by SIGTERM, and wait until it has. It stays down for so many seconds."""
+        self._down_until = time.monotonic() + down
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(60)
 
     def kill(self, down: float = 0.0) -> bool:
         """Kill it, by SIGKILL. It stays down for so many seconds. Returns whether it ran."""

@@ -4,8 +4,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from notpanel.kit import metrics
 from notpanel.server import checks
-from notpanel.server.gunicorn import Application
+from notpanel.server.gunicorn import Application, has_sockets_of_systemd
 from notpanel.server.worker import WorkerBeside
 
 
@@ -18,11 +19,17 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=_port, default=settings.PORT, help="the port to listen at; %(default)s")
+        parser.add_argument(
+            "--port",
+            type=_port,
+            default=settings.PORT,
+            help="the port to listen at; %(default)s",
+        )
         parser.add_argument("--probe", action="store_true", help="only say whether the port is free")
 
     def handle(self, *args: Any, port: int, probe: bool, **options: Any) -> None:
-        checks.check_port(settings.HOST, port)
+        if not has_sockets_of_systemd():
+            checks.check_port(settings.HOST, port)
         if probe:
             return
         checks.check_counters()
@@ -37,6 +44,7 @@ class Command(BaseCommand):
             settings.WEB_CONCURRENCY,
             settings.WEB_THREADS,
             WorkerBeside() if settings.WORKER else None,
+            metrics.share() if settings.METRICS_TOKEN else None,
         ).run()
 
 

@@ -1,9 +1,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from notpanel.server import checks, worker
+from notpanel.server import checks, metrics_listener, vitals, worker
 
 
 class Command(BaseCommand):
@@ -20,12 +21,19 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, with_parent: bool, **options: Any) -> None:
+        listens = bool(settings.METRICS_TOKEN and settings.WORKER_METRICS_PORT and not with_parent)
         if with_parent:
             worker.end_with_parent()
+        if listens:
+            checks.check_port(settings.HOST, settings.WORKER_METRICS_PORT)
         checks.check_worker()
         worker.connect_directly()
         checks.check_migrations()
         checks.close_connections()
+        if settings.METRICS_TOKEN:
+            vitals.keep_publishing("worker")
+        if listens:
+            metrics_listener.start(settings.HOST, settings.WORKER_METRICS_PORT)
         try:
             worker.run()
         except worker.WorkerStopped as error:

@@ -1,0 +1,1 @@
+"""Migrations of a later release, for the tests of `manage.py migrate`."""
