@@ -23,7 +23,7 @@ from tests import environment  # noqa: F401  # as for pytest: the .env of this m
 from tests.failover.clusters import Machine, Namespace
 from tests.failover.installation import WAYS, Installation
 
-ORDERS = 1500  # of each round, at most
+ORDERS = 1000  # of each round, at most
 
 
 def main(arguments: argparse.Namespace, directory: Path) -> int:

@@ -20,7 +20,7 @@ PASSWORD = secrets.token_hex(16)
 SETTINGS = {
     "unix_socket_directories": "",
     "wal_level": "replica",
-    "wal_keep_size": "512MB",
+    "wal_keep_size": "512MB",  # else pg_rewind, which first lets the old primary recover, may miss what that recycles
     "lc_messages": "C",
 }
 PATIENCE = 120.0  # seconds in which a server must do what it was told to
@@ -132,6 +132,8 @@ class Cluster:
         )
         self.call("initdb", "-D", str(self.home), "-U", "postgres", *how)
         secret.unlink()
+        with (self.home / "postgresql.conf").open("a") as file:  # a base backup has a copy of it
+            file.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
         with (self.home / "pg_hba.conf").open("a") as file:
             file.write(f"host all,replication all {self.machine.network} scram-sha-256\n")
         self.start()
@@ -158,8 +160,7 @@ class Cluster:
 
     def start(self) -> None:
         listens = ("-p", str(self.port), "-h", self.machine.address)
-        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        command, how = self._command("postgres", "-D", str(self.home), *listens, *settings)
+        command, how = self._command("postgres", "-D", str(self.home), *listens)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **how
