@@ -1,6 +1,7 @@
 """An installation of its own in a directory: every process of it, under a supervisor, and what its books begin with."""
 
 import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -88,6 +89,7 @@ class Installation:
 
         settings.DATABASES["default"]["OPTIONS"].pop("pool", None)
         django.setup()
+        logging.disable(logging.INFO)  # this process creates accounts and keys, which is logged
 
     def start(self, orders: int, webhooks: str, cap: int) -> list["Customer"]:
         """Start everything, with ``orders`` for each customer and endpoints at ``webhooks``. Returns the customers."""
