@@ -51,7 +51,7 @@ class Server:
     With a ``listener`` it gets that socket, as systemd passes one.
     """
 
-    def __init__(self, directory: Path, listener: socket.socket | None = None, **environment: str) -> None:
+    def __init__(self, directory: Path, listener: socket.socket | None = None, /, **environment: str) -> None:
         self.port = int(listener.getsockname()[1]) if listener else free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "manage.py", "serve", "--port", str(self.port)]

@@ -35,9 +35,10 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     staff: Any = factories.Account(username="agent", is_staff=True)
     services = factories.Service.create_batch(50)
+    new_order: Any = factories.Order
     accounts: list[Any] = factories.Account.create_batch(THREADS)
     orders: dict[int, list[Any]] = {
-        account.pk: [factories.Order(account=account, service=services[n % 50]).pk for n in range(BATCH)]
+        account.pk: [new_order(account=account, service=services[n % 50]).pk for n in range(BATCH)]
         for account in accounts
     }
 

@@ -8,11 +8,11 @@ from django.db.models.functions import TruncDate
 
 from orders.models import DELIVERED, Order, Service
 from refills import statistics as fast
+from refills.figures import DAYS
 from refills.models import Refill
 from refills.querysets import RefillQuerySet, is_late
 from refills.statistics import (
     CANDIDATES,
-    DAYS,
     LONGEST_SCORECARD,
     WEEK,
     WINDOW,
