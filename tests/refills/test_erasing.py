@@ -54,7 +54,8 @@ THEIRS = "198.51.100.1"  # the address of an agent
 # let the fixture ``marked`` write MARK into it and refills/erasing.py erase it, or list it.
 IMPERSONAL_TABLES = """
     apikeys_panelkey auth_group auth_permission django_content_type django_migrations orders_service orders_supplier
-    procrastinate_jobs procrastinate_periodic_defers refills_rejectionreason refills_supplierstate refills_suppliertext
+    procrastinate_jobs procrastinate_periodic_defers refills_dayfigure refills_figurechange refills_recentfigure
+    refills_rejectionreason refills_supplierstate refills_suppliertext
 """
 IMPERSONAL_COLUMNS = """
     apikeys_account.currency apikeys_account.password apikeys_account.tier apikeys_account.time_zone

@@ -30,7 +30,7 @@ def endpoint():
 
 @pytest.fixture
 def refill(endpoint):
-    return factories.Refill(order__account=endpoint.account)
+    return factories.Refill(order__account=endpoint.account, created_at=NOON - timedelta(hours=1))
 
 
 def told(endpoint=None):
