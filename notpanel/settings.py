@@ -513,6 +513,7 @@ TEMPLATES = [
     },
 ]
 CSRF_FAILURE_VIEW = "notpanel.views.csrf_failure"
+SESSION_ENGINE = "apikeys.sessions"
 LOGIN_URL = "dashboard:sign-in"
 LOGIN_REDIRECT_URL = "start"
 OTP_TOTP_ISSUER = "NotPanel"
