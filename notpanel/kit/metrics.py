@@ -63,9 +63,18 @@ def collect() -> Iterable[Metric]:
         for known in itertools.product(*each):
             metric.labels(*known)
     if directory := metrics_directory():
-        yield from MultiProcessCollector(None, directory).collect()
+        files = [str(file) for file in Path(directory).glob("*.db") if _has_begun(file)]
+        yield from MultiProcessCollector.merge(files, accumulate=True)
     else:
         yield from REGISTRY.collect()
+
+
+def _has_begun(file: Path) -> bool:
+    """Return whether a process has filled its file. One that starts has just made it; that of a dead one may vanish."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def age(name: str, documentation: str, length: timedelta | None) -> GaugeMetricFamily:

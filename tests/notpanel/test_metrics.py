@@ -103,6 +103,13 @@ def test_without_a_token_there_is_no_such_page(db, settings):
     assert ask("").status_code == 404
 
 
+def test_a_process_that_starts_has_made_its_file_and_not_filled_it(tmp_path, monkeypatch):
+    (tmp_path / "counter_1.db").touch()
+    monkeypatch.setattr(kit, "metrics_directory", lambda: str(tmp_path))
+
+    assert list(kit.collect()) == []
+
+
 def test_a_scrape_needs_no_host_is_not_counted_and_leaves_no_line(db, settings, caplog):
     settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["panel.example"], True
     caplog.set_level("INFO")
