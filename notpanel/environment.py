@@ -84,6 +84,16 @@ def set_metrics_directory(directory: str) -> None:
     os.environ[METRICS_DIRECTORY] = directory
 
 
+def withhold_supervisor() -> str | None:
+    """Take the address at which systemd waits for a word out of the environment, and return it, if there is one."""
+    return os.environ.pop("NOTIFY_SOCKET", None)
+
+
+def restore_supervisor(address: str) -> None:
+    """Put that address back into the environment."""
+    os.environ["NOTIFY_SOCKET"] = address
+
+
 class Environment:
     """The settings that ``values`` hold. Each method declares one and returns its value, or raises BadSetting."""
 

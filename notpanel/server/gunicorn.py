@@ -19,6 +19,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from notpanel.environment import restore_supervisor, withhold_supervisor
 from notpanel.kit import metrics
 from notpanel.server import vitals
 from notpanel.server.slow_clients import LARGEST_BODY, Server
@@ -147,13 +148,13 @@ class Application(BaseApplication):
         self.shared = shared  # the directory in which the processes keep their metrics
         self.is_socket_shared = has_sockets_of_systemd()
         # gunicorn would say that it is ready before a process serves.
-        self._supervisor = os.environ.pop("NOTIFY_SOCKET", None)
+        self._supervisor = withhold_supervisor()
         super().__init__()
 
     def tell_ready(self, log: Any) -> None:
         """Tell systemd, if it has started this, that a process serves."""
         if self._supervisor:
-            os.environ["NOTIFY_SOCKET"] = self._supervisor
+            restore_supervisor(self._supervisor)
             systemd.sd_notify("READY=1", log, unset_environment=True)
 
     def run(self) -> None:

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from django.conf import settings as django_settings
 from django.test import Client
 from django.utils import timezone
 
@@ -106,4 +105,6 @@ def test_the_example_reads_the_page_with_the_token():
     text = (PROMETHEUS / "prometheus.yml").read_text()
 
     assert f"metrics_path: {metrics.PATH}" in text
-    assert str(django_settings.PORT) in text
+    own = (PROMETHEUS.parent / "systemd" / "notpanel-own@.socket").read_text()
+    [address] = re.findall(r"^ListenStream=(.+)%i$", own, re.MULTILINE)
+    assert f'targets: ["{address}1", "{address}2"]' in text
