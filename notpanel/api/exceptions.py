@@ -4,11 +4,10 @@ import logging
 import sys
 from typing import Any
 
-import psycopg
 import redis
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.signals import got_request_exception
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -32,10 +31,6 @@ def as_refusal(exc: Exception) -> Refusal:
         case SuspiciousOperation():
             return errors.MalformedBody()
         case OperationalError() | InterfaceError() | redis.RedisError():
-            return ServiceUnavailable()
-        # PostgreSQL crashed: psycopg has no class for a connection that libpq could not write to. The server's errors
-        # have a code, and those of psycopg a class.
-        case DatabaseError(__cause__=psycopg.DatabaseError(sqlstate=None)) if type(exc) is DatabaseError:
             return ServiceUnavailable()
         case _:
             return errors.InternalServerError()

@@ -133,7 +133,7 @@ def _execute_prepared(postgres: psycopg.Connection, statement: str, parameters: 
         transformer.formats,
         pq.Format.BINARY,
     )
-    _check(postgres, result)
+    _check(result)
     transformer.set_pgresult(result, set_loaders=False)
     return transformer.load_rows(0, result.ntuples, tuple)
 
@@ -142,9 +142,9 @@ def _prepare(postgres: psycopg.Connection, statement: str) -> _Prepared:
     """Prepare a statement on a connection. PostgreSQL infers the types of its parameters."""
     text, parameters, formats = _numbered(statement)
     name = b"notpanel_%d" % next(_numbers)
-    _check(postgres, postgres.pgconn.prepare(name, text))
+    _check(postgres.pgconn.prepare(name, text))
     description = postgres.pgconn.describe_prepared(name)
-    _check(postgres, description)
+    _check(description)
     transformer = adapt.Transformer(_Context(postgres.adapters))
     transformer.set_loader_types([description.ftype(column) for column in range(description.nfields)], pq.Format.BINARY)
     return _Prepared(name, parameters, formats, transformer)
@@ -164,17 +164,10 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...], tuple[PyFormat, .
     return text.encode(), tuple(formats), tuple(formats.values())
 
 
-def _check(postgres: psycopg.Connection, result: pq.abc.PGresult) -> None:
+def _check(result: pq.abc.PGresult) -> None:
     """Raise psycopg's error if the statement failed."""
-    if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-        return
-    error = errors.error_from_result(result)
-    # What the server answers has a code. Without one the connection was lost; libpq notes that in its status only if it
-    # was lost while reading.
-    is_lost = error.sqlstate is None or postgres.pgconn.status == pq.ConnStatus.BAD
-    if is_lost and not isinstance(error, psycopg.OperationalError):
-        raise psycopg.OperationalError(str(error))
-    raise error
+    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        raise errors.error_from_result(result)
 
 
 def _status(connection: BaseDatabaseWrapper) -> int:

@@ -6,7 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import (
+    Error,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    close_old_connections,
+    connection,
+    transaction,
+)
 
 from apikeys.models import Account
 from orders.models import Order
@@ -95,6 +103,22 @@ def test_connections_that_are_lost_together_empty_the_pool_once(monkeypatch):
             request.result()
 
     assert len(drained) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (psycopg.DatabaseError("sending query failed"), OperationalError),  # libpq's own
+        (psycopg.ProgrammingError("the last operation didn't produce a result"), ProgrammingError),  # psycopg's own
+        (psycopg.errors.UndefinedTable(), ProgrammingError),  # the server's
+    ],
+)
+def test_an_error_with_neither_a_code_nor_a_class_means_that_the_server_crashed(error, raised):
+    with pytest.raises(Error) as caught, connection.wrap_database_errors:
+        raise error
+
+    assert type(caught.value) is raised
+    assert caught.value.__cause__ is error
 
 
 def read_only_from_now_on():

@@ -19,21 +19,28 @@ _emptied: dict[str, float] = {}
 
 
 class ErrorWrapper(DatabaseErrorWrapper):
-    """Raises Django's errors, and gives up the connections that an error says are of no use."""
+    """Raises Django's errors, and OperationalError for whatever says that the connection is of no use."""
 
     wrapper: "DatabaseWrapper"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            # The server became a standby, or was set to read only so that another one can take over. For psycopg this
-            # is an InternalError, a bug. It is none of ours: the next connection leads to the server that takes writes.
+        if isinstance(error, psycopg.DatabaseError) and (_is_of_no_use(error) or self.wrapper.is_lost()):
             self.wrapper.abandon()
             raise OperationalError(*error.args).with_traceback(traceback) from error
-        if isinstance(error, psycopg.OperationalError) and self.wrapper.is_lost():
-            self.wrapper.empty_pool()
         super().__exit__(kind, error, traceback)
+
+
+def _is_of_no_use(error: psycopg.DatabaseError) -> bool:
+    """Return whether the error says that the connection leads to no server that takes writes."""
+    # The server became a standby, or was set to read only so that another one can take over. For psycopg this is an
+    # InternalError, a bug.
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return True
+    # The server's errors have a code, and psycopg's own a class. An error with neither is libpq's: the server crashed.
+    # libpq itself takes a connection for whole that it could not write to, as long as it reads something.
+    return type(error) is psycopg.DatabaseError and error.sqlstate is None
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -64,7 +71,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def empty_pool(self) -> None:
         """Drop the pool's other connections, which lead where this one led: each would cost a request an error.
 
-        Those in use are closed when they are given back. Only the first of those that are lost at once does it.
+        The pool closes a connection that is in use when its request gives it back. When several requests lose their
+        connections at once, the first of them empties the pool, and the others leave it.
         """
         if self.pool and self.taken_at > _emptied.get(self.alias, 0.0):
             _emptied[self.alias] = time.monotonic()
