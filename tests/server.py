@@ -24,6 +24,21 @@ MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("serve
 
 _NUMBERS = itertools.count(1)
 
+_DATABASES = {"DATABASE_URL", "DATABASE_REPLICA_URL", "DATABASE_DIRECT_URL", "REDIS_URL_FOR_TESTS"}
+
+
+def run_alone(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of the tests that starts a PostgreSQL of its own, without the databases of these tests."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=BASE_DIR,
+        env={name: value for name, value in os.environ.items() if name not in _DATABASES},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 # Runs a command that gets a socket as systemd passes one: as the file 3, with the pid for which it is.
 AS_SYSTEMD = """
 import os, sys

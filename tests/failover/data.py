@@ -2,7 +2,6 @@
 
 import os
 import sys
-from datetime import timedelta
 from decimal import Decimal
 
 import django
@@ -14,33 +13,18 @@ def main(count: int) -> None:
     django.setup()
     call_command("migrate", verbosity=0)
 
-    from django.utils import timezone
-
     from apikeys.keys import create_api_key
     from apikeys.models import Account
     from orders.models import Order, Service
+    from tests import factories
 
     customer = Account.objects.create(username="customer", tier="agency")
     Account.objects.create(username="operator", is_staff=True, is_superuser=True)
     service = Service.objects.create(
         id=1, name="Followers", category="Followers", rate=Decimal("0.90"), min=50, max=10_000, refill=True
     )
-    completed_at = timezone.now() - timedelta(days=5)
     Order.objects.bulk_create(
-        Order(
-            number=number,
-            account=customer,
-            service=service,
-            link=f"https://example.com/p/{number}",
-            quantity=1000,
-            charge=Decimal("0.90"),
-            start_count=100,
-            remains=0,
-            status="completed",
-            created_at=completed_at,
-            completed_at=completed_at,
-        )
-        for number in range(1, count + 1)
+        factories.Order.build(number=number, account=customer, service=service) for number in range(1, count + 1)
     )
     sys.stdout.write(create_api_key(customer, limit_per_minute=1_000_000_000)[1])
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -168,7 +167,6 @@ class Customer:
 
 def _load(orders: int, supplier_url: str, webhooks: str, cap: int) -> list[Customer]:
     """Write what the books begin with. Returns the customers."""
-    from django.utils import timezone
 
     from apikeys.keys import create_api_key
     from apikeys.models import Account, WebhookEndpoint
@@ -176,6 +174,7 @@ def _load(orders: int, supplier_url: str, webhooks: str, cap: int) -> list[Custo
     from notpanel.kit import secrets
     from orders.models import Order, Service, Supplier
     from orders.suppliers import save_supplier
+    from tests import factories
 
     Account.objects.create(username="agent", is_staff=True, is_superuser=True)
     supplier = Supplier(name="Supplier", url=supplier_url, mode="automatic")
@@ -188,25 +187,17 @@ def _load(orders: int, supplier_url: str, webhooks: str, cap: int) -> list[Custo
             Service(id=2, name="Sent to a supplier", refill_limit=cap, supplier=supplier, **of_service),
         ]
     )
-    completed_at = timezone.now() - timedelta(days=5)
     customers = []
     for place in range(CLIENTS):
         account = Account.objects.create(username=f"customer{place}", tier="agency")
         numbers = range(1 + place * orders, 1 + (place + 1) * orders)
         Order.objects.bulk_create(
             (
-                Order(
+                factories.Order.build(
                     number=number,
                     account=account,
                     service=sent if number % SENT_TO_SUPPLIER == 0 else by_hand,
                     link=f"https://example.com/p/{number}",
-                    quantity=1000,
-                    charge=Decimal("0.90"),
-                    start_count=100,
-                    remains=0,
-                    status="completed",
-                    created_at=completed_at,
-                    completed_at=completed_at,
                     supplier_order=str(800_000 + number),
                 )
                 for number in numbers

@@ -1,7 +1,6 @@
 """What the proof begins with: suppliers, their services, and the orders whose refills are requested."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -31,12 +30,12 @@ KINDS = (
 
 def load(count: int, ports: list[int], poll_seconds: int) -> str:
     """Create a supplier at each port, and ``count`` orders spread over them. Returns the customer's API key."""
-    from django.utils import timezone
 
     from apikeys.keys import create_api_key
     from apikeys.models import Account
     from orders.models import Order, Service, Supplier
     from orders.suppliers import save_supplier
+    from tests import factories
 
     customer = Account.objects.create(username="customer", tier="agency")
     Account.objects.create(username="agent", is_staff=True, is_superuser=True)
@@ -59,21 +58,13 @@ def load(count: int, ports: list[int], poll_seconds: int) -> str:
             for n in range(1, SERVICES + 1)
         ]
     Service.objects.bulk_create(services)
-    completed_at = timezone.now() - timedelta(days=5)
     Order.objects.bulk_create(
         (
-            Order(
+            factories.Order.build(
                 number=number,
                 account=customer,
                 service=services[number % len(services)],
                 link=f"https://example.com/p/{number}",
-                quantity=1000,
-                charge=Decimal("0.90"),
-                start_count=100,
-                remains=0,
-                status="completed",
-                created_at=completed_at,
-                completed_at=completed_at,
                 supplier_order=str(800_000 + number),
             )
             for number in range(1, count + 1)
