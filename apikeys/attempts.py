@@ -137,7 +137,11 @@ def posted_username(request: HttpRequest) -> str | None:
 
 def posted_email(request: HttpRequest) -> str | None:
     """Return the posted address in the form in which Django's password reset compares addresses."""
-    return unicodedata.normalize("NFKC", request.POST.get("email", "").strip()).casefold() or None
+    return _comparable(request.POST.get("email", "").strip()) or None
+
+
+def _comparable(email: str) -> str:
+    return unicodedata.normalize("NFKC", email).casefold()
 
 
 def forget_wrong_sign_ins(account: Account) -> None:
@@ -151,7 +155,7 @@ def forget(account: Account) -> None:
         "sign-in:name": _counted(account),
         "password": str(account.pk),
         "code": str(account.pk),
-        "reset:name": unicodedata.normalize("NFKC", account.email).casefold(),
+        "reset:name": _comparable(account.email),
     }
     keys = [Counter(group, value, settings.ATTEMPTS_PER_NAME)._key for group, value in counted_under.items()]
     AttemptCounter.objects.filter(key__in=keys).delete()

@@ -1,6 +1,6 @@
 """The form of the log: a JSON object per line, or text for a terminal.
 
-Every record passes here, whichever library wrote it: a record is one line, and has no secrets.
+The records of NotPanel and of all libraries pass here: a record is one line, and has no secrets.
 """
 
 import json

@@ -135,7 +135,7 @@ def _own_directory() -> tempfile.TemporaryDirectory[str]:
 
 
 def read(now: datetime) -> Iterator[Metric]:
-    """Yield the figures of the database. Of those that cannot be read it says so, and goes on with the others."""
+    """Yield the figures of the database. Those of a reader that fails are missing; ``notpanel_figures_up`` names it."""
     readable = GaugeMetricFamily("notpanel_figures_up", "1: they could be read from the database.", labels=["figures"])
     found: list[Metric] = []
     try:
@@ -183,5 +183,5 @@ def read_queue(now: datetime) -> Iterator[Metric]:
     found = queue.figures(now)
     yield GaugeMetricFamily("notpanel_workers", "Workers that are alive, of all machines.", value=found.workers)
     yield GaugeMetricFamily("notpanel_jobs_waiting", "Jobs that are due and not begun.", value=found.waiting)
-    yield GaugeMetricFamily("notpanel_jobs_failed", "Jobs that failed in the last seven days.", value=found.failed)
+    yield GaugeMetricFamily("notpanel_jobs_failed", "Jobs that failed and are still kept.", value=found.failed)
     yield metrics.age("notpanel_jobs_oldest_seconds", "Seconds that the oldest job has been due.", found.oldest)

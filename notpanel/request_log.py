@@ -83,6 +83,8 @@ _IF_KNOWN = (
 def write_refused(request_id: str, status: int, code: str) -> None:
     """Write the line of a request that the server refused before it could be read whole. Nothing of it is told."""
     facts, token = request_facts.begin(request_id)
-    facts.status, facts.code, facts.outcome = status, code, Outcome.REFUSED
-    write(facts)
-    request_facts.end(token)
+    try:
+        facts.status, facts.code, facts.outcome = status, code, Outcome.REFUSED
+        write(facts)
+    finally:
+        request_facts.end(token)

@@ -29,7 +29,7 @@ class DeniedBy(StrEnum):
 
     NO_KEY = "no_key"  # none, or text that cannot be one
     UNKNOWN_KEY = "unknown_key"  # never made, revoked or expired
-    ADDRESS = "address"  # not one of those that the key is bound to
+    ADDRESS = "address"  # the key is bound to others
     SUSPENDED = "suspended"
     READ_ONLY = "read_only"
     HOST = "host"

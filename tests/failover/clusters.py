@@ -1,4 +1,4 @@
-"""Two PostgreSQL servers, one of which follows the other, and what may happen to the machine of either."""
+"""A primary PostgreSQL server and its standby, and what may happen to their machines."""
 
 import contextlib
 import os

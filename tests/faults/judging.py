@@ -14,7 +14,7 @@ from tests.faults.faults import Fault
 from tests.faults.installation import Installation
 from tests.suppliers.parts import BASE_DIR
 
-# How the exceptions end that the log may hold: PostgreSQL or Redis was away, a lock was not to be had, or a disk full.
+# Exceptions that a fault explains: PostgreSQL or Redis is away, a lock is held, or a disk is full.
 EXPLAINED = re.compile(
     r"^(psycopg\.(OperationalError|InterfaceError)"
     r"|psycopg\.errors\.(AdminShutdown|CrashShutdown|CannotConnectNow|LockNotAvailable|QueryCanceled|TooManyConnections"
