@@ -32,7 +32,7 @@ run: $(VENV)/installed .env ## install, migrate and serve, without demo data (PO
 
 test: $(VENV)/installed-dev .env ## run every test, or those of TESTS=tests/refills; COVERAGE=1 lists the lines that no test runs
 	@$(MANAGE) collectstatic --noinput --verbosity 0
-	$(BIN)/pytest --numprocesses=auto --dist=loadgroup $(TESTS) $(if $(COVERAGE),--cov)
+	$(BIN)/pytest --numprocesses=auto --dist=loadgroup --max-worker-restart=0 $(TESTS) $(if $(COVERAGE),--cov)
 
 bench: $(VENV)/installed-dev .env ## measure on this machine, about ten minutes (needs wrk and redis-server; ROUNDS=3)
 	@$(MANAGE) collectstatic --noinput --verbosity 0

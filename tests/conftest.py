@@ -23,7 +23,7 @@ from tests import factories
 pytest_plugins = ["tests.server", "tests.redis_server", "tests.pgbouncer"]
 
 FORM = "application/x-www-form-urlencoded"
-
+TIME_LIMIT = "1min"  # of a statement, and of its wait for a lock
 
 # Triggers that keep the history are out of force meanwhile, and keys of other tables too.
 EMPTY_TABLES = """
@@ -43,7 +43,14 @@ END $$
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """Let a COMMIT in the tests' database return before it is on the disk. No test ends PostgreSQL under it."""
+    """Let a COMMIT in the tests' database return before it is on the disk: no test ends PostgreSQL under it.
+
+    On a busy machine fifty requests may wait for one lock longer than in production: here they may, for a minute.
+    """
+    options = connection.settings_dict["OPTIONS"]
+    options["pool"]["timeout"] = 60
+    if "options" in options:  # not through PgBouncer
+        options["options"] += f" -c lock_timeout={TIME_LIMIT} -c statement_timeout={TIME_LIMIT}"
     with django_db_blocker.unblock():
         name = connection.ops.quote_name(connection.settings_dict["NAME"])
         with connection.cursor() as cursor:

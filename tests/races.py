@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
 # For modules with races: pytest-xdist runs them all in one worker, or they would need more connections than the
@@ -16,30 +15,19 @@ MARKS = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races
 
 
 def race(calls: Iterable[Callable[[], Any]]) -> list[Any]:
-    """Make all calls at the same time, each in its own thread and connection. Returns their results in order.
-
-    Fifty that wait for one lock may take longer than DATABASE_LOCK_TIMEOUT on a busy machine: here they may.
-    """
+    """Make all calls at the same time, each in its own thread and connection. Returns their results in order."""
     calls = list(calls)
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
         try:
-            _set_time_limits("'1min'")
             barrier.wait()
             return call()
         finally:
-            _set_time_limits("DEFAULT")  # the connection goes back to the pool, to other tests
             connection.close()
 
     with ThreadPoolExecutor(len(calls)) as executor:
         return [future.result() for future in [executor.submit(run, call) for call in calls]]
-
-
-def _set_time_limits(value: str) -> None:
-    if not settings.DATABASE_PGBOUNCER:  # which would give the connection to another thread
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = {value}; SET statement_timeout = {value}")
 
 
 def await_others():

@@ -15,7 +15,7 @@ from django.test import Client
 
 from notpanel.management.commands import migrate
 from notpanel.server.checks import connect
-from tests.conftest import new_customer
+from tests.conftest import TIME_LIMIT, new_customer
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -102,7 +102,7 @@ def test_it_gives_up_in_a_sentence_and_has_applied_nothing(other):
         upgrade("--retry-minutes=0")
 
     assert scalar("SELECT to_regclass('notpanel_thing') IS NULL")
-    assert scalar("SHOW lock_timeout") == "3s"
+    assert scalar("SHOW lock_timeout") == TIME_LIMIT
 
 
 def test_an_index_is_built_concurrently_however_long_a_transaction_lasts(other):

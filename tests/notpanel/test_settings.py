@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notpanel import environment
 from notpanel.environment import BadSetting
+from tests.conftest import TIME_LIMIT
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 DEFAULTS = dict(re.findall(r"^(\w+)=(.*)$", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
@@ -117,7 +118,7 @@ def test_a_migration_may_take_longer_than_a_statement(db):
     assert (statements[0], statements[-1]) == ("SET statement_timeout = 0", "RESET statement_timeout")
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
-        assert cursor.fetchone() == ("10s",)
+        assert cursor.fetchone() == (TIME_LIMIT,)
 
 
 def test_behind_pgbouncer_connections_keep_no_cursor_plan_or_option(read):

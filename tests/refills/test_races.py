@@ -19,7 +19,7 @@ from refills.requesting import RequestedRefill, lock_orders, request_refills
 from refills.settlement import claim
 from refills.statuses import IN_FLIGHT, RefillStatus
 from tests import factories
-from tests.conftest import new_customer, settle
+from tests.conftest import TIME_LIMIT, new_customer, settle
 from tests.races import MARKS, Waiting, race
 
 pytestmark = MARKS
@@ -291,10 +291,10 @@ def test_a_request_that_cannot_get_its_lock_gets_503_and_writes_nothing(short_lo
     assert not Refill.objects.exists()
 
 
-def test_the_time_limits_are_set_on_every_connection(settings):
+def test_the_time_limits_are_set_on_every_connection():
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('lock_timeout'), current_setting('statement_timeout')")
-        assert cursor.fetchone() == ("3s", "10s")
+        assert cursor.fetchone() == (TIME_LIMIT, TIME_LIMIT)
 
 
 def test_a_request_gets_503_when_a_statement_takes_too_long(monkeypatch):
