@@ -138,6 +138,7 @@ class Walk:
 @pytest.mark.parametrize("seed", range(3))
 def test_after_any_changes_the_figures_equal_the_slow_way(db, monkeypatch, seed):
     monkeypatch.setattr("refills.statistics.LEAST_SAMPLE", 2)
+    monkeypatch.setattr("refills.statistics.CANDIDATES", 3)  # of five customers
     walk = Walk(seed)
     walk.import_orders()
     for _ in range(3):
