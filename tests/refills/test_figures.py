@@ -112,7 +112,8 @@ class Walk:
             Refill.objects.filter(pk=refill.pk).update(**self.status(status))
 
     def settle_many(self):
-        chosen = self.dice.sample(list(Refill.objects.in_flight().values_list("pk", flat=True)), k=2)
+        in_flight = list(Refill.objects.in_flight().values_list("pk", flat=True))
+        chosen = self.dice.sample(in_flight, k=min(len(in_flight), 2))
         Refill.objects.filter(pk__in=chosen).update(**self.status(self.dice.choice(SETTLED)))
 
     def delete_refill(self):
