@@ -214,20 +214,24 @@ DATABASE_DIRECT_URL = env.database(
     "PgBouncer. Required with DATABASE_PGBOUNCER if a worker runs here.",
 )
 
+COMMAND = sys.argv[1] if Path(sys.argv[0]).name == "manage.py" and len(sys.argv) > 1 else ""
 POOL_PATIENCE = 2  # seconds in which a pool tries to connect by itself; then the next request makes it try
 
 
 def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     database = database_config(url) | {"ENGINE": "notpanel.kit.postgresql"}
-    # A machine that vanished sends nothing. What it did not take, or a connection that it left silent, ends after this.
-    silence: dict[str, Any] = {
+    options: dict[str, Any] = {
+        # In pg_stat_activity it says which command holds a connection.
+        "application_name": f"notpanel {COMMAND}".strip(),
+        # A machine that vanished sends nothing. What it did not take, or a connection that it left silent, ends after
+        # this.
         "tcp_user_timeout": DATABASE_CONNECT_TIMEOUT * 1000,
         "keepalives_idle": DATABASE_CONNECT_TIMEOUT,
         "keepalives_interval": 1,
         "keepalives_count": DATABASE_CONNECT_TIMEOUT,
     }
     database["OPTIONS"] = (
-        silence
+        options
         | database.get("OPTIONS", {})
         | {
             # Of each host: one that does not answer must leave time for the next one.

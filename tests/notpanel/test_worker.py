@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from notpanel.kit import queue
-from tests.server import BASE_DIR, MARKS, Server, database_url
+from tests.server import BASE_DIR, MARKS, Server, backends, database_url
 
 pytestmark = [*MARKS, pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc tells the processes")]
 
@@ -71,6 +71,7 @@ def test_serve_keeps_a_worker_running_and_takes_it_along(tmp_path):
     try:
         wait_for(lambda: workers(server.process.pid))
         [first] = workers(server.process.pid)
+        wait_for(lambda: backends("application_name = 'notpanel work'"))
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: workers(server.process.pid) not in ([], [first]))
         [second] = workers(server.process.pid)
