@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
@@ -299,14 +300,14 @@ class Server(TcpWSGIServer):
         return self.has_siblings and bool(self.task_dispatcher.queue) and self.answered % 50 == 0
 
     def stop_accepting(self) -> None:
-        """Accept what has connected so far, and nothing more."""
+        """Accept what has connected so far, and then close the socket, which would take more that nobody answers."""
         self.is_stopping = True
         before = -1
         while before != len(self.active_channels):
             before = len(self.active_channels)
             self.handle_accept()
         self.accepting = False
-        self.del_channel()
+        wasyncore.dispatcher.close(self)  # without the trigger, by which the threads wake the loop
 
     def end_idle(self, after: float) -> None:
         """Close the connections on which no request has begun, once they have been idle for ``after`` seconds."""

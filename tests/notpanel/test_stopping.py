@@ -139,13 +139,19 @@ def test_a_server_that_stops_answers_once_more_on_an_idle_connection(transaction
         answer.read()
         return answer.status, answer.getheader("Connection")
 
-    answers = [ask()]
-    server.process.send_signal(signal.SIGTERM)
-    while answers[-1] == (200, None):  # the process has not heard of it yet
-        time.sleep(0.3)
-        answers.append(ask())
+    def accepts() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+        except ConnectionError:
+            return False
+        return True
 
-    assert answers[-1] == (200, "close")
+    assert ask() == (200, None)
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not accepts())
+    time.sleep(1)  # longer than a request is on its way
+
+    assert ask() == (200, "close")
     assert server.process.wait(60) == 0
 
 
