@@ -110,5 +110,5 @@ def test_revokeapikey_fails_for_an_unknown_or_revoked_key(customer):
     with pytest.raises(CommandError, match="There is no key np_unknown0…"):
         call_command("revokeapikey", "np_unknown0")
     call_command("revokeapikey", customer.api_key.prefix)
-    with pytest.raises(CommandError, match="was revoked before"):
+    with pytest.raises(CommandError, match="is already revoked"):
         call_command("revokeapikey", customer.api_key.prefix)

@@ -554,7 +554,7 @@ def test_revoking_a_key_twice_says_that_it_was_revoked_before(client, account):
 
     assert "is revoked" in client.post(path, follow=True).content.decode()
     before = ApiKey.objects.get().revoked_at
-    assert "was revoked before" in client.post(path, follow=True).content.decode()
+    assert "is already revoked" in client.post(path, follow=True).content.decode()
     assert ApiKey.objects.get().revoked_at == before
 
 

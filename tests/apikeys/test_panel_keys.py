@@ -78,7 +78,7 @@ def test_revokepanelkey_revokes_from_the_next_request_on(db, capsys):
     assert capsys.readouterr().out == f"Revoked shop ({panel_key.prefix}…).\n"
     with pytest.raises(InvalidApiKey):
         authenticate(raw_key, HOME)
-    with pytest.raises(CommandError, match="was revoked before"):
+    with pytest.raises(CommandError, match="is already revoked"):
         call_command("revokepanelkey", panel_key.prefix)
 
 

@@ -78,7 +78,7 @@ class TestSetUp:
         assert "<svg" in page
         assert second_factor.device_of(agent) is None
 
-        assert "This code is not right" in client.post(
+        assert "This code is wrong" in client.post(
             "/dashboard/second-factor/confirm/", {"code": "000000"}
         ).content.decode().replace("\n", " ")
         too_soon = client.post("/dashboard/second-factor/confirm/", {"code": code_of(device)})

@@ -76,7 +76,7 @@ class TestNewAgents:
         assert answer["Location"] == reverse("admin:apikeys_account_change", args=[agent.pk])
         assert (agent.is_staff, agent.is_superuser, agent.has_usable_password()) == (True, False, False)
         assert [group.name for group in agent.groups.all()] == [role]
-        assert "An invitation went to anna@example.com." in messages_of(answer)[0]
+        assert "An invitation was sent to anna@example.com." in messages_of(answer)[0]
         [message] = mailoutbox
         assert message.to == ["anna@example.com"]
         assert "“anna”" in message.body
@@ -107,7 +107,7 @@ class TestNewAgents:
         again = reverse("admin:apikeys_account_invite", args=[agent.pk])
         assert "Send another invitation" in client.get(page).content.decode()
 
-        assert messages_of(client.post(again))[-1] == "Another invitation went to anna@example.com."
+        assert messages_of(client.post(again))[-1] == "Another invitation was sent to anna@example.com."
         first, second = map(link_of, mailoutbox)
         set_password(first)
 
@@ -145,7 +145,7 @@ class TestNewAgents:
             ("email", "anna", "valid email"),
             ("email", "", "required"),
             ("email", "a@example.com\nBcc: b@example.com", "valid email"),
-            ("role", "Superuser", "Choose a role of the list."),
+            ("role", "Superuser", "Choose a role from the list."),
         ],
     )
     def test_a_mistake_is_told_and_nothing_typed_is_lost(self, client, boss, mailoutbox, field, value, error):

@@ -222,7 +222,7 @@ def test_an_error_of_ours_is_an_attempt_too(hook, endpoint, monkeypatch):
     deliver()
 
     delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts, delivery.words) == ("waiting", 1, "It failed by an error of ours.")
+    assert (delivery.state, delivery.attempts, delivery.words) == ("waiting", 1, "It failed because of an error of ours.")
 
 
 # ---- What comes of an attempt

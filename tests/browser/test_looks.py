@@ -150,7 +150,7 @@ def test_the_menu_of_the_user_opens_by_keyboard_and_changes_colours_and_time_zon
     page.get_by_label("Time zone").select_option("Asia/Tokyo")
     page.get_by_role("button", name="Save").click()
 
-    expect(page.get_by_text("Times at the desk are shown in Asia/Tokyo now.")).to_be_visible()
+    expect(page.get_by_text("The desk now shows times in Asia/Tokyo.")).to_be_visible()
     expect(page.get_by_role("main").get_by_text("JST")).to_be_visible()
 
 

@@ -135,7 +135,7 @@ def test_an_address_that_is_not_confirmed_cannot_be_chosen(client, account, addr
 
     page = client.post(SWITCH, {"mails": "on"}, follow=True).content.decode()
 
-    assert "Confirm your e-mail address first." in page
+    assert "Confirm your e-mail address before you choose mails." in page
     assert not SettlementMails.objects.exists()
 
 
