@@ -81,7 +81,7 @@ _IF_KNOWN = (
 
 
 def write_refused(request_id: str, status: int, code: str) -> None:
-    """Write the line of a request that the server refused before it could be read whole. Nothing of it is told."""
+    """Write the line of a request that the server refused before it was read whole. None of its text is logged."""
     facts, token = request_facts.begin(request_id)
     try:
         facts.status, facts.code, facts.outcome = status, code, Outcome.REFUSED

@@ -388,7 +388,7 @@ class TestReplica:
     def test_one_that_was_promoted(self, add):
         add()
 
-        assert "leads to no standby" in wrong()["replica"]
+        assert "does not lead to a standby" in wrong()["replica"]
 
     def test_one_that_follows(self, standby):
         standby("pg_catalog.pg_current_wal_lsn()")

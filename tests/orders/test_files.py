@@ -214,7 +214,7 @@ REFUSED = {
     "an exponent in a whole number": (cells(quantity="1e3"), "line 2: quantity: “1e3” is not a whole number"),
     "a separator of thousands": (
         cells(";", quantity="1,000"),
-        "line 2: quantity: “1,000” may have a separator of thousands: write it without one",
+        "line 2: quantity: “1,000” may have a thousands separator: write it without one",
     ),
     "a point that may separate thousands": (cells(quantity="1.000"), "line 2: quantity: “1.000” may have a separator"),
     "a blank between thousands": (cells(remains="12 000"), "line 2: remains: “12 000” may have a separator"),
@@ -223,7 +223,7 @@ REFUSED = {
     "seven decimals": (cells(charge="0.2781912"), "line 2: charge: “0.2781912” is not an amount from 0 to"),
     "a comma before the decimals": (
         cells(";", charge="0,28"),
-        "line 2: charge: “0,28” has a comma: write amounts with a point and without separators, as 1234.56",
+        "line 2: charge: “0,28” has a comma: write amounts with a point and no separators, such as 1234.56",
     ),
     "an amount with its currency": (cells(charge="$0.28"), "line 2: charge: “$0.28” is not an amount"),
     "NULL where there must be a value": (cells(quantity="NULL"), "line 2: quantity: “NULL” is not a whole number"),
