@@ -59,7 +59,7 @@ def answer_health_checks(get_response: GetResponse) -> GetResponse:
 
 
 def answer_metrics(get_response: GetResponse) -> GetResponse:
-    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Without a token it is no page."""
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Unused if no token is set."""
     if not settings.METRICS_TOKEN:
         raise MiddlewareNotUsed
 

@@ -53,5 +53,5 @@ class SupplierTextAdmin(FilteredAdmin):
 
 
 def scorecard(supplier: Supplier) -> str:
-    """Return the figures of a supplier in the last 30 days, as HTML."""
+    """Return the figures of a supplier for the last 30 days, as HTML."""
     return render_to_string("admin/refills/scorecard.html", {"score": score_of(supplier, timezone.now())})

@@ -78,7 +78,7 @@ def test_keys_are_encrypted_anew(db, settings, capsys):
     lost.refresh_from_db()
     assert key_of(supplier) == "their-key"
     assert lost.encrypted_key == "nonsense"
-    assert "Encrypted anew: 1." in capsys.readouterr().out
+    assert "Re-encrypted: 1." in capsys.readouterr().out
 
 
 def test_services_are_imported_with_their_suppliers(db):

@@ -317,7 +317,7 @@ def test_a_whole_list_that_was_not_shown_is_refused(admin, shown):
     refill = factories.Refill()
 
     assert act(admin, "approve", [refill], select_across="1", shown=shown) == [
-        "The list has changed since it was shown. Load it again, and select again."
+        "The list has changed since it was shown. Reload it, and select the refills again."
     ]
     refill.refresh_from_db()
     assert refill.status == "pending"
@@ -348,7 +348,7 @@ def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, actio
     if how:
         numbers = Refill.objects.order_by("created_at", "id").values_list("number", flat=True)
         how = how | {"shown": " ".join(map(str, numbers))}
-    assert act(admin, action, thousand_and_one, **why, **how) == ["Select 1,000 refills at most."]
+    assert act(admin, action, thousand_and_one, **why, **how) == ["Select at most 1,000 refills."]
     assert not Refill.objects.exclude(status="pending").exists()
 
     thousand_and_one.pop().delete()

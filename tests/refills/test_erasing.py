@@ -344,7 +344,7 @@ def test_the_command_asks_for_the_user_name(marked, typed, capsys):
     call_command("eraseaccount", MARK)
 
     assert capsys.readouterr().out == (
-        f"Erased: the account is erased:{marked.pk} now. Kept without links and notes: 1 orders and 2 refills.\n"
+        f"Erased: the account is now erased:{marked.pk}. Kept without links and notes: 1 orders and 2 refills.\n"
     )
 
 

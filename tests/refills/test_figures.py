@@ -272,4 +272,4 @@ class TestRaces:
         call_command("rebuildfigures")
 
         assert wrong_figures() == []
-        assert capsys.readouterr().out == "Counted the figures anew.\n"
+        assert capsys.readouterr().out == "Recounted the figures.\n"

@@ -263,7 +263,7 @@ class TestSettledOnDays:
 
         assert response.status_code == 302
         assert [str(message) for message in get_messages(response.wsgi_request)] == [
-            "Enter the days of settlement as in 2026-11-25: the list is shown without filters."
+            "The list is shown without filters. Enter days of settlement such as 2026-11-25."
         ]
 
 

@@ -198,7 +198,7 @@ class TestRules:
 
         cause = refused(TAKE_BACK[how]([refill.pk], staff), refill)
 
-        assert cause == "the order has used its cap of 2 meanwhile"
+        assert cause == "the order has reached its cap of 2 meanwhile"
         assert TAKE_BACK[how]([latest.pk], staff).done, "a completed one counts already"
 
     def test_refused_refills_do_not_affect_the_others(self, staff, how):

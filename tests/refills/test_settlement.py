@@ -204,7 +204,7 @@ def test_a_rejection_with_a_reason_needs_no_note(staff):
 @pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED])
 def test_only_a_rejection_has_a_reason(staff, to):
     for why in ({"reason": factories.RejectionReason()}, {"words": "Private."}):
-        with pytest.raises(Refusal, match="a reason for a rejection only"):
+        with pytest.raises(Refusal, match="a reason only if you reject"):
             settle([factories.Refill().pk], to, staff, **why)
 
 

@@ -105,7 +105,7 @@ class TestRefillPage:
         response, [message] = decide(admin, dispatch, decision="is_there", supplier_refill=" 42 ")
 
         assert response.status_code == 302
-        assert message == f"Refill #{dispatch.refill.number} is followed at its supplier."
+        assert message == f"Refill #{dispatch.refill.number} is now followed at its supplier."
         assert (dispatch.state, dispatch.supplier_refill) == ("sent", "42")
         assert dispatch.steps.get().by == staff
 
@@ -114,7 +114,7 @@ class TestRefillPage:
 
         _, [message] = decide(admin, dispatch, decision="send_again")
 
-        assert message == f"Refill #{dispatch.refill.number} is sent to its supplier again."
+        assert message == f"Refill #{dispatch.refill.number} will be sent to its supplier again."
         assert (dispatch.state, dispatch.attempts) == ("waiting", 1)
 
     def test_an_id_that_cannot_be_one_is_refused(self, admin, make_dispatch):
