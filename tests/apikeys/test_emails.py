@@ -56,7 +56,7 @@ def test_an_address_changes_when_the_link_sent_to_it_is_followed(client, account
     assert stored(account) == ("old@example.com", "old@example.com")
 
     visitor = Client()
-    assert "new@example.com becomes the address" in visitor.get(link()).content.decode()
+    assert "Confirm that new@example.com is the e-mail address" in visitor.get(link()).content.decode()
     assert stored(account) == ("old@example.com", "old@example.com")  # programs that check mails follow links
     visitor.post(link())
 

@@ -58,7 +58,8 @@ def test_a_key_may_be_read_only_and_answered_as_most_panels_answer(client, accou
 
     assert post(key=raw_key, action="refill", order="1").json() == {"error": "API key is read-only"}
     assert post(key=raw_key, action="status", order="1").json() == {"error": "Incorrect order ID"}
-    assert "It is read-only. It is answered as most panels answer." in text(client.get(f"/dashboard/api/{api_key.pk}/"))
+    page = text(client.get(f"/dashboard/api/{api_key.pk}/"))
+    assert "It is read-only. Its requests are answered as most panels answer." in page
     form = client.get(f"/dashboard/api/{api_key.pk}/change/").context["form"]
     assert (form["answers"].value(), form["read_only"].value()) == ("perfectpanel", True)
 

@@ -49,7 +49,7 @@ def test_an_empty_key_keeps_the_stored_one_which_no_page_shows(admin):
     text = admin.get(page).content.decode()
     assert "their-key" not in text
     assert supplier.encrypted_key not in text
-    assert "Unclear at some time" in text
+    assert "Unclear at some point" in text
 
 
 @pytest.mark.parametrize("url", ["https://acme.example/api/v2", "http://127.0.0.1:8001/", "http://localhost/api"])

@@ -101,17 +101,17 @@ def test_no_mail_is_sent_unless_the_customer_chose_it(account, agent):
 
 
 def test_the_page_says_what_is_chosen_and_the_audit_log_who_chose(client, account, agent):
-    assert "You get no mail when refills are settled." in client.get(PAGE).content.decode()
+    assert "You get no mails about settled refills." in client.get(PAGE).content.decode()
 
     page = client.post(SWITCH, {"mails": "on"}, follow=True).content.decode()
-    assert "You get a mail when refills are settled, one in 10 minutes at most." in page
+    assert "You get mails about settled refills, at most one every 10 minutes." in page
     assert "Stop these mails" in page
     client.post(SWITCH, {"mails": "on"})  # again: nothing changes
     assert SettlementMails.objects.get().site == "http://testserver/"
 
     settled(account, agent)
     page = client.post(SWITCH, {"mails": "off"}, follow=True).content.decode()
-    assert "You get no mail when refills are settled." in page
+    assert "You get no mails about settled refills." in page
     mail_settlements()
     assert mail.outbox == []
     events = AuditEvent.objects.filter(kind="mails_chosen").order_by("at")
@@ -131,7 +131,7 @@ def test_the_switch_needs_a_sign_in_and_a_post(client):
 def test_an_address_that_is_not_confirmed_cannot_be_chosen(client, account, address):
     account.email = address
     account.save()
-    assert "Confirm your address, and you can choose" in client.get(PAGE).content.decode()
+    assert "Confirm your address to be able to get mails" in client.get(PAGE).content.decode()
 
     page = client.post(SWITCH, {"mails": "on"}, follow=True).content.decode()
 
@@ -182,7 +182,7 @@ Order {plain.order.number}, {plain.service.name}: completed
 
 All your refills: {SITE}dashboard/refills/
 
-You get this mail because you chose it. To stop these mails, open {SITE}dashboard/email/"""
+You get this mail because you asked for it. To stop these mails, open {SITE}dashboard/email/"""
     )
 
 

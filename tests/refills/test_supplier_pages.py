@@ -206,7 +206,7 @@ def test_the_scorecard_of_a_supplier(admin, supplier, make_dispatch):
         "Settled by it": "2",
         "Hours to settle, median": "2.0",
         "Hours to settle, p90": "2.8",
-        "Unclear at some time": "0",
+        "Unclear at some point": "0",
         "Given up": "1",
     }
 
@@ -217,7 +217,7 @@ FACTS = (
     "Settled by it",
     "Hours to settle, median",
     "Hours to settle, p90",
-    "Unclear at some time",
+    "Unclear at some point",
     "Given up",
 )
 
