@@ -81,7 +81,7 @@ def test_the_domain_knows_neither_http_nor_redis(copy, plant, library):
     assert f"refills.refusals -> {library}" in lint(copy)
 
 
-def test_a_line_that_nothing_needs_any_longer_is_found(copy):
+def test_a_line_that_is_no_longer_needed_is_found(copy):
     allowed = copy / ".importlinter"
     text = allowed.read_text()
     line = "    refills.urls -> refills.views\n"

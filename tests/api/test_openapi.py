@@ -102,7 +102,7 @@ def test_every_request_needs_a_key_and_an_action(document):
     assert document["paths"]["/api/v2"]["post"]["requestBody"]["required"] is True
 
 
-def test_it_describes_conditional_requests(document):
+def test_the_document_describes_conditional_requests(document):
     operation = document["paths"]["/api/v2"]["post"]
 
     assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [

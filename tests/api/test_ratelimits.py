@@ -132,7 +132,7 @@ def test_a_key_has_the_limit_of_its_tier(customers, settings, tier):
 @pytest.mark.parametrize(
     ("ip", "key", "tier", "first"), [(3, 2, 2, "key"), (2, 2, 2, "ip"), (3, 3, 2, "tier"), (1, 2, 3, "ip")]
 )
-def test_the_layer_that_is_said_to_refuse_first_does(customer, settings, ip, key, tier, first):
+def test_the_layer_that_the_pages_name_refuses_first(customer, settings, ip, key, tier, first):
     settings.RATE_LIMIT_IP = ip
     settings.RATE_LIMIT_KEYS, settings.RATE_LIMIT_TIERS = {"standard": key}, {"standard": tier}
 

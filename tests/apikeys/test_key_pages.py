@@ -225,7 +225,7 @@ class TestAllowedAddresses:
 
 
 class TestLastDay:
-    def test_a_key_works_to_the_end_of_its_last_day(self, client, time_machine):
+    def test_a_key_works_until_the_end_of_its_last_day(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
         raw_key = shown_key(generate(client, expires_on="2026-05-03"))
 
@@ -272,7 +272,7 @@ class TestRotate:
         assert post(key=old, action="services").json() == {"error": "Invalid API key"}
 
     @pytest.mark.parametrize("hours", [1, 6, 24])
-    def test_the_old_value_works_on_for_the_hours_chosen(self, client, key, hours, time_machine):
+    def test_the_old_value_keeps_working_for_the_hours_chosen(self, client, key, hours, time_machine):
         api_key, old = key
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
 
@@ -549,7 +549,7 @@ def test_the_error_names_at_most_three_malformed_networks(client):
     assert "These are neither: a1, b2, c3<" in page
 
 
-def test_revoking_a_key_twice_says_that_it_was_revoked_before(client, account):
+def test_revoking_a_key_twice_says_that_it_is_already_revoked(client, account):
     api_key, _ = create_api_key(account)
     path = f"/dashboard/api/{api_key.pk}/revoke/"
 

@@ -215,7 +215,7 @@ class TestRaces:
     def two(self):
         return [factories.Account(is_staff=True, is_superuser=True) for _ in range(2)]
 
-    def test_of_two_superusers_who_suspend_each_other_at_once_one_is_left(self, two):
+    def test_one_of_two_superusers_who_suspend_each_other_at_once_is_left(self, two):
         def suspend(by, account):
             try:
                 return set_active(account, False, by, "quarrel")
@@ -228,7 +228,7 @@ class TestRaces:
             assert sorted(done) == [False, True]
             assert Account.objects.filter(is_active=True).count() == 1
 
-    def test_of_two_who_demote_and_suspend_each_other_one_is_left(self, two, client):
+    def test_one_of_two_who_demote_and_suspend_each_other_is_left(self, two, client):
         first, second = two
         client.force_login(first)
         form = {"username": second.username, "tier": "standard"}

@@ -110,7 +110,7 @@ class TestSetUp:
         later(600)
         assert client.get("/dashboard/second-factor/confirm/").status_code == 302
 
-    def test_customers_are_offered_none(self, client, db):
+    def test_customers_are_not_offered_a_second_factor(self, client, db):
         client.force_login(factories.Account())
 
         assert client.get("/dashboard/second-factor/").status_code == 404
@@ -135,7 +135,7 @@ class TestSignIn:
         assert response["Location"] == "/admin/refills/refill/"
         assert client.get("/admin/").status_code == 200
 
-    def test_a_code_is_taken_once(self, client, agent, enabled, path):
+    def test_a_code_is_accepted_once(self, client, agent, enabled, path):
         code = code_of(enabled[0])
         for expected in (True, False):
             client.logout()
@@ -143,7 +143,7 @@ class TestSignIn:
             client.post(CODE_PAGE, {"code": code})
             assert is_signed_in(client) == expected
 
-    def test_a_recovery_code_is_taken_once_however_it_is_typed(self, client, agent, enabled, path):
+    def test_a_recovery_code_is_accepted_once_however_it_is_typed(self, client, agent, enabled, path):
         code = enabled[1][3].upper().replace("-", " ")
         for expected in (True, False):
             client.logout()
@@ -165,7 +165,7 @@ class TestCodePage:
         assert not is_signed_in(client)
 
     @pytest.mark.parametrize("change", ["time", "suspended", "new password"])
-    def test_forgets_the_password_when_it_counts_no_longer(self, client, agent, enabled, later, change):
+    def test_forgets_the_password_when_it_no_longer_counts(self, client, agent, enabled, later, change):
         give_password(client)
         if change == "time":
             later(60 + 600)
@@ -198,7 +198,7 @@ class TestCodePage:
             assert client.post(CODE_PAGE, {"code": "000000"}).status_code == expected
 
     @pytest.mark.parametrize("code", ["", "12345", "1234567", "١٢٣٤٥٦", "-12345", "1\0", "x" * 5000])
-    def test_what_is_no_code_is_refused(self, client, agent, enabled, code):
+    def test_text_that_is_not_a_code_is_refused(self, client, agent, enabled, code):
         give_password(client)
         assert client.post(CODE_PAGE, {"code": code}).status_code == 200
         assert not is_signed_in(client)
@@ -206,7 +206,7 @@ class TestCodePage:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
-def test_of_one_code_used_at_once_one_is_taken(agent, enabled):
+def test_one_code_used_twice_at_once_is_accepted_once(agent, enabled):
     device, codes = enabled
 
     def prove(code):

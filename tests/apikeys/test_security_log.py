@@ -55,7 +55,7 @@ def test_a_wrong_password(account, client, log):
     assert "horse" not in log.text
 
 
-def test_a_password_in_the_field_of_the_name_is_not_told(account, client, log):
+def test_a_password_in_the_field_of_the_name_is_not_logged(account, client, log):
     sign_in(client, name="right-horse-7", password="x")
 
     assert events(log) == [("sign_in_failed", "warning")]
@@ -130,7 +130,7 @@ def test_a_form_that_is_not_ours(account, log):
     assert "elsewhere" not in log.text
 
 
-def test_what_is_rolled_back_is_not_told(account, log):
+def test_what_is_rolled_back_is_not_logged(account, log):
     with transaction.atomic():
         AuditEvent.record("key_created", account)
         transaction.set_rollback(True)

@@ -148,7 +148,7 @@ class TestNewAgents:
             ("role", "Superuser", "Choose a role from the list."),
         ],
     )
-    def test_a_mistake_is_told_and_nothing_typed_is_lost(self, client, boss, mailoutbox, field, value, error):
+    def test_a_mistake_is_explained_and_nothing_typed_is_lost(self, client, boss, mailoutbox, field, value, error):
         page = client.post(ADD, NEW | {field: value}).content.decode()
 
         assert error in page
@@ -253,7 +253,7 @@ class TestLeavers:
         with pytest.raises(LastSuperuser):
             leave(boss, factories.Account(is_superuser=True))  # who cannot reach the desk
 
-    def test_all_or_nothing(self, boss, agent, monkeypatch):
+    def test_leaving_ends_all_or_nothing(self, boss, agent, monkeypatch):
         def fail(account):
             raise ZeroDivisionError
 
@@ -285,7 +285,7 @@ class TestOnlySuperusers:
         assert Account.objects.get(pk=colleague.pk).is_active
         assert not mailoutbox
 
-    def test_and_by_the_functions(self, other, boss):
+    def test_others_are_refused_by_the_functions(self, other, boss):
         colleague = create_agent("mia", "mia@example.com", "Support", boss)
         for call in (
             lambda: create_agent("x", "x@example.com", "Support", other),
@@ -332,7 +332,7 @@ class TestRaces:
         assert SuspensionEvent.objects.count() == 1
         assert timezone.now() - SuspensionEvent.objects.get().at < timedelta(minutes=1)
 
-    def test_of_two_superusers_who_end_each_others_accounts_at_once_one_is_left(self, two):
+    def test_one_of_two_superusers_who_end_each_others_accounts_at_once_is_left(self, two):
         boss, agent = two
         Account.objects.filter(pk=agent.pk).update(is_superuser=True)
         agent.refresh_from_db()

@@ -194,7 +194,7 @@ def test_an_endpoint_that_cannot_be_reached_says_why(endpoint):
     assert (delivery.state, delivery.status, delivery.words) == ("waiting", None, "No connection could be made.")
 
 
-def test_a_url_that_is_not_allowed_any_longer_is_not_requested(hook, endpoint, settings):
+def test_a_url_that_is_no_longer_allowed_is_not_requested(hook, endpoint, settings):
     settings.WEBHOOK_LOOPBACK = False
     [delivery] = waiting(endpoint)
 
@@ -205,7 +205,7 @@ def test_a_url_that_is_not_allowed_any_longer_is_not_requested(hook, endpoint, s
     assert hook.connections == 0
 
 
-def test_a_secret_that_cannot_be_decrypted_is_told(hook, endpoint):
+def test_a_secret_that_cannot_be_decrypted_is_reported(hook, endpoint):
     WebhookEndpoint.objects.update(encrypted_secret="nonsense")
     [delivery] = waiting(endpoint)
 
@@ -369,7 +369,7 @@ def test_a_mail_that_cannot_be_sent_is_tried_again(endpoint, settings):
 # ---- Leases
 
 
-def test_a_lease_that_is_not_written_down_ends(hook, endpoint, clock):
+def test_a_lease_without_a_result_ends(hook, endpoint, clock):
     """As when its worker is killed: before the attempt, during it, or after it."""
     [delivery] = waiting(endpoint)
     assert [each.id for each in lease(10, {}, failing=True)] == [delivery.pk]

@@ -83,7 +83,7 @@ def test_the_secret_of_a_new_endpoint_is_shown_once(client, account):
         ({"events": []}, "This field is required."),
     ],
 )
-def test_what_is_wrong_is_told(client, fields, error):
+def test_mistakes_are_explained(client, fields, error):
     response = add(client, **fields)
 
     assert error in html.unescape(response.content.decode())
@@ -190,7 +190,7 @@ def test_one_delivery_is_replayed(client, endpoint):
     assert client.post(path(endpoint, "replay/"), {"delivery": "nonsense"}).status_code == 404
 
 
-def test_all_that_failed_since_a_time_is_replayed(client, endpoint):
+def test_everything_that_failed_since_a_time_is_replayed(client, endpoint):
     delivery(endpoint), delivery(endpoint), delivery(endpoint, created_at=timezone.now() - timedelta(days=2))
     since = (timezone.now() - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
 

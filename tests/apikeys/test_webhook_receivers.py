@@ -68,7 +68,7 @@ def status_of(url, headers, body):
     return requests.post(url, data=body.encode(), headers=headers, timeout=5).status_code
 
 
-def test_it_takes_what_is_delivered_and_nothing_else(receiver, settings):
+def test_a_receiver_accepts_what_is_delivered_and_nothing_else(receiver, settings):
     settings.WEBHOOK_LOOPBACK = True
     endpoint = factories.WebhookEndpoint(url=receiver)
     now = timezone.now()

@@ -95,7 +95,7 @@ def asked_twice():
     return [order for order, count in Counter(Refill.objects.values_list("order_id", flat=True)).items() if count > 1]
 
 
-def test_it_is_killed_at_each_of_its_lines(server, tmp_path):
+def test_the_bot_is_killed_at_each_of_its_lines(server, tmp_path):
     orders = [{}, {"status": "partial"}, {"status": "in_progress"}]
     [[steps, *_]] = run(server, [Bot(tmp_path, 0, *orders)], [None])
     bots = [Bot(tmp_path, step, *orders) for step in range(1, steps + 1)]
@@ -148,7 +148,7 @@ def test_the_server_is_killed_while_it_answers(tmp_path, commit):
     assert bot.known == bot.true
 
 
-def test_more_orders_than_a_batch_and_a_page_take(server, tmp_path):
+def test_more_orders_than_fit_a_batch_and_a_page(server, tmp_path):
     bot = Bot(tmp_path, 0, *[{}] * 203)
 
     assert [bot.run(server) for _ in range(2)] == [0, 0]
@@ -161,7 +161,7 @@ def test_more_orders_than_a_batch_and_a_page_take(server, tmp_path):
     assert bot.known == bot.true
 
 
-def test_a_batch_whose_answer_is_kept_no_longer_is_not_sent_again(server, tmp_path):
+def test_a_batch_whose_answer_is_no_longer_kept_is_not_sent_again(server, tmp_path):
     bot = Bot(tmp_path, 0, {}, {})
     bot.customer.refill(bot.orders[0])  # as a bot that was killed two days ago did, before the answer
     settle_some(["completed"])

@@ -74,7 +74,7 @@ def types_of(answer):
     return [type(each).__name__ for each in answer] if isinstance(answer, list) else type(answer).__name__
 
 
-def test_it_has_a_type_for_each_request(python):
+def test_the_package_has_a_type_for_each_request(python):
     for action in ACTIONS:
         assert hasattr(python.models, request_name(action))
 

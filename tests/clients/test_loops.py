@@ -82,7 +82,7 @@ def loop(request, tmp_path):
     return run
 
 
-def test_it_asks_again_until_it_is_answered_and_requests_once(loop, server):
+def test_a_loop_asks_again_until_it_is_answered_and_requests_once(loop, server):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     with Proxy(server, "lost", 429, 503, 502) as proxy:
@@ -96,7 +96,7 @@ def test_it_asks_again_until_it_is_answered_and_requests_once(loop, server):
     assert last - gateway > 7
 
 
-def test_it_takes_a_refusal_for_an_answer(loop, server):
+def test_a_loop_accepts_a_refusal_as_an_answer(loop, server):
     with Proxy(server) as proxy:
         assert loop(proxy, new_customer(), "nonsense") == {"error": "Order not found"}
 

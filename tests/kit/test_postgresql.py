@@ -127,7 +127,7 @@ def read_only_from_now_on():
         cursor.execute("SET default_transaction_read_only = on")
 
 
-def test_a_server_that_takes_no_writes_any_more_is_left_with_a_503(customer):
+def test_a_server_that_no_longer_takes_writes_is_left_with_a_503(customer):
     order = factories.Order(account=customer.account)
 
     def request():
@@ -138,7 +138,7 @@ def test_a_server_that_takes_no_writes_any_more_is_left_with_a_503(customer):
     assert as_a_request(lambda: customer.post("refill", order=order.pk)).status_code == 200
 
 
-def test_the_orm_leaves_it_too(customer):
+def test_the_orm_leaves_such_a_server_too(customer):
     def write():
         read_only_from_now_on()
         with transaction.atomic():

@@ -4,7 +4,7 @@ from cryptography.fernet import Fernet
 from notpanel.kit import secrets
 
 
-def test_what_was_encrypted_is_read_again_and_not_stored_in_clear():
+def test_what_was_encrypted_is_read_again_and_not_stored_in_clear_text():
     token = secrets.encrypt("their-key")
 
     assert "their-key" not in token

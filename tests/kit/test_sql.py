@@ -319,7 +319,7 @@ def test_a_backend_that_was_killed_fails_one_request(in_a_transaction):
 
 
 @real_transactions
-def test_a_server_that_went_without_a_word_was_lost():
+def test_a_server_that_vanished_silently_was_lost():
     """As when PostgreSQL crashes: libpq could not write, but reads a notice, and takes the connection for whole."""
     sql.fetch("SELECT 1", {})
     run("LISTEN notice")

@@ -122,7 +122,7 @@ def test_nothing_is_wrong(healthy):
     assert all(line.startswith("ok     ") for line in lines)
 
 
-def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, connect_with):
+def test_problems_are_printed_with_status_1_and_without_secrets(healthy, connect_with):
     healthy.DEBUG = True
     healthy.REDIS_URL = f"redis://:{SECRET}@127.0.0.1:1/0"
     healthy.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -139,7 +139,7 @@ def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, co
     assert SECRET not in out.getvalue() + str(error.value)
 
 
-def test_it_goes_on_without_a_database(healthy):
+def test_the_doctor_goes_on_without_a_database(healthy):
     connections["default"].settings_dict["PORT"] = "1"
     healthy.DEBUG = True
 
@@ -380,27 +380,27 @@ class TestReplica:
 
         return stand_by
 
-    def test_one_that_cannot_be_reached(self, add):
+    def test_a_replica_that_cannot_be_reached(self, add):
         add(PORT="1")
 
         assert "The database of DATABASE_REPLICA_URL cannot be used" in wrong()["replica"]
 
-    def test_one_that_was_promoted(self, add):
+    def test_a_replica_that_was_promoted(self, add):
         add()
 
         assert "does not lead to a standby" in wrong()["replica"]
 
-    def test_one_that_follows(self, standby):
+    def test_a_replica_that_follows(self, standby):
         standby("pg_catalog.pg_current_wal_lsn()")
 
         assert wrong() == {}
 
-    def test_one_that_lags(self, standby):
+    def test_a_replica_that_lags(self, standby):
         standby("'0/0'::pg_lsn")
 
         assert "has not replayed within" in wrong()["replica"]
 
-    def test_one_that_may_not_be_read(self, standby, role):
+    def test_a_replica_that_may_not_be_read(self, standby, role):
         standby("pg_catalog.pg_current_wal_lsn()")
         run_sql(f'REVOKE SELECT ON orders_order FROM "{role}"')
 
@@ -463,7 +463,7 @@ class TestMail:
         call_command("doctor", "--mail-to", "me@shop.example", stdout=io.StringIO())
         assert [message.to for message in mail.outbox] == [["me@shop.example"]]
 
-    def test_an_address_that_is_none(self, healthy):
+    def test_an_invalid_address(self, healthy):
         with pytest.raises(CommandError, match="“me” is not an e-mail address"):
             call_command("doctor", "--mail-to", "me")
 

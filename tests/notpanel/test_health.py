@@ -148,7 +148,7 @@ def test_a_redis_that_is_down_is_named(db, settings, down, status):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("waits", "worker", "is_ready"), [(31, False, False), (31, True, True), (20, False, True)])
-def test_a_queue_that_nobody_works_is_named(waits, worker, is_ready):
+def test_a_queue_without_a_worker_is_named(waits, worker, is_ready):
     queue.wake("refills.tasks.follow_supplier", {"supplier": 1}, at=timezone.now() - timedelta(seconds=waits))
     if worker:
         with connection.cursor() as cursor:
@@ -174,7 +174,7 @@ def checks(monkeypatch):
     return threads, may_end
 
 
-def test_many_who_ask_are_one_check_a_second(db, checks, monkeypatch):
+def test_many_requests_make_one_check_a_second(db, checks, monkeypatch):
     threads, may_end = checks
     may_end.set()
     monkeypatch.setattr(health, "KEPT_FOR", 60)

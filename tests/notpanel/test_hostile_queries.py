@@ -208,7 +208,7 @@ class TestForms:
         assert order.refills.count() == 1
 
     @pytest.mark.parametrize("value", [value for value in VALUES if "\ud800" not in value])
-    def test_of_the_desk(self, desk, value):
+    def test_forms_of_the_desk(self, desk, value):
         client = member("")
         refill = factories.Refill()
         page = f"/admin/refills/refill/{refill.pk}"
@@ -227,7 +227,7 @@ class TestForms:
                 assert client.post(list_, sent).status_code < 500
 
     @pytest.mark.parametrize("value", [value for value in VALUES if "\ud800" not in value])
-    def test_of_the_dashboard(self, customer, value):
+    def test_forms_of_the_dashboard(self, customer, value):
         client = Client(raise_request_exception=False)
         client.force_login(customer.account)
         for path in ("orders/refill/", "orders/list/", "api/new/", "sign-in/", "password/", "reset/"):

@@ -95,7 +95,7 @@ def test_requests_pass_while_a_migration_cannot_get_its_lock(other):
     ]
 
 
-def test_it_gives_up_in_a_sentence_and_has_applied_nothing(other):
+def test_the_command_gives_up_with_a_sentence_and_has_applied_nothing(other):
     hold(other, "LOCK TABLE orders_service IN ACCESS SHARE MODE")
 
     with pytest.raises(CommandError, match=r"The migration notpanel\.0001_column did not get its lock in 0 minutes"):

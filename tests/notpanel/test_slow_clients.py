@@ -128,7 +128,7 @@ class TestDeadlines:
 
         assert 0.2 < seconds_until_closed(connection) < 3
 
-    def test_a_byte_now_and_then_is_no_excuse(self, serve):
+    def test_a_byte_now_and_then_does_not_extend_the_deadline(self, serve):
         connection = connect(serve(HEADER_DEADLINE=0.5))
         began = time.monotonic()
 
@@ -310,7 +310,7 @@ class TestHalfClosed:
         assert len(answer) > (2 * LARGE if path == b"/large" else 0)
 
     @pytest.mark.parametrize("nothing", [b"", b"\r\n", b" \r\n"])
-    def test_nothing_gets_no_answer(self, serve, nothing):
+    def test_a_client_that_sends_nothing_gets_no_answer(self, serve, nothing):
         connection = connect(serve())
         connection.sendall(nothing)
         connection.shutdown(socket.SHUT_WR)

@@ -276,7 +276,7 @@ def values_of(order):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_it_is_read(shop, name):
+def test_a_file_is_read(shop, name):
     content, differs = READ[name]
 
     import_orders(file_of(content))
@@ -285,7 +285,7 @@ def test_it_is_read(shop, name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_its_line_and_its_column(shop, name):
+def test_a_wrong_file_is_refused_with_line_and_column(shop, name):
     content, error = REFUSED[name]
 
     with pytest.raises(BadFile) as refused:

@@ -66,7 +66,7 @@ def test_a_key_is_sent_to_no_other_address(url):
         check_api_address(url)
 
 
-def test_keys_are_encrypted_anew(db, settings, capsys):
+def test_keys_are_reencrypted(db, settings, capsys):
     supplier, lost = factories.Supplier(), factories.Supplier(name="Lost", encrypted_key="nonsense")
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
 

@@ -267,7 +267,7 @@ def test_selected_refills_are_snoozed_with_a_note(admin, staff):
 
 
 @pytest.mark.parametrize("hours", ["", "5", "soon"])
-def test_snoozing_for_a_time_that_is_none_asks_again_and_keeps_the_selection(admin, hours):
+def test_snoozing_for_an_invalid_time_asks_again_and_keeps_the_selection(admin, hours):
     refill = factories.Refill()
 
     response = admin.post(LIST, {"action": "snooze", "_selected_action": [refill.pk], "hours": hours, "note": "a note"})
@@ -298,7 +298,7 @@ def test_the_whole_filtered_list_can_be_selected(admin):
     assert set(Refill.objects.filter(status="approved")) == set(refills)
 
 
-def test_what_a_colleague_has_settled_since_the_list_was_shown_is_refused_and_told(admin):
+def test_what_a_colleague_has_settled_since_the_list_was_shown_is_refused_with_the_reason(admin):
     refills = factories.Refill.create_batch(31)
     shown = shown_on(admin.get(LIST))
     settle([refills[3].pk], RefillStatus.COMPLETED, factories.Account(username="ann"))

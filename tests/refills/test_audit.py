@@ -128,12 +128,12 @@ def test_a_violation_is_named_by_its_number(books):
 
 @pytest.mark.django_db(transaction=True)
 class TestCommand:
-    def test_it_says_that_all_is_well(self, staff, capsys):
+    def test_the_command_says_that_all_is_well(self, staff, capsys):
         call_command("audit")
 
         assert capsys.readouterr().out == f"{len(NAMES)} invariants hold.\n"
 
-    def test_it_names_what_is_broken_and_fails(self, staff, capsys):
+    def test_the_command_names_what_is_broken_and_fails(self, staff, capsys):
         refills = factories.Refill.create_batch(7, status="completed")
 
         with pytest.raises(CommandError, match=r"^1 of 13 invariants are broken\.$"):
@@ -142,7 +142,7 @@ class TestCommand:
         shown = sorted(f"refill {Refill.objects.get(pk=refill.pk).number}" for refill in refills)[:5]
         assert f"broken by {', '.join(shown)} and 2 more\n" in capsys.readouterr().out
 
-    def test_it_sees_one_snapshot_while_others_write(self, staff):
+    def test_the_audit_sees_one_snapshot_while_others_write(self, staff):
         customer = new_customer()
         orders = factories.Order.create_batch(20, account=customer.account)
 

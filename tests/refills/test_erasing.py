@@ -211,7 +211,7 @@ def test_another_customer_keeps_everything(marked, staff):
     assert Session.objects.count() == 1
 
 
-def test_the_audit_log_has_one_event_of_it_and_keeps_who_did_what_when(marked):
+def test_the_audit_log_has_one_event_about_it_and_keeps_who_did_what_when(marked):
     before = list(AuditEvent.objects.filter(account=marked).values_list("pk", "kind", "at", "by"))
 
     erase_customer(marked.pk)
@@ -226,7 +226,7 @@ def test_the_audit_log_has_one_event_of_it_and_keeps_who_did_what_when(marked):
 # ---- Nobody uses the account again
 
 
-def test_its_key_is_refused_as_an_unknown_one_is(customer):
+def test_the_key_of_an_erased_account_is_refused_like_an_unknown_one(customer):
     erase_customer(customer.account.pk)
 
     known, unknown = customer.post("balance"), post(key=f"np_{'x' * 43}", action="balance")
@@ -244,7 +244,7 @@ def test_nobody_signs_in(marked, client):
     assert client.get(reverse("dashboard:overview")).status_code == 302
 
 
-def test_it_is_not_restored_and_gets_no_key(marked, staff):
+def test_an_erased_account_is_not_restored_and_gets_no_key(marked, staff):
     erase_customer(marked.pk)
     marked.refresh_from_db()
 
@@ -258,7 +258,7 @@ def test_it_is_not_restored_and_gets_no_key(marked, staff):
         Account.objects.filter(pk=marked.pk).update(email="z@x.example")
 
 
-def test_its_page_says_that_it_was_erased_and_offers_nothing(marked, staff, client):
+def test_the_page_of_an_erased_account_says_so_and_offers_nothing(marked, staff, client):
     erase_customer(marked.pk)
     client.force_login(staff)
     page = reverse("admin:apikeys_account_change", args=[marked.pk])
@@ -348,7 +348,7 @@ def test_the_command_asks_for_the_user_name(marked, typed, capsys):
     )
 
 
-def test_the_command_erases_once_more_what_came_since(marked):
+def test_the_command_run_again_erases_what_came_since(marked):
     call_command("eraseaccount", MARK, "--yes")
     first = Account.objects.get(pk=marked.pk).erased_at
     AuditEvent.objects.create(at=timezone.now(), kind="signed_out", account=marked, by=marked, address=ADDRESS)
@@ -451,7 +451,7 @@ class TestRaces:
         assert AuditEvent.objects.filter(kind="key_changed").exists()
         assert marks() == set()
 
-    def test_a_webhook_that_is_being_told_leaves_nothing(self):
+    def test_a_webhook_that_is_being_delivered_leaves_nothing(self):
         order = factories.Order()
         factories.WebhookEndpoint(account=order.account)
         [refill] = request_refills(order.account_id, [order.pk])

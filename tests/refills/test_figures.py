@@ -191,7 +191,7 @@ def _since():
         return cursor.fetchone()[0]
 
 
-def test_a_batch_appends_a_row_for_its_requests_and_what_does_not_count_appends_none(customer, staff):
+def test_a_batch_appends_one_row_for_its_requests_and_uncounted_changes_none(customer, staff):
     orders = factories.Order.create_batch(20, account=customer.account, service=factories.Service())
     figures.fold(timezone.now())
 

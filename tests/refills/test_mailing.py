@@ -307,7 +307,7 @@ def test_a_settlement_that_commits_late_is_not_passed_over(subscriber, agent):
 
 
 @pytest.mark.parametrize("keep_from", ["suspended", "no address", "not confirmed"])
-def test_nothing_is_mailed_to_an_account_that_may_not_get_it_and_all_once_it_may(subscriber, agent, keep_from):
+def test_an_account_that_may_get_no_mail_gets_everything_once_it_may(subscriber, agent, keep_from):
     if keep_from == "suspended":
         set_active(subscriber, False, agent, "Unpaid.")
     else:
@@ -469,7 +469,7 @@ def test_after_a_restore_into_another_server_mails_go_on(subscriber, agent):
 # ---- What it costs
 
 
-def test_a_request_and_a_settlement_cost_no_statement_more(account, agent):
+def test_a_request_and_a_settlement_cost_no_extra_statement(account, agent):
     def work():
         order = factories.Order(account=account)
         with counted() as requested:

@@ -95,7 +95,7 @@ def test_nothing_is_requested(customer):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
-def test_it_does_not_wait_for_a_request(customer):
+def test_a_check_does_not_wait_for_a_request(customer):
     order = factories.Order(account=customer.account)
     with transaction.atomic():
         Order.objects.select_for_update().get(pk=order.pk)

@@ -175,7 +175,7 @@ def test_the_scorecard_has_the_rates_of_each_service(db, no_least_sample):
     assert (scores[2].rates.refill_rate, scores[2].rates.honour_rate) == (None, 0.0)
 
 
-def test_of_fewer_than_ten_there_is_no_rate():
+def test_fewer_than_ten_give_no_rate():
     assert (Rates(9, 9, 8, 1).refill_rate, Rates(9, 9, 8, 1).honour_rate, Rates(9, 9, 8, 1).rejected_share) == (
         None,
     ) * 3

@@ -99,7 +99,7 @@ class TestRefillPage:
 
         assert 'name="decision"' not in text
 
-    def test_it_is_there(self, admin, staff, make_dispatch):
+    def test_the_agent_says_that_it_is_there(self, admin, staff, make_dispatch):
         dispatch = make_dispatch()
 
         response, [message] = decide(admin, dispatch, decision="is_there", supplier_refill=" 42 ")
@@ -109,7 +109,7 @@ class TestRefillPage:
         assert (dispatch.state, dispatch.supplier_refill) == ("sent", "42")
         assert dispatch.steps.get().by == staff
 
-    def test_it_is_not_there(self, admin, make_dispatch):
+    def test_the_agent_says_that_it_is_not_there(self, admin, make_dispatch):
         dispatch = make_dispatch()
 
         _, [message] = decide(admin, dispatch, decision="send_again")
@@ -178,7 +178,7 @@ class TestList:
         assert listed == {each for each in Dispatch.objects.all() if 'name="decision"' in page(admin, each)}
         assert len(listed) == 6
 
-    def test_its_statements_do_not_grow(self, admin, make_dispatch, django_assert_max_num_queries):
+    def test_the_statements_do_not_grow(self, admin, make_dispatch, django_assert_max_num_queries):
         make_dispatch()
         with django_assert_max_num_queries(100) as few:
             admin.get(LIST)
