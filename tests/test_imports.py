@@ -39,7 +39,7 @@ def plant(copy):
 
 
 def lint(copy):
-    """Return what lint-imports prints, "" if it finds nothing."""
+    """Return what lint-imports prints, or "" if it finds nothing."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     return run.stdout if run.returncode else ""

@@ -69,7 +69,7 @@ def test_files_flow_in(panel):
 )
 @pytest.mark.parametrize("body", [ACCOUNTS, '{"username": "shop", "email": "shop@example.com", "balance": 12.5}\n'])
 def test_csv_and_json_lines_are_told_by_their_first_character(panel, content_type, body):
-    """curl says x-www-form-urlencoded unless it is told otherwise."""
+    """curl sends x-www-form-urlencoded unless it is told otherwise."""
     assert panel.send("accounts", body, content_type=content_type).status_code == 200
     assert Account.objects.get().email == "shop@example.com"
 
@@ -271,7 +271,7 @@ class TestBodies:
         assert status == 400
 
     def test_half_a_file_is_not_imported(self, panel):
-        """Of a client that hung up, or of a server that does not say so."""
+        """The client may have hung up, or the server may not report that it did."""
         whole = ACCOUNTS.encode()
 
         status, _, content = call(
@@ -326,7 +326,7 @@ def test_the_audit_log_says_from_where_an_account_was_changed(panel):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("what", "statements"), [("services", 6), ("orders", 13), ("accounts", 8)])
 def test_the_statements_do_not_grow_with_the_file(settings, redis_url, time_machine, what, statements):
-    """With the one that finds the key. COPY is not logged. Round trips: the address, the key."""
+    """The count includes the statement that finds the key. COPY is not logged. Round trips: the address, the key."""
     count_in(settings, redis_url)
     time_machine.move_to("2026-06-01T12:00:00Z", tick=False)
     panel = Panel()

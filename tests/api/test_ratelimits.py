@@ -74,7 +74,7 @@ def test_a_request_over_the_key_limit_is_refused(customer, settings):
     denied = responses[-1]
     assert denied.json() == {"error": "Rate limit exceeded"}
     assert denied["X-RateLimit-DeniedBy"] == "key"
-    # What the key layer refuses is not counted on the tier.
+    # A request that the key layer refuses is not counted on the tier.
     assert denied["X-RateLimit-Tier-Remaining"] == "197"
     assert 1 <= int(denied["Retry-After"]) <= 60
     assert int(denied["X-RateLimit-Reset"]) == NOON.timestamp() + int(denied["Retry-After"])

@@ -194,12 +194,12 @@ def test_a_json_list_holds_text_integers_and_floats_without_a_fraction(customer,
 
     echoed = [row["order"] for row in response.json()]
     assert list(map(str, echoed)) == ids
-    # As sent: an integer of JSON is one in the answer, and nothing else is.
+    # In the answer, an id is an integer only if it was sent as an integer of JSON.
     assert all(isinstance(each, int) == is_integer(written, n) for n, each in enumerate(echoed))
 
 
 def is_integer(written, n):
-    """Return whether the place of the id ``n`` is an integer of JSON."""
+    """Return whether the id in place of ``n`` is an integer of JSON."""
     return re.search(rf"[\[ ]\{{{n}\}}[\],]", re.sub(r'"[^"]*"', "", written)) is not None
 
 
@@ -390,7 +390,7 @@ def test_the_number_of_parameters_is_bounded(sent, count, error):
     assert sent("&".join("orders=1" for _ in range(count))) == {"error": error}
 
 
-# ---- What the body is, it says itself
+# ---- The body itself shows what it is
 
 
 def json_body(customer, order, **more):
@@ -535,7 +535,7 @@ def test_a_pasted_list_counts_on_the_account_as_the_api_does(client, customer, o
 
     assert customer.post("services").status_code == 200
     assert paste().status_code == 200
-    assert client.get("/dashboard/orders/list/").status_code == 200  # to look at the form is not counted
+    assert client.get("/dashboard/orders/list/").status_code == 200  # looking at the form is not counted
     assert customer.post("services")["X-RateLimit-Tier-Remaining"] == "0"
     refused = paste()
 

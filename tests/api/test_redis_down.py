@@ -26,7 +26,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Return a Redis of this test's own, which it may freeze and wake."""
+    """Return a Redis of its own for this test, which may freeze and wake it."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not on the PATH")

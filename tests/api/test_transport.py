@@ -31,7 +31,7 @@ from tests.wsgi import call, wsgi_environ
 
 
 def as_server_reads(path):
-    """Return a path as an application server passes it. Django's client would take ``//api`` for a host."""
+    """Return a path as an application server passes it. Django's client would read ``//api`` as a host."""
     return unquote_to_bytes(path).decode("latin-1")
 
 
@@ -429,7 +429,8 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (redis.TimeoutError(), ServiceUnavailable),
         (DatabaseError(), errors.InternalServerError),
         (DataError(), errors.InternalServerError),
-        (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
+        (psycopg.OperationalError(), errors.InternalServerError), # not from one of Django's connections, which would
+        wrap it
         (KeyError(), errors.InternalServerError),
     ],
 )
@@ -576,7 +577,7 @@ def test_an_answer_is_what_rest_framework_would_render(customer):
     assert response.content == JSONRenderer().render(response.json(), "application/json", {"response": response})
     assert (response["Content-Type"], response["Allow"]) == ("application/json", "POST")
     assert names <= {name for name, _ in response.items()}
-    # An error is still rendered by REST framework, and has the same headers but for its code.
+    # An error is still rendered by REST framework, and has the same headers except for its code.
     refused = customer.post("status", order="none")
     assert {name for name, _ in refused.items()} == {name for name, _ in response.items()} | {"X-Error-Code"}
 

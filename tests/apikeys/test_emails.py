@@ -57,11 +57,11 @@ def test_an_address_changes_when_the_link_sent_to_it_is_followed(client, account
 
     visitor = Client()
     assert "Confirm that new@example.com is the e-mail address" in visitor.get(link()).content.decode()
-    assert stored(account) == ("old@example.com", "old@example.com")  # programs that check mails follow links
+    assert stored(account) == ("old@example.com", "old@example.com")  # programs that scan mails follow links
     visitor.post(link())
 
     assert stored(account) == ("new@example.com", "new@example.com")
-    assert mail.outbox[-1].to == ["old@example.com"]  # who had it is told
+    assert mail.outbox[-1].to == ["old@example.com"]  # the previous owner of the address is told
     event = AuditEvent.objects.get(kind="account_changed")
     assert (event.account, event.details) == (account, {"changed": ["email", "confirmed_email"]})
 

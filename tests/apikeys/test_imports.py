@@ -1,4 +1,4 @@
-"""importaccounts: accounts come from files, whole or not at all."""
+"""importaccounts: accounts are imported from whole files, or not at all."""
 
 import io
 import re

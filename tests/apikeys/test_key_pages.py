@@ -123,7 +123,7 @@ class TestGenerate:
         assert response.status_code == 429
         assert 0 < int(response["Retry-After"]) <= 900
         assert not ApiKey.objects.exists()
-        assert 'value="shop"' in response.content.decode()  # the form keeps what was filled in
+        assert 'value="shop"' in response.content.decode()  # the form keeps what was entered
 
     def test_right_passwords_are_not_limited(self, client, settings):
         settings.ATTEMPTS_PER_NAME = 2

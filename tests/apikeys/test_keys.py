@@ -282,7 +282,7 @@ def test_the_latest_prefix_is_of_the_key_created_last_even_if_revoked(db):
 
 
 class TestGrace:
-    """The value before a rotation may work on for a while."""
+    """The old value may keep working for a while after a rotation."""
 
     @pytest.fixture
     def key(self, db):

@@ -1,4 +1,4 @@
-"""What a new password must be, how it is stored, and what goes with the old one."""
+"""What a new password must be, how it is stored, and what ends with the old one."""
 
 import pytest
 from django.conf import settings as project_settings
@@ -16,7 +16,7 @@ from apikeys.models import Account, AuditEvent
 from tests import factories, races
 
 PASSWORD = "correct-horse-7"
-HASHERS = list(project_settings.PASSWORD_HASHERS)  # before a fixture takes a quick one
+HASHERS = list(project_settings.PASSWORD_HASHERS)  # before a fixture replaces them with a quick one
 
 
 def code_of(error):

@@ -1,4 +1,4 @@
-"""No member of the staff gets rights that no superuser gave, and a superuser is always left."""
+"""Nobody on the staff gets rights that no superuser gave them, and there is always a superuser left."""
 
 import re
 
@@ -19,7 +19,7 @@ RIGHTS = {"is_staff": "on", "is_superuser": "on", "is_active": "on"}
 
 @pytest.fixture
 def agent(client, db):
-    """One who has every permission there is on accounts, groups and permissions, and is signed in."""
+    """Sign in an agent who has every permission on accounts, groups and permissions. Returns the account."""
     agent = factories.Account(username="agent", is_staff=True)
     agent.user_permissions.set(Permission.objects.filter(content_type__app_label__in=["apikeys", "auth"]))
     client.force_login(agent)
@@ -45,7 +45,7 @@ def rights_of(account):
 
 
 def crafted(account, **more):
-    """Everything that a form of an account might ever have."""
+    """Return everything that a form of an account might ever have."""
     return {
         "username": account.username,
         "email": "stolen@example.com",
@@ -202,7 +202,7 @@ class TestSuspension:
         assert str(message) == "Only superusers can change, suspend and restore the accounts of staff."
 
     def test_the_last_superuser_is_not_suspended(self, boss):
-        by = factories.Account(is_superuser=True)  # who cannot reach the desk
+        by = factories.Account(is_superuser=True)  # without is_staff, so the desk is out of reach
 
         with pytest.raises(LastSuperuser):
             set_active(boss, False, by, "left")

@@ -1,4 +1,4 @@
-"""The second factor of staff: setting it up, signing in with it, recovery codes, resetting it, and ends of sessions."""
+"""The second factor of staff: set-up, sign-in, recovery codes and reset. Also when sessions of staff end."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def code_of(device):
 
 @pytest.fixture
 def enabled(agent, later):
-    """Give the agent a second factor. Returns the app and the recovery codes; the code of noon is used up."""
+    """Give the agent a second factor. Returns the app and the recovery codes; the code of noon has been used."""
     device = second_factor.prepare(agent)
     codes = second_factor.enable(agent, device, code_of(device))
     later(60)
@@ -94,7 +94,7 @@ class TestSetUp:
         assert len(set(codes)) == 10
         stored = str(list(RecoveryCode.objects.values())) + str(list(AuditEvent.objects.values()))
         assert not [code for code in codes if code in stored or code.replace("-", "") in stored]
-        assert client.get("/admin/").status_code == 200  # this browser has proved it
+        assert client.get("/admin/").status_code == 200  # this browser has proved the second factor
         assert client.get("/dashboard/second-factor/confirm/").status_code == 302
         assert codes[0] not in client.get("/dashboard/second-factor/").content.decode()
         assert events("factor_enabled") == ["factor_enabled"]

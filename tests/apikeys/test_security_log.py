@@ -80,7 +80,7 @@ def test_the_life_of_a_key(account, log):
     assert events(log) == [("key_created", "info"), ("key_rotated", "info"), ("key_revoked", "info")]
     assert [event["key"] for event in log.security] == [raw_keys[0][:11], raw_keys[1][:11], raw_keys[1][:11]]
     assert not [raw_key for raw_key in raw_keys if raw_key in log.text]
-    assert "shop-secret" not in log.text  # the name is its owner's to choose
+    assert "shop-secret" not in log.text  # the name is not logged, because its owner chose it
 
 
 def test_a_suspension_and_a_key_of_the_suspended_account(log):

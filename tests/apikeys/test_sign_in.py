@@ -143,7 +143,7 @@ class TestLimits:
     def test_a_name_that_the_form_refuses_counts_on_the_address_alone(self, client, account, path, name):
         answers = [sign_in(client, name, "wrong", path).status_code for _ in range(6)]
 
-        if "\0" in name and path.startswith("/admin/"):  # the admin reads no such text
+        if "\0" in name and path.startswith("/admin/"):  # the admin refuses such text before it is counted
             assert answers == [400] * 6
             return
         assert answers == [200] * 5 + [429]

@@ -1,4 +1,4 @@
-"""New agents are invited, leavers lose everything, and superusers alone do either."""
+"""New agents are invited, leavers lose everything, and only superusers do either."""
 
 import re
 import smtplib
@@ -53,7 +53,7 @@ def link_of(message):
 
 
 def set_password(link, password=PASSWORD):
-    """Set a password by a link, as a visitor. Returns the last page."""
+    """Set a password by following a link, as a visitor. Returns the last page."""
     visitor = Client()
     form = visitor.get(link, follow=True)
     fields = {"new_password1": password, "new_password2": password}
@@ -251,7 +251,7 @@ class TestLeavers:
 
     def test_the_last_superuser_who_can_sign_in_stays(self, boss):
         with pytest.raises(LastSuperuser):
-            leave(boss, factories.Account(is_superuser=True))  # who cannot reach the desk
+            leave(boss, factories.Account(is_superuser=True))  # without is_staff, so the desk is out of reach
 
     def test_leaving_ends_all_or_nothing(self, boss, agent, monkeypatch):
         def fail(account):
@@ -268,7 +268,7 @@ class TestLeavers:
 class TestOnlySuperusers:
     @pytest.fixture
     def other(self, client, boss):
-        """One with every permission there is, who is signed in."""
+        """Sign in an agent who has every permission there is. Returns the account."""
         other = factories.Account(is_staff=True)
         other.user_permissions.set(Permission.objects.all())
         client.force_login(other)

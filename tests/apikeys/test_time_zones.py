@@ -83,7 +83,7 @@ def test_the_desk_shows_times_in_the_time_zone_of_the_agent_and_says_it(client, 
     page = client.get(reverse("admin:refills_refill_change", args=[refill.pk])).content.decode()
 
     assert '2026-11-25 09:14 <span class="time-zone">CET</span>' in page
-    assert timezone.get_current_timezone_name() == "UTC"  # after the request as before
+    assert timezone.get_current_timezone_name() == "UTC"  # the request has not changed it
 
 
 def test_django_writes_times_of_the_admin_in_the_same_format(client, staff):

@@ -1,4 +1,4 @@
-"""How webhooks are delivered: signed, at least once, again if they fail, and none held up by another."""
+"""How webhooks are delivered: signed, at least once, retried if they fail, and none held up by another."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def _quick(settings, monkeypatch, transactional_db):
 
 @pytest.fixture
 def clock(time_machine):
-    """Return a clock that goes on, and that can be put forward."""
+    """Return a clock that keeps running and can be moved forward."""
     time_machine.move_to(timezone.now())
     return time_machine
 
@@ -370,7 +370,7 @@ def test_a_mail_that_cannot_be_sent_is_tried_again(endpoint, settings):
 
 
 def test_a_lease_without_a_result_ends(hook, endpoint, clock):
-    """As when its worker is killed: before the attempt, during it, or after it."""
+    """This is what happens when its worker is killed before, during or after the attempt."""
     [delivery] = waiting(endpoint)
     assert [each.id for each in lease(10, {}, failing=True)] == [delivery.pk]
     deliver()
@@ -528,7 +528,7 @@ def test_the_sweeper_wakes_a_worker_whose_job_was_lost(endpoint):
 
 
 def test_endpoints_that_hang_delay_no_others():
-    """100 endpoints, 5 of which hang with much to be told: every other one is told within seconds."""
+    """Of 100 endpoints, 5 hang with many events due: every other one gets its events within seconds."""
     release = threading.Event()
     at = {}
     with receiver() as hook, receiver() as black_hole:

@@ -165,7 +165,7 @@ def test_nothing_is_done_with_the_endpoint_of_another_account(endpoint, call):
 
 
 def test_a_form_that_is_sent_twice_rotates_the_secret_once(endpoint):
-    """Else the secret with which the receiver verifies would be gone at once."""
+    """Otherwise the secret with which the receiver verifies would be gone at once."""
     version = endpoints.secret_version(endpoint)
     _, secret = endpoints.rotate_secret(endpoint.account_id, endpoint.pk, version)
 

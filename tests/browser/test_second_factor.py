@@ -20,7 +20,7 @@ SHOTS = os.environ.get("SCREENSHOTS")  # a directory to look at the pages in
 
 @pytest.fixture
 def account(agent, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server has too
     agent.set_password(PASSWORD)
     agent.is_superuser = True
     agent.save()

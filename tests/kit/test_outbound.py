@@ -1,4 +1,4 @@
-"""The outbound client: which addresses it never connects to, and that nothing can mislead or hold it."""
+"""The outbound client: which addresses it never connects to, and that nothing can mislead it or hold it up."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ PUBLIC = [
 
 _connected: list[object] = []
 _watching = threading.Event()
-_others: set[threading.Thread] = set()  # of other tests: one may still be looking for its Redis
+_others: set[threading.Thread] = set()  # threads of other tests: one may still be looking for its Redis
 
 
 def _audit(event, arguments):
@@ -89,7 +89,7 @@ def post(url, *, body=b"{}", in_all=5.0, **options):
 
 
 def local(address):
-    """Take one address of this machine for a public one."""
+    """Treat one address of this machine as public."""
     return address == ipaddress.ip_address("127.0.0.2")
 
 

@@ -1,4 +1,4 @@
-"""The doctor finds each planted fault, names no secret, and goes on whatever is down."""
+"""The doctor finds each planted fault, reveals no secret, and goes on whatever is down."""
 
 import io
 import ipaddress
@@ -31,7 +31,7 @@ LATER = "pg_catalog.clock_timestamp() + interval '1 hour'"
 
 
 def connect_as_outside_of_tests(wrapper):
-    """Connect: Django forbids that to tests, except for the databases that were in the settings when they began."""
+    """Connect, which Django forbids in tests except for the databases that were in the settings when they began."""
     if wrapper.connection is None:
         with wrapper.wrap_database_errors:
             wrapper.connect()
@@ -45,7 +45,7 @@ def run_sql(*statements):
 
 @pytest.fixture
 def role():
-    """Return the name of a role that is no superuser and has the rights that the database's owner has."""
+    """Return the name of a role that is not a superuser and has the rights of the database's owner."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         if not cursor.fetchone()[0]:
@@ -354,7 +354,7 @@ class TestFailover:
 class TestReplica:
     @pytest.fixture
     def add(self, healthy, role, monkeypatch):
-        """Return a function that adds a replica, which is reached with options."""
+        """Return a function that adds a replica that is reached with the given options."""
         monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", connect_as_outside_of_tests)
 
         def add(path="public", **changes):

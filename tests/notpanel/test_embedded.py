@@ -25,7 +25,7 @@ sys.stdin.read()
 """
 
 NOBODY = 65534
-# The standard library may be where only root can read: what needs it is imported before.
+# Only root may be able to read the standard library, so what is needed from it is imported before.
 BECOME = f"""
 import os, hashlib, logging, platform, socket, stat, encodings.idna
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
@@ -62,7 +62,7 @@ class User:
 
 @pytest.fixture
 def tmp_path():
-    """Replaces pytest's, which keeps other users out: it is in the way of the user that runs the server for root."""
+    """Replace pytest's, which keeps other users out, including the one that runs the server for root."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o711)
         yield Path(made)
@@ -70,7 +70,7 @@ def tmp_path():
 
 @pytest.fixture(autouse=True)
 def elsewhere():
-    """Return what stands for /var/lib/notpanel."""
+    """Return the directory that takes the place of /var/lib/notpanel."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o711)
         ELSEWHERE[:] = [made]
@@ -355,11 +355,11 @@ def refused(code, *arguments):
 
 
 def test_a_full_disk_is_named(directory):
-    """A limit on the size of files stands for it."""
+    """A limit on the size of files simulates it."""
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
 
     assert "cannot start" in refused(limited + USER, directory)
-    User(directory).leave()  # nothing half-made is in its way
+    User(directory).leave()  # nothing half-made is left in its way
 
 
 def test_what_postgresql_says_is_passed_on(directory):

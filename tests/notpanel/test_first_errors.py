@@ -1,4 +1,4 @@
-"""What a newcomer or an operator may get wrong first: each is told in one sentence, without a traceback."""
+"""What a newcomer or an operator may get wrong first: each gets one sentence, without a traceback."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def manage(*arguments, **environment):
 
 
 def database(**parts):
-    """Return DATABASE_URL with other parts."""
+    """Return DATABASE_URL with some of its parts replaced."""
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(**parts))
 
 

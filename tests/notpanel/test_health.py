@@ -1,4 +1,4 @@
-"""/healthz says that the process lives, /readyz what keeps the site from doing its work."""
+"""/healthz says that the process is alive, /readyz what keeps the site from doing its work."""
 
 import logging
 import threading
@@ -22,13 +22,13 @@ READY = {"ready": True, "database": "ok", "migrations": "ok", "queue": "ok", "re
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch):
-    """Let no test see what another one's check has found."""
+    """Keep each test from seeing what the check of another one has found."""
     monkeypatch.setattr(health, "readiness", health.Readiness())
 
 
 @pytest.fixture
 def server(db):
-    """Return where new connections to the database lead, to be changed."""
+    """Return the settings of new connections to the database, for the test to change."""
     settings = connections["default"].settings_dict
     before = settings["PORT"], settings["OPTIONS"]
     settings["OPTIONS"] = dict(settings["OPTIONS"])
@@ -238,4 +238,4 @@ def test_the_site_is_ready_again_although_the_connection_of_the_thread_was_ended
         assert ask() == (200, READY)
     finally:
         connection.close()
-        connection.close_pool()  # which does not know that it was ended
+        connection.close_pool()  # the pool does not know that its connection was ended

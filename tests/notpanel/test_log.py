@@ -1,4 +1,4 @@
-"""What the log says, whatever clients send, and what an error collector gets to see."""
+"""What the log says, whatever clients send, and what an error tracker gets to see."""
 
 import ipaddress
 import json
@@ -226,7 +226,7 @@ def assert_denied(log, denied_by, code):
 
 
 class TestStatements:
-    """A request's statements are counted, on whichever way they take to PostgreSQL."""
+    """A request's statements are counted, whichever way they take to PostgreSQL."""
 
     def count(self, call):
         facts, token = request_facts.begin("x")
@@ -352,7 +352,7 @@ class TestSecrets:
 
     @pytest.mark.parametrize("unit", ["a", "a.", "@", "a@", "a@a.", "np", "np_", "://", "a://", "/", "-", "1-", "é"])
     def test_a_long_text_takes_no_longer_than_many_short_ones(self, unit):
-        """It reads the paths that clients choose, so its time must not grow with the square of their length."""
+        """The filter reads paths that clients choose, so its time must not grow with the square of their length."""
         short, long = unit * (2_000 // len(unit)), unit * (200_000 // len(unit))
 
         def seconds(text, times):
@@ -406,7 +406,7 @@ def test_no_planted_secret_is_in_the_log(db, settings, log):
 @pytest.mark.parametrize(("encode", "content_type"), [(urlencode, FORM), (json.dumps, "application/json")])
 @pytest.mark.parametrize("failing", ["apikeys.keys.fetch", "refills.api.request_refills"])
 def test_an_error_collector_gets_no_key(db, monkeypatch, caplog, encode, content_type, failing):
-    """It reads the frames of what is logged, as Django's own report does."""
+    """A collector reads the frames of what is logged, as Django's own report does."""
     customer = new_customer()
     sent = {"key": customer.raw_key, "action": "refill", "order": factories.Order(account=customer.account).pk}
 

@@ -44,7 +44,7 @@ LATE = timedelta(days=2)
 
 @pytest.fixture(autouse=True)
 def _anew(settings, monkeypatch, tmp_path):
-    """Let no test be told the figures that another one has read."""
+    """Keep each test from getting the figures that another one has read."""
     settings.METRICS_TOKEN = TOKEN
     monkeypatch.setattr(metrics, "_directory", lambda: tmp_path)
 
@@ -404,7 +404,7 @@ def test_nobody_waits_for_a_reading_while_the_last_one_is_fresh(transactional_db
         assert metrics.figures.text() == before
         monkeypatch.setattr(metrics, "TOO_OLD", 0)
         monkeypatch.setattr(metrics, "PATIENCE", 0.1)
-        assert metrics.figures.text().endswith(b"notpanel_database_up 0.0\n")  # for who reads hangs
+        assert metrics.figures.text().endswith(b"notpanel_database_up 0.0\n")  # because the reading hangs
         may_end.set()
         reading.result()
 
@@ -516,7 +516,7 @@ def test_a_separate_worker_answers_on_a_port_of_its_own(transactional_db, tmp_pa
         response = requests.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
         found = samples(response.text)
         assert found["notpanel_processes", "role=worker"] == 1
-        assert ("notpanel_database_up", "") not in found  # the server tells that
+        assert ("notpanel_database_up", "") not in found  # the server reports that
         second = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
         assert (second.returncode, f"Port {port} of 127.0.0.1 is taken" in second.stderr) == (1, True)
     finally:

@@ -145,7 +145,7 @@ def served(django_db_setup, django_db_blocker, tmp_path_factory, proxy):
         )
     front = proxy(server.port)
     yield front
-    front.process.terminate()  # and with it the idle connections, for which a server that stops would wait
+    front.process.terminate()  # this also ends the idle connections, for which a stopping server would wait
     server.stop()
 
 
@@ -174,7 +174,7 @@ def test_requests_that_pass_are_answered_as_without_nginx(site):
 
 
 def test_a_form_is_accepted_at_a_port_of_its_own(site):
-    """The Host has the port, and so has the Origin that browsers send."""
+    """The Host has the port, and so does the Origin that browsers send."""
     page = site.request("GET", "/dashboard/sign-in/")
     cookie = page.getheader("Set-Cookie").split(";")[0]
     form = {"username": "x", "password": "y", "csrfmiddlewaretoken": cookie.partition("=")[2]}

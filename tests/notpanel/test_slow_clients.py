@@ -1,4 +1,4 @@
-"""Clients that send slowly, read slowly or never close: they wait alone. And what the server itself refuses."""
+"""Clients that send slowly, read slowly or never close hold up nobody else. And what the server itself refuses."""
 
 import contextlib
 import json
@@ -347,7 +347,7 @@ def test_a_client_is_told_to_continue_once(serve, monkeypatch):
 def test_the_answer_to_head_has_no_content(serve, path):
     connection = connect(serve())
     connection.sendall(LARGE_ANSWER.replace(b"GET", b"HEAD").replace(b"/large", path))
-    if path != b"/unmeasured":  # of which only the end of the connection tells the end
+    if path != b"/unmeasured":  # its end shows only by the end of the connection
         connection.sendall(LARGE_ANSWER.replace(b"/large", b"/wait"))
     connection.shutdown(socket.SHUT_WR)
 
@@ -388,7 +388,8 @@ class TestCrowds:
                 assert requests.post(f"{server}/api/v2", data={"key": "x"}, timeout=30).status_code in (401, 429)
                 return time.monotonic() - began
 
-            # Other tests run beside this one. They can delay a round, but a server that is held up is so in each.
+            # Other tests run beside this one and can delay a round, but a server that is held up is slow in every
+            # round.
             rounds = []
             with ThreadPoolExecutor(4) as others:
                 while len(rounds) < 3 and min(rounds, default=1) >= 0.5:

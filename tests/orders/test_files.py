@@ -1,4 +1,4 @@
-"""Files as people have them: a hundred small ones, each read, or refused with the sentence that helps."""
+"""Files as people have them: a hundred small ones, each of which is read, or refused with a helpful sentence."""
 
 import gzip
 import io
@@ -48,7 +48,7 @@ OPEN = {"completed": ""}  # what an order under way must have
 
 
 def cells(delimiter=",", **changed):
-    """Return a file of one row, in which these cells are other ones."""
+    """Return a file of one row, with these cells replaced."""
     return f"{delimiter.join(CELLS)}\n{delimiter.join((CELLS | changed).values())}\n"
 
 
@@ -176,7 +176,7 @@ READ = {
 }
 
 REFUSED = {
-    # ---- what is no file of rows
+    # ---- what is not a file of rows
     "an empty file": (b"", "line 1: the file is empty"),
     "nothing but empty lines": ("\n\n,,\n", "line 3: the file is empty"),
     "a spreadsheet": (b"PK\x03\x04\x14\0", "line 1: this is a spreadsheet, not CSV: save it as “CSV UTF-8”"),
@@ -322,7 +322,7 @@ def test_a_time_that_the_clocks_left_out_is_refused(shop):
 
 
 def test_lines_of_json_need_not_have_the_same_names(shop):
-    """What a line does not say stays, whatever the other lines say."""
+    """What a line does not have stays as it is, whatever the other lines have."""
     import_orders(file_of(json_line() + json_line(number=18)))
 
     import_orders(file_of(json.dumps(CELLS | {"number": 18, "remains": 7}) + "\n" + without("remains")))
@@ -344,7 +344,7 @@ def test_the_words_of_panels_are_read_for_services_too(db):
 
 
 def test_a_file_in_another_encoding_ends_at_its_first_wrong_character(shop):
-    """Every row of it would have the same error."""
+    """Otherwise every row of it would have the same error."""
     content = f"{HEADER}\n" + "".join(f"{ROW.replace('17', str(n), 1)}ü\n" for n in range(SHOWN_ERRORS * 2))
 
     with pytest.raises(BadFile) as refused:

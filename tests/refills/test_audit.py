@@ -14,7 +14,7 @@ from tests.conftest import new_customer, settle
 from tests.races import race
 
 OTHER = "(SELECT id FROM apikeys_account WHERE username = 'agent')"
-# How each invariant is broken. The constraints that would refuse it are out of the way.
+# How to break each invariant, with the constraints that would refuse it dropped.
 PLANTED = [
     (
         "in_flight",
@@ -79,7 +79,7 @@ def broken():
 
 
 def drop_guards():
-    """Take away what keeps violations out. The transaction of the test is rolled back."""
+    """Drop what keeps violations out. The transaction of the test is rolled back."""
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(

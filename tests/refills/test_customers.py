@@ -20,7 +20,7 @@ from tests.work import counted
 
 @pytest.fixture
 def agent(client, db):
-    """An agent of the support, who is signed in."""
+    """Sign in a support agent. Returns the account."""
     agent = factories.Account(username="agent", is_staff=True)
     codenames = ["view_account", "view_order", "view_refill", "request_refill"]
     agent.user_permissions.set(Permission.objects.filter(codename__in=codenames))

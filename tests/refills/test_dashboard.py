@@ -143,7 +143,7 @@ class TestOrders:
 
     @pytest.mark.parametrize(
         ("cap", "history", "left"),
-        # In the last case the cap was lowered below what was used.
+        # In the last case, the cap was lowered below the number already used.
         [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_each_row_shows_how_many_refills_are_left(self, client, order, cap, history, left):
@@ -529,7 +529,7 @@ class TestList:
     @pytest.mark.parametrize("error", [OperationalError("gone"), ServiceUnavailable(), redis.ConnectionError("gone")])
     @pytest.mark.parametrize(("begun", "status"), [(2, 200), (0, 503)])
     def test_what_was_requested_before_a_failure_is_shown(self, client, order, monkeypatch, error, begun, status):
-        """The rest is offered again, also if nothing was requested."""
+        """The rest is offered again, even if nothing was requested."""
         numbers = [str(each.number) for each in factories.Order.create_batch(250, account=order().account)]
         left = iter([request_refills] * begun)
 

@@ -47,11 +47,11 @@ from tests.conftest import post, settle
 from tests.races import MARKS, Waiting, race
 
 MARK = "Zaphod"
-ADDRESS = "203.0.113.177"  # where a column takes addresses only
+ADDRESS = "203.0.113.177"  # for columns that take only addresses
 THEIRS = "198.51.100.1"  # the address of an agent
 
-# What holds nothing personal of a customer: tables, and columns of others. Decide here about each new column of text:
-# let the fixture ``marked`` write MARK into it and refills/erasing.py erase it, or list it.
+# Tables, and columns of other tables, that hold nothing personal about a customer. Decide here about each new column of
+# text: let the fixture ``marked`` write MARK into it and refills/erasing.py erase it, or list it.
 IMPERSONAL_TABLES = """
     apikeys_panelkey auth_group auth_permission django_content_type django_migrations orders_service orders_supplier
     procrastinate_jobs procrastinate_periodic_defers refills_dayfigure refills_figurechange refills_recentfigure
@@ -85,7 +85,7 @@ def columns():
 
 
 def marks():
-    """Return the columns in which MARK or ADDRESS stands."""
+    """Return the columns that contain MARK or ADDRESS."""
     looks = [
         "SELECT '{0}.{1}' WHERE EXISTS (SELECT FROM {0} WHERE \"{1}\"::text ILIKE ANY (%(marks)s))".format(
             *name.split(".")
@@ -330,13 +330,13 @@ def test_accounts_of_staff_and_suppliers_are_refused(staff):
 
 @pytest.fixture
 def typed(monkeypatch):
-    """Return a function that says what is typed when the command asks."""
+    """Return a function that sets what is typed when the command asks."""
     return lambda text: monkeypatch.setattr("builtins.input", lambda question: text)
 
 
 def test_the_command_asks_for_the_user_name(marked, typed, capsys):
     typed("zaphod")
-    with pytest.raises(CommandError, match="another name"):
+    with pytest.raises(CommandError, match="The names are not the same"):
         call_command("eraseaccount", MARK)
     assert Account.objects.filter(username=MARK).exists()
     typed(MARK)
@@ -476,7 +476,7 @@ class TestRaces:
             try:
                 return import_orders(io.BytesIO((header + row).encode())).created
             except BadFile:
-                return 0  # the account has another name already
+                return 0  # the account already has another name
 
         created, _ = race([import_more, lambda: erase_customer(account.pk)])
 

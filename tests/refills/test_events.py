@@ -1,4 +1,4 @@
-"""What is recorded for customers' webhooks, and when: with the change, never without it, and only what holds."""
+"""What is recorded for customers' webhooks, and when: together with the change, and only if the change stands."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,7 @@ def _no_jobs(transactional_db):
 
 
 def attempt(*types):
-    """Let a worker have begun to tell of events of these types."""
+    """Pretend that a worker has begun to deliver events of these types."""
     WebhookDelivery.objects.filter(type__in=types).update(attempted_at=timezone.now(), attempts=1)
 
 
@@ -228,7 +228,7 @@ def test_what_is_undone_in_time_is_never_reported(endpoint, refill, staff):
 
 
 def test_what_may_have_been_reported_is_followed_by_its_reopening(endpoint, refill, staff):
-    """The worker began to tell of it between the judgement of the undo and its commit."""
+    """The worker began to deliver it between the judgement of the undo and its commit."""
     settle([refill.pk], RefillStatus.COMPLETED, staff)
     attempt("refill.completed")
 
@@ -271,7 +271,7 @@ def test_the_reopening_of_an_old_settlement_is_reported(endpoint, staff):
 
 
 def test_an_undo_waits_for_the_worker_that_begins_to_deliver(endpoint, refill, staff):
-    """Whichever comes first: the customer never keeps a settlement that was taken back."""
+    """Whichever comes first, the customer is never left with a settlement that was taken back."""
     settle([refill.pk], RefillStatus.COMPLETED, staff)
 
     with transaction.atomic():

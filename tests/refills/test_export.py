@@ -109,7 +109,7 @@ def test_times_are_as_excel_takes_them(export):
 
 @pytest.mark.parametrize("delimiter", [",", ";"])
 def test_the_export_is_read_back_export_edit_the_status_settle(export, client, staff, tmp_path, capsys, delimiter):
-    """As a spreadsheet writes it again: with the byte order mark, its quotes, its line ends and its separator."""
+    """The file comes back as a spreadsheet writes it: byte order mark, its own quotes, line ends and separator."""
     to_complete, to_reject, left = factories.Refill.create_batch(3, order__link="x;=1+1")
     untouched = [
         factories.Refill(status="completed", delivered=5, note="=1+1; -2"),

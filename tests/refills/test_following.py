@@ -34,7 +34,7 @@ def _known_texts(db):
 
 @pytest.fixture
 def answer():
-    """Return a function that starts a supplier which answers so, by the action; it returns the supplier."""
+    """Return a function that starts a supplier with these answers, by action. It returns the supplier."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ class TestWhatIsSent:
                 settle(refills, "approved", staff)
             return work.statements
 
-        # One looks for those with a supplier, also if there is none.
+        # One statement looks for those with a supplier, even if there are none.
         assert statements(factories.Supplier(mode="manual")) == statements(factories.Supplier(mode="off")) + 1
 
     @pytest.mark.parametrize("mode", ["manual", "automatic"])
@@ -511,7 +511,7 @@ class TestUnclear:
         assert "refill" not in [asked["action"] for asked in supplier.asked]
 
     def test_a_late_answer_is_accepted(self, customer, answer):
-        """A worker that was only taken for dead, because it lost its connection, may still hear from the supplier."""
+        """A worker that only seemed dead, because it lost its connection, may still hear from the supplier."""
         supplier = answer(refill={"refill": 1})
         refill = make_refill(customer, supplier)
         supplier.answers["refill"] = lambda asked: (

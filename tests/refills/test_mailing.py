@@ -254,7 +254,7 @@ def test_what_may_be_undone_waits_with_all_that_was_settled_after_it(subscriber,
 
 
 def test_an_undoing_that_is_not_committed_yet_is_waited_for(subscriber, agent, settings):
-    """It looked at the clock in time, and commits after the settlement seems final."""
+    """The undoing looked at the clock in time, and commits after the settlement seems final."""
     settings.UNDO_SECONDS = 3600
     refill = refill_of(subscriber)
     settle([refill.pk], "completed", agent)
@@ -496,7 +496,7 @@ def test_a_mail_takes_the_same_statements_however_much_was_settled(subscriber, a
 
 
 def test_what_was_settled_since_is_read_from_an_index(subscriber, agent):
-    """Neither what was settled before nor the refills of others change the work."""
+    """Neither earlier settlements nor the refills of others increase the work."""
     settled(subscriber, agent)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -28,7 +28,7 @@ from tests.server import database_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
 
-SECONDS = float(os.environ.get("REFILL_LIST_SECONDS", "8"))  # of the race; minutes, to be surer
+SECONDS = float(os.environ.get("REFILL_LIST_SECONDS", "8"))  # of the race; make it minutes to be more certain
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_an_invalid_cursor_is_refused(customer, cursor):
 
 
 def test_a_cursor_of_another_history_is_refused(customer):
-    """The server, or the timeline, is another since a restore; changes behind the cursor may have been lost."""
+    """A restore changes the server or the timeline, and changes after the cursor may have been lost."""
     factories.Refill(order__account=customer.account)
     _, cursor = pages(customer)
     packed = bytearray(base64.urlsafe_b64decode(cursor + "=="))
@@ -255,13 +255,13 @@ def test_what_commits_late_is_listed_after_what_was_listed(customer):
 
     late_refill, (early_refill, before, cursor) = race([commit_late, read])
 
-    # The transaction of the late one began first. A list that told of the other would lead past it.
+    # The transaction of the late one began first. A list with the other one would lead past it.
     assert before == []
     assert ids(pages(customer, cursor)[0]) == [late_refill, early_refill]
 
 
 def test_a_transaction_that_only_reads_holds_nothing_up(customer):
-    """Such as pg_dump's, which may take hours."""
+    """One example is pg_dump's, which may take hours."""
     with another_session(psycopg.IsolationLevel.REPEATABLE_READ) as dump:
         dump.execute("SELECT count(*) FROM refills_refill")
         made = customer.refill(factories.Order(account=customer.account))["refill"]

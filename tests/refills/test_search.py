@@ -184,7 +184,7 @@ def test_the_statements_do_not_grow_with_what_is_found(admin, django_assert_max_
         factories.Order(link="https://example.com/x")
     admin.get(LIST)
 
-    # As the list without a search, and: orders, those without a refill in flight, accounts, the reasons in the bar.
+    # The statements of the list without a search, and: orders, those without a refill in flight, accounts, reasons.
     with django_assert_max_num_queries(14):
         admin.get(LIST, {"q": text})
 

@@ -1,4 +1,4 @@
-"""Reading the answers of suppliers, in every shape that was met."""
+"""Reading the answers of suppliers, in every shape that real suppliers use."""
 
 import json
 
