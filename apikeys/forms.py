@@ -283,7 +283,7 @@ class RotateKeyForm(PasswordAgainForm):
             (hours, f"works for {hours} hour{'s' * (hours > 1)} more" if hours else "stops working at once")
             for hours in HOURS
         ],
-        help_text="Leave yourself time to update all of your programs. If others may have seen the old value, stop it at once.",
+        help_text="Leave time to update all of your programs. If others may have seen the old value, stop it at once.",
     )
 
     field_order = ("grace", "password")

@@ -61,7 +61,7 @@ class AccountErased(Refusal):
 
 
 class CannotEraseStaff(Refusal):
-    message = "Accounts of staff and suppliers cannot be erased: the history names them as the ones who settled refills."
+    message = "Accounts of staff and suppliers cannot be erased: the history says which of them settled refills."
 
 
 class NotOfTheStaff(Refusal):

@@ -176,7 +176,7 @@ def settlement_mails(request: SignedInRequest) -> HttpResponse:
     except Refusal as refusal:
         messages.error(request, refusal.text)
     else:
-        text = "You will get mails about settled refills." if chosen else "You will no longer get mails about settled refills."
+        text = "You will get mails about settled refills." if chosen else "You will no longer get these mails."
         messages.success(request, text)
     return redirect("dashboard:email")
 

@@ -75,7 +75,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
     """Write one log line per request, count it, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
-    All but the checks of health pass through here, so that it also sees what the others answer when they fail.
+    All requests but health checks pass through here, so that it also sees what the others answer when they fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:

@@ -42,7 +42,7 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
 
 
 def _plain_length(length: str) -> str:
-    """Return a Content-Length that int() reads as HTTP means it, -1 if it is none.
+    """Return a Content-Length that int() reads as HTTP means it, -1 if it is invalid.
 
     int() takes signs, underscores and other digits, and fails at thousands of them.
     """

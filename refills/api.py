@@ -289,7 +289,9 @@ ACTIONS = (
         own_options=(
             Parameter("status", "string", "Only refills that have this status."),
             Parameter(
-                "cursor", "string", "The next of an earlier answer, to get what changed since. Without it, the list begins anew."
+                "cursor",
+                "string",
+                "The next of an earlier answer, to get what changed since. Without it, the list starts anew.",
             ),
         ),
         refusals=(InvalidCursor, UnknownStatus),

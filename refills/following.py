@@ -38,7 +38,7 @@ NO_PLACE = timedelta(seconds=5)  # until a slow supplier for which a worker had 
 TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
 PATIENCE = 3  # useless answers after which a person decides
 UNDONE = "The approval was undone before it was sent."
-BY_HAND = "It was settled by hand, so it is not followed any longer."
+BY_HAND = "It was settled by hand, so it is no longer followed."
 LOST = "The worker ended before the supplier had answered."
 SILENT = "The supplier does not say what became of it."
 

@@ -4,9 +4,9 @@ The choice (``SettlementMails``) has a cursor over the order of changes
 (docs/decisions/0012-changes-in-the-order-of-transactions.md). A turn reads what lies behind it, up to the oldest
 transaction that is still running and the oldest settlement that may still be undone.
 
-Mails are sent at least once. What a mail tells is read in a transaction that puts the next mail off by MAILS_EVERY; the
-mail is sent without one, and only then does the cursor move. So a mail that failed, or whose worker was killed, is
-followed MAILS_EVERY later by one that tells everything since. If a worker is killed between the mail and the cursor,
+Mails are sent at least once. What a mail reports is read in a transaction that puts the next mail off by MAILS_EVERY;
+the mail is sent without one, and only then does the cursor move. So a mail that failed, or whose worker was killed, is
+followed MAILS_EVERY later by one that reports everything since. If a worker is killed between the mail and the cursor,
 the customer reads the same twice, which is better than never.
 """
 

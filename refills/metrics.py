@@ -96,7 +96,7 @@ def read_suppliers(now: datetime) -> Iterator[Metric]:
     """Yield the state of suppliers and what is on its way to them, by three statements."""
     suppliers = list(Supplier.objects.values_list("pk", "paused", "traffic__failures", "traffic__rests_until"))
     paused = _of_supplier("notpanel_supplier_paused", "1 if staff have paused it.")
-    resting = _of_supplier("notpanel_supplier_resting", "1 if its circuit breaker is open: it failed, and is left alone.")
+    resting = _of_supplier("notpanel_supplier_resting", "1 if its circuit breaker is open: it is left alone.")
     failures = _of_supplier("notpanel_supplier_failures", "Requests in a row that it did not answer.")
     for supplier, is_paused, failed, rests_until in suppliers:
         paused.add_metric([str(supplier)], is_paused)

@@ -91,8 +91,8 @@ ACTIONS = (
         name="webhook.list",
         title="List webhooks",
         summary=(
-            "Lists your endpoints, the oldest first. Events for a paused endpoint are kept, and posted once it is resumed. "
-            "No events are kept for one that is off, because it failed for three days or answered 410."
+            "Lists your endpoints, the oldest first. Events for a paused endpoint are kept, and posted once it is "
+            "resumed. No events are kept for one that is off, because it failed for three days or answered 410."
         ),
         examples=(Example("All webhooks", {}, [_EXAMPLE]),),
         schema={"type": "array", "items": record("Webhook", "An endpoint to which events are posted.", _ENDPOINT)},

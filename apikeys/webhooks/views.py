@@ -89,7 +89,7 @@ def change(request: SignedInRequest, endpoint_id: str, what: str) -> HttpRespons
                     done = _replay_failed(request, endpoint)
                 case "remove":
                     endpoints.remove_endpoint(account, endpoint.pk)
-                    messages.success(request, f"{endpoint.url} was removed: nothing is posted to it any longer.")
+                    messages.success(request, f"{endpoint.url} was removed. Nothing more is posted to it.")
                     return redirect("dashboard:webhooks")
                 case _:
                     raise Http404

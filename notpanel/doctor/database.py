@@ -207,8 +207,8 @@ def _replica(primary: BaseDatabaseWrapper) -> Iterator[str]:
         [is_standby] = _row(replica, "SELECT pg_is_in_recovery()")
         if not is_standby:
             yield (
-                "DATABASE_REPLICA_URL does not lead to a standby: that was promoted, or this is another server. Bring a "
-                "standby back, or remove the setting."
+                "DATABASE_REPLICA_URL does not lead to a standby: that was promoted, or this is another server. Bring "
+                "a standby back, or remove the setting."
             )
             return
         [name] = _row(replica, "SELECT current_user")
@@ -250,7 +250,7 @@ def _rows(connection: BaseDatabaseWrapper, sql: str, *parameters: str) -> list[t
 
 CHECKS = (
     DatabaseCheck("database", f"PostgreSQL is {OLDEST} or newer and takes writes.", _server),
-    DatabaseCheck("failover", "If DATABASE_URL names two hosts, one takes writes, and the other can take over.", _hosts),
+    DatabaseCheck("failover", "If DATABASE_URL names two hosts, one takes writes, the other can take over.", _hosts),
     DatabaseCheck("role", "The role has the rights that it needs, and is not a superuser.", _role),
     DatabaseCheck("time_limits", "Statements, locks and idle transactions have time limits.", _time_limits),
     DatabaseCheck("connections", "The database takes as many connections as this server opens.", _connections),

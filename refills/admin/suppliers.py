@@ -18,12 +18,12 @@ from refills.supplier_statistics import score_of
 
 
 class WaitsFilter(DropdownFilter):
-    title = "who goes on"
+    title = "waiting for"
     parameter_name = "waits"
     all_option = ["", "All"]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("person", "An agent decides")]
+        return [("person", "An agent's decision")]
 
     def queryset(self, request: HttpRequest, queryset: DispatchQuerySet) -> DispatchQuerySet:
         return queryset.waiting_for_decision() if self.value() == "person" else queryset

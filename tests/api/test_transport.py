@@ -178,7 +178,7 @@ def test_a_body_whose_client_hangs_up_is_malformed(db):
     ("size", "read", "length"), [(100, 100, 100), (2**20, 2**20, 2**20), (2**20 + 2, 2**20 + 1, 10**18 - 1)]
 )
 def test_a_chunked_body_gets_a_content_length(monkeypatch, coding, size, read, length):
-    """axios sends its multipart forms that way: without a Content-Length. One that is too long is refused by it."""
+    """axios sends multipart forms without a Content-Length. A body that is too long gets a length that is refused."""
     monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
     environ = wsgi_environ(b"x" * size, HTTP_TRANSFER_ENCODING=coding)
     del environ["CONTENT_LENGTH"]

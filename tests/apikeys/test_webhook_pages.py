@@ -129,7 +129,7 @@ def test_pausing_resuming_and_removing(client, endpoint):
     assert "Resume" in client.get(path(endpoint)).content.decode()
     change(client, endpoint, "resume")
     assert endpoint.state == "active"
-    assert change(client, endpoint, "remove") == f"{endpoint.url} was removed: nothing is posted to it any longer."
+    assert change(client, endpoint, "remove") == f"{endpoint.url} was removed. Nothing more is posted to it."
     assert endpoint.state == "removed"
     assert client.get(path(endpoint)).status_code == 404
 

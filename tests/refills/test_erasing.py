@@ -362,7 +362,7 @@ def test_the_command_run_again_erases_what_came_since(marked):
 def test_the_command_says_why_nothing_was_changed(staff, marked):
     request_refills(marked.pk, [Order.objects.get().pk])
 
-    for name, said in {"agent": "not erased", MARK: "Settle them", "nobody": "There is no account"}.items():
+    for name, said in {"agent": "cannot be erased", MARK: "Settle them", "nobody": "There is no account"}.items():
         with pytest.raises(CommandError, match=said):
             call_command("eraseaccount", name, "--yes")
 

@@ -8,9 +8,9 @@ from orders.suppliers import encrypt_keys_anew
 
 class Command(BaseCommand):
     help = (
-        "Re-encrypts the keys of all suppliers and the secrets of all webhooks with the first of ENCRYPTION_KEYS, after "
-        "a new one was put first. Afterwards the older ones can be removed. Exit status: 1 if something cannot be "
-        "decrypted: enter that key again in the admin; the owner of the webhook must rotate its secret."
+        "Re-encrypts the keys of all suppliers and the secrets of all webhooks with the first of ENCRYPTION_KEYS, "
+        "after a new one was put first. Afterwards the older ones can be removed. Exit status: 1 if something cannot "
+        "be decrypted: enter that key again in the admin; the owner of the webhook must rotate its secret."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "of JSON. It needs no database.\n\n"
             "Exit status: 0 stopped; 1 the port is taken; 2 wrong usage."
         )
-        parser.add_argument("--port", type=int, default=settings.PORT + 1, help="the port to listen on; default: %(default)s")
+        parser.add_argument("--port", type=int, default=settings.PORT + 1, help="the port to listen on; %(default)s")
         parser.add_argument("--log", type=Path, default=LOG, help="its log, and its memory; %(default)s")
         parser.add_argument("--faults", type=_share, default=0.0, help="the share of refills with a fault, 0 to 1")
         parser.add_argument("--refusals", type=_share, default=0.0, help="the share that it refuses")
