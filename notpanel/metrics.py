@@ -136,7 +136,7 @@ def _own_directory() -> tempfile.TemporaryDirectory[str]:
 
 def read(now: datetime) -> Iterator[Metric]:
     """Yield the figures of the database. Those of a reader that fails are missing; ``notpanel_figures_up`` names it."""
-    readable = GaugeMetricFamily("notpanel_figures_up", "1 if the database gave them.", labels=["figures"])
+    readable = GaugeMetricFamily("notpanel_figures_up", "1 if they could be read.", labels=["figures"])
     found: list[Metric] = []
     try:
         with _connection() as connection:

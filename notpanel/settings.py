@@ -31,8 +31,8 @@ if not SECRET_KEY:
 
 SECRET_KEY_FALLBACKS = env.secret_keys(
     "SECRET_KEY_FALLBACKS",
-    help="Older secret keys, separated by commas. What they signed or encrypted is still accepted, but they sign "
-    "nothing new. docs/operations.md says how to replace SECRET_KEY without signing anybody out.",
+    help="Other secret keys, separated by commas. What they signed or encrypted is accepted, but they sign nothing "
+    "new. docs/operations.md says how to replace SECRET_KEY without signing anybody out.",
 )
 
 ENCRYPTION_KEYS = env.encryption_keys(
@@ -313,8 +313,8 @@ WEB_CONCURRENCY = env.whole_number(
     "WEB_CONCURRENCY",
     default=0,
     minimum=0,
-    help="How many processes serve. 0: one per core if REDIS_URL is set, else one. More than one need REDIS_URL, so "
-    "that they count together.",
+    help="How many processes serve. 0: one per core if REDIS_URL is set, else one. More than one require REDIS_URL, "
+    "so that they count together.",
 )
 if WEB_CONCURRENCY == 0:
     WEB_CONCURRENCY = (os.cpu_count() or 1) if REDIS_URL else 1
@@ -361,7 +361,7 @@ DISPATCH_DAYS = env.days(
     "DISPATCH_DAYS",
     default=365,
     minimum=30,
-    help="Days for which it is kept how a settled refill was sent to its supplier, step by step; 0: for ever.",
+    help="Days for which the record of how a settled refill was sent to its supplier is kept; 0: for ever.",
 )
 AUDIT_LOG_DAYS = env.days(
     "AUDIT_LOG_DAYS",

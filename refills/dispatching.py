@@ -1,4 +1,4 @@
-"""Decide which refills are sent to their suppliers, as agents and modes say. ``refills.following`` sends them."""
+"""Queue refills to be sent to their suppliers, and record what agents decide. ``refills.following`` sends them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta

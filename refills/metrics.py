@@ -36,7 +36,7 @@ SUPPLIER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # se
 
 ORDERS = metrics.counter(
     "notpanel_refill_orders",
-    "Orders for which a refill was asked: requested, or the code of the rule that refused it.",
+    "Orders in requests for refills: requested, or the code of the rule that refused it.",
     outcome=(REQUESTED, *(refusal.code() for refusal in REFUSED)),
 )
 CHANGED = metrics.counter(

@@ -30,7 +30,7 @@ _NO_HEADERS: Headers = {}
 _REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: the one that you sent, or a random one.", "string")}
 RATE_LIMIT_HEADERS = {
     "X-RateLimit-Limit": ("The limit that has the least left, in requests per minute.", "integer"),
-    "X-RateLimit-Remaining": ("How many requests it has left in this window.", "integer"),
+    "X-RateLimit-Remaining": ("How many requests that limit has left in this window.", "integer"),
     "X-RateLimit-Reset": ("When its next window begins, in Unix seconds.", "integer"),
     "X-RateLimit-Tier-Remaining": ("How many requests your account's limit has left in this window.", "integer"),
 }

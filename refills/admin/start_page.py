@@ -126,7 +126,7 @@ def _tables(found: Statistics, *, with_agents: bool) -> list[Table]:
             for score in found.scorecard
         ],
         without_rows="No service has had that many in the last 30 days.",
-        remark=f"A rate needs {LEAST_SAMPLE} orders, or {LEAST_SAMPLE} settled refills. A dash: there were fewer.",
+        remark=f"A rate needs {LEAST_SAMPLE} orders, or {LEAST_SAMPLE} settled refills. A dash means fewer.",
     )
     customers = Table(
         "Customers rejected most, last 30 days (UTC)",
