@@ -429,8 +429,7 @@ def test_a_refusal_is_neither_reported_nor_logged_as_an_error(customer, reported
         (redis.TimeoutError(), ServiceUnavailable),
         (DatabaseError(), errors.InternalServerError),
         (DataError(), errors.InternalServerError),
-        (psycopg.OperationalError(), errors.InternalServerError), # not from one of Django's connections, which would
-        wrap it
+        (psycopg.OperationalError(), errors.InternalServerError),  # not from one of Django's connections, which wrap it
         (KeyError(), errors.InternalServerError),
     ],
 )

@@ -285,8 +285,8 @@ def main(arguments: argparse.Namespace, directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number)) # so that everything that was started is
-    ended
+    # Everything that was started is ended then.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(prog="python -m tests.suppliers")
     parser.add_argument("refills", nargs="?", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, help="keeps the run's files, so that it can go on")
