@@ -101,7 +101,7 @@ class ResetPasswordForm(PasswordResetForm):
     def send_mail(self, *args: Any, **kwargs: Any) -> None:
         # Sending reads nothing from the database. The context holds the request's id, for the log if sending fails.
         mail = threading.Timer(MAIL_AFTER, copy_context().run, (super().send_mail, *args), kwargs)
-        mail.daemon = True
+        mail.name, mail.daemon = "reset-mail", True
         mail.start()
 
 

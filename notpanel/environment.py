@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import environ
 import psycopg
@@ -282,14 +282,16 @@ class Environment:
             with _readable(name, DATABASE_EXAMPLE):
                 config = database_config(url)
             options = config.get("OPTIONS", {})
-            if not (config["HOST"] or {"host", "hostaddr"} & options.keys()):
+            if not (config["HOST"] or "hostaddr" in options):
                 raise _wrong_url(name, "names no host", DATABASE_EXAMPLE)
             if not config["NAME"]:
                 raise _wrong_url(name, "names no database", DATABASE_EXAMPLE)
-            hosts = (config["HOST"] or options.get("host", "")).split(",")
+            hosts = config["HOST"].split(",")
             example = f"postgresql://user:password@one:5432,two:5432/name?target_session_attrs={sessions[0]}"
             if not all(hosts) and len(hosts) > 1:
                 raise _wrong_url(name, "names a host that is empty", example)
+            if len(str(config["PORT"]).split(",")) not in (1, len(hosts)):
+                raise _wrong_url(name, "names more or fewer ports than hosts", example)
             if len(hosts) > 1 and "target_session_attrs" not in options:
                 raise _wrong_url(name, "names several hosts without target_session_attrs", example)
             if options.get("target_session_attrs", sessions[0]) not in sessions:
@@ -331,7 +333,8 @@ class Environment:
 def database_config(url: str) -> dict[str, Any]:
     """Return Django's settings for the database at a URL. Raises ValueError, whose text may hold part of a password.
 
-    The hosts of a URL that names several, each with a port of its own or none, are read by libpq.
+    As in libpq, a URL may name several hosts, each with a port of its own or none, and ``?host=`` and ``?port=`` count
+    more than what is before the path.
     """
     config: dict[str, Any] = environ.Env.db_url_config(url)
     if "," in config["HOST"]:
@@ -339,10 +342,17 @@ def database_config(url: str) -> dict[str, Any]:
             parts = conninfo_to_dict(re.sub(r"^\w+", "postgresql", url.partition("?")[0]))
         except psycopg.ProgrammingError as error:
             raise ValueError(str(error)) from error
-        config["HOST"], ports = str(parts["host"]), str(parts.get("port", "")).split(",")
-        if not all(0 < int(port or PORT) < 65536 for port in ports):
-            raise ValueError("a port is not from 1 to 65535")
+        config |= {"HOST": parts["host"], "PORT": parts.get("port", "")}
+    for name, value in parse_qsl(url.partition("?")[2]):
+        if name in ("host", "port"):
+            config[name.upper()] = value
+            del config["OPTIONS"][name]
+    hosts, ports = config["HOST"].split(","), str(config["PORT"]).split(",")
+    if len(hosts) > 1:
+        ports = ports * len(hosts) if len(ports) == 1 else ports
         config["PORT"] = ",".join(port or str(PORT) for port in ports)
+    if not all(0 < int(port or PORT) < 65536 for port in ports):
+        raise ValueError("a port is not from 1 to 65535")
     return config
 
 

@@ -286,47 +286,52 @@ _AGENTS = f"""
     {_times("AND settled_by_id = wanted.name")}
 """
 
-# Orders and settled refills of 30 days by account or by service. Until a fold moves the window, the days that are over
-# are counted one by one; so is what is dated later than now.
+# What changes the figures of 30 days. Until a fold moves the window, the days that are over are counted one by one; so
+# is what is dated later than now.
+_CHANGE = f"""
+    SELECT key::bigint, coalesce(sum(n) FILTER (WHERE what = 'ordered'), 0) AS orders,
+        coalesce(sum(n) FILTER (WHERE what = 'refilled'), 0) AS refilled,
+        coalesce(sum(n) FILTER (WHERE what = 'completed'), 0) AS completed,
+        coalesce(sum(n) FILTER (WHERE what = 'rejected'), 0) AS rejected
+    FROM (
+        SELECT what, {{kind}}_id AS key, n FROM refills_figurechange WHERE what <> 'requested' AND day >= {SINCE}
+        UNION ALL
+        SELECT what, {{kind}}_id, -n FROM refills_figurefact
+        WHERE what <> 'requested' AND at >= {SINCE}::timestamp AT TIME ZONE 'UTC' AND at < %(starts)s
+        UNION ALL
+        SELECT what, {{kind}}_id, -n FROM refills_figurefact WHERE what <> 'requested' AND at >= %(now)s
+    ) AS changed
+    GROUP BY 1
+"""
+# Orders and settled refills of 30 days by account or by service: figures that do not change, and those that do.
 _RECENT = f"""
-    SELECT key, coalesce(known.orders, 0) + coalesce(change.orders, 0) AS orders,
-        coalesce(known.refilled, 0) + coalesce(change.refilled, 0) AS refilled,
-        coalesce(known.completed, 0) + coalesce(change.completed, 0) AS completed,
-        coalesce(known.rejected, 0) + coalesce(change.rejected, 0) AS rejected
-    FROM (SELECT * FROM refills_recentfigure WHERE kind = '{{kind}}') AS known
-        FULL JOIN (
-            SELECT key::bigint, sum(n) FILTER (WHERE what = 'ordered') AS orders,
-                sum(n) FILTER (WHERE what = 'refilled') AS refilled,
-                sum(n) FILTER (WHERE what = 'completed') AS completed,
-                sum(n) FILTER (WHERE what = 'rejected') AS rejected
-            FROM (
-                SELECT what, {{kind}}_id AS key, n FROM refills_figurechange
-                WHERE what <> 'requested' AND day >= {SINCE}
-                UNION ALL
-                SELECT what, {{kind}}_id, -n FROM refills_figurefact
-                WHERE what <> 'requested' AND at >= {SINCE}::timestamp AT TIME ZONE 'UTC' AND at < %(starts)s
-                UNION ALL
-                SELECT what, {{kind}}_id, -n FROM refills_figurefact WHERE what <> 'requested' AND at >= %(now)s
-            ) AS changed
-            GROUP BY 1
-        ) AS change USING (key)
+    WITH change AS MATERIALIZED ({_CHANGE})
+    SELECT * FROM (
+        (
+            SELECT key, orders, refilled, completed, rejected FROM refills_recentfigure
+            WHERE kind = '{{kind}}' AND key NOT IN (SELECT key FROM change) {{most_settled}}
+        )
+        UNION ALL
+        SELECT key, coalesce(known.orders, 0) + change.orders, coalesce(known.refilled, 0) + change.refilled,
+            coalesce(known.completed, 0) + change.completed, coalesce(known.rejected, 0) + change.rejected
+        FROM change LEFT JOIN (SELECT * FROM refills_recentfigure WHERE kind = '{{kind}}') AS known USING (key)
+    ) AS recent
 """
 _SCORECARD = f"""
-    SELECT key, orders, refilled, completed, rejected
-    FROM ({_RECENT.format(kind="service")}) AS recent
+    {_RECENT.format(kind="service", most_settled="")}
     WHERE orders >= %(least)s AND refilled > 0 OR completed + rejected >= %(least)s
     ORDER BY CASE WHEN orders >= %(least)s THEN refilled::float8 / orders ELSE 0 END DESC,
         completed + rejected DESC, key
     LIMIT {LONGEST_SCORECARD}
 """
+_MOST_SETTLED = "ORDER BY completed + rejected DESC, key LIMIT %(candidates)s"  # as an index of the accounts has them
 _CANDIDATES = f"""
     SELECT username, orders, refilled, completed, rejected
     FROM (
-        SELECT * FROM ({_RECENT.format(kind="account")}) AS counted
+        {_RECENT.format(kind="account", most_settled=_MOST_SETTLED)}
         WHERE completed + rejected >= %(least)s
-        ORDER BY completed + rejected DESC, key
-        LIMIT {CANDIDATES}
-    ) AS recent JOIN apikeys_account ON apikeys_account.id = key
+        {_MOST_SETTLED}
+    ) AS most JOIN apikeys_account ON apikeys_account.id = key
 """
 
 
@@ -406,6 +411,7 @@ def _parameters(now: datetime) -> dict[str, Any]:
         "of_refills": ["requested", *SETTLED],
         "settled": list(SETTLED),
         "least": LEAST_SAMPLE,
+        "candidates": CANDIDATES,
     }
 
 

@@ -27,6 +27,7 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
     )
     list_select_related = ("account",)
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    ordering = ("-id",)
     search_fields = ("prefix__startswith", "account__username__exact")
     actions = ("revoke",)
 

@@ -53,6 +53,8 @@ TABLES = """
         orders integer NOT NULL, refilled integer NOT NULL, completed integer NOT NULL, rejected integer NOT NULL,
         PRIMARY KEY (kind, key)
     ) WITH (fillfactor = 80);
+    CREATE INDEX refills_recentfigure_most_settled ON refills_recentfigure ((completed + rejected) DESC, key)
+        WHERE kind = 'account';
 
     -- One row at most: the first day that the two tables count. Without it they count every day.
     CREATE TABLE refills_figurewindow (

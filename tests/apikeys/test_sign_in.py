@@ -366,7 +366,7 @@ def test_wrong_sign_ins_do_not_limit_a_user_who_is_signed_in(client, account, se
 
 def wait_for_mail():
     for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
+        if thread.name == "reset-mail":
             thread.join()
 
 

@@ -19,6 +19,7 @@ EXPLAINED = re.compile(
     r"^(psycopg\.(OperationalError|InterfaceError)"
     r"|psycopg\.errors\.(AdminShutdown|CrashShutdown|CannotConnectNow|LockNotAvailable|QueryCanceled|TooManyConnections"
     r"|DiskFull|IdleInTransactionSessionTimeout)"
+    r"|psycopg\.DatabaseError: (server closed the connection unexpectedly|consuming input failed)"
     r"|psycopg_pool\.PoolTimeout"
     r"|django\.db\.utils\.(OperationalError|InterfaceError)"
     r"|redis\.exceptions\.(ConnectionError|TimeoutError|BusyLoadingError)"

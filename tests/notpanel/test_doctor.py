@@ -21,6 +21,7 @@ from notpanel.doctor import database, surroundings
 from notpanel.doctor.diagnosis import diagnose
 from notpanel.health import NOT_CHECKED
 from notpanel.kit import queue, replica, secrets
+from notpanel.server import embedded
 from orders.models import Supplier
 from tests import factories
 
@@ -215,7 +216,9 @@ class TestDatabase:
         assert "NotPanel needs 1000 or newer" in wrong()["database"]
 
     def test_the_private_server(self, healthy, monkeypatch):
-        monkeypatch.setattr(database, "is_embedded", lambda host: True)
+        directory = connections["default"].settings_dict["HOST"]
+        monkeypatch.setattr(embedded, "_socket_directory", lambda home: directory)
+        monkeypatch.setattr(database, "is_embedded", embedded.is_embedded)
 
         assert "for trying things out" in wrong()["database"]
 

@@ -403,6 +403,25 @@ def test_a_database_may_have_several_hosts(read, scheme, hosts, host, port):
     assert (database["OPTIONS"]["connect_timeout"], database["OPTIONS"]["pool"]["timeout"]) == (2, 5)
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgresql://u@/n?host=/var/run/postgresql", "/var/run/postgresql", ""),
+        ("postgresql://u@/n?host=%2Fvar%2Frun%2Fpostgresql&port=5433", "/var/run/postgresql", "5433"),
+        ("postgresql://u@db:5433/n?host=other", "other", "5433"),
+        ("postgresql://u@/n?host=one,two&port=5433,5434&target_session_attrs=primary", "one,two", "5433,5434"),
+        ("postgresql://u@/n?host=one,two&port=5433&target_session_attrs=primary", "one,two", "5433,5433"),
+        ("postgresql://u@/n?host=one,two&target_session_attrs=primary", "one,two", "5432,5432"),
+    ],
+)
+def test_a_database_url_may_name_its_hosts_and_ports_as_parameters(read, url, host, port):
+    database = read(DATABASE_URL=url)["DATABASES"]["default"]
+
+    assert (database["HOST"], str(database["PORT"])) == (host, port)
+    assert not {"host", "port"} & database["OPTIONS"].keys()
+    assert database["OPTIONS"]["connect_timeout"] == (2 if "," in host else 5)
+
+
 def test_a_machine_that_vanished_is_noticed(read):
     options = read(DATABASE_URL="postgresql://u:p@db/n?tcp_user_timeout=700")["DATABASES"]["default"]["OPTIONS"]
 
@@ -415,6 +434,7 @@ def test_a_machine_that_vanished_is_noticed(read):
     [
         ("DATABASE_URL", "", "names several hosts without target_session_attrs"),
         ("DATABASE_REPLICA_URL", "?sslmode=require", "names several hosts without target_session_attrs"),
+        ("DATABASE_URL", "?port=5432,5433,5434", "names more or fewer ports than hosts"),
         ("DATABASE_URL", "?target_session_attrs=any", "has a target_session_attrs that is not read-write or primary"),
         ("DATABASE_DIRECT_URL", "?target_session_attrs=standby", "has a target_session_attrs that is not read-write"),
         ("DATABASE_REPLICA_URL", "?target_session_attrs=read-write", "has a target_session_attrs that is not prefer-"),
@@ -445,6 +465,7 @@ DATABASE_PROBLEMS = [
     ("postgresql://u:s3cret/more@db/n", "has a port that is not a number, or a password with / ? or #"),
     ("postgresql://u:s3cret@one:5432,two:many/n", "has a port that is not a number"),
     ("postgresql://u:s3cret@one:5432,two:65536/n", "has a port that is not a number"),
+    ("postgresql://u:s3cret@/n?host=db&port=many", "has a port that is not a number"),
 ]
 REDIS_PROBLEMS = [
     ("cache:6379", "does not begin with redis://"),

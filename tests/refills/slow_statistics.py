@@ -12,7 +12,6 @@ from refills.figures import DAYS
 from refills.models import Refill
 from refills.querysets import RefillQuerySet, is_late
 from refills.statistics import (
-    CANDIDATES,
     LONGEST_SCORECARD,
     WEEK,
     WINDOW,
@@ -164,7 +163,7 @@ def _worst_customers(now: datetime) -> list[CustomerScore]:
         .annotate(count=Count("id"), **_OUTCOMES)
         .filter(count__gte=fast.LEAST_SAMPLE)
         .order_by("-count", "account")
-        .values_list("account", "account__username", "completed", "rejected")[:CANDIDATES]
+        .values_list("account", "account__username", "completed", "rejected")[: fast.CANDIDATES]
     )
     found = [(account, username, Rates(0, 0, *outcomes)) for account, username, *outcomes in rows]
     found.sort(key=lambda row: (-(row[2].rejected_share or 0), -row[2].settled, row[1]))

@@ -87,7 +87,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, base_url: str, force: bool, **options: Any) -> None:
         database = connection.settings_dict
-        if not force and not is_embedded(database["OPTIONS"].get("host", "")):
+        if not force and not is_embedded(database["HOST"]):
             raise CommandError(
                 f"DATABASE_URL leads to the database “{database['NAME']}”, not to the embedded PostgreSQL: the "
                 "demonstration would add accounts and orders to it. To load it all the same: `manage.py demo --force`, "
