@@ -31,7 +31,7 @@ def test_staff_choose_their_own_time_zone(client, staff):
     staff.refresh_from_db()
     other.refresh_from_db()
     assert (staff.time_zone, other.time_zone) == ("Europe/Berlin", "UTC")
-    assert "shown in Europe/Berlin now" in page
+    assert "The desk now shows times in Europe/Berlin" in page
     assert '<option value="Europe/Berlin" selected>' in page
 
 

@@ -216,8 +216,11 @@ REFUSED = {
         cells(";", quantity="1,000"),
         "line 2: quantity: “1,000” may have a thousands separator: write it without one",
     ),
-    "a point that may separate thousands": (cells(quantity="1.000"), "line 2: quantity: “1.000” may have a separator"),
-    "a blank between thousands": (cells(remains="12 000"), "line 2: remains: “12 000” may have a separator"),
+    "a point that may separate thousands": (
+        cells(quantity="1.000"),
+        "line 2: quantity: “1.000” may have a thousands separator",
+    ),
+    "a blank between thousands": (cells(remains="12 000"), "line 2: remains: “12 000” may have a thousands separator"),
     "a negative quantity": (cells(quantity="-5"), "line 2: quantity: “-5” is not a whole number from 1"),
     "a negative count at the start": (cells(start_count="-1"), "line 2: start_count: “-1” is not a whole number"),
     "seven decimals": (cells(charge="0.2781912"), "line 2: charge: “0.2781912” is not an amount from 0 to"),
