@@ -14,15 +14,15 @@ from notpanel.kit import security_log
 
 
 def may_manage(by: Account, account: Account) -> bool:
-    """Return whether ``by`` may change the account at all, given the permission: only superusers manage staff."""
+    """Return whether ``by``, who has the permission, may change this account: only superusers may change staff."""
     return by.is_superuser or not (account.is_staff or account.is_superuser)
 
 
 def set_active(account: Account, active: bool, by: Account, reason: str) -> bool:
-    """Restore (``active``) or suspend an account, from its next request on. Returns False if it already was.
+    """Restore (``active``) or suspend an account, effective from its next request. Returns False if nothing changed.
 
-    A change is recorded as a SuspensionEvent. Raises NoReasonGiven, CannotSuspendYourself if ``by`` is the account,
-    OnlySuperusers if it is one of the staff's and ``by`` is no superuser, LastSuperuser, and AccountErased.
+    Records the change as a SuspensionEvent. Raises NoReasonGiven; CannotSuspendYourself if ``by`` is the account;
+    OnlySuperusers if the account is staff and ``by`` is not a superuser; LastSuperuser; or AccountErased.
     """
     reason = reason.strip()
     if not reason:
@@ -68,10 +68,10 @@ def set_time_zone(account: Account, name: str) -> None:
 
 
 def lock_with_superusers(account: Account) -> tuple[Account, list[Account]]:
-    """Lock an account, and with it every other superuser who can sign in to the desk. Returns both.
+    """Lock an account and every other superuser who can sign in to the desk. Returns both.
 
-    So two superusers who suspend or demote each other wait for each other, and the second sees who is left. Must be
-    called in a transaction.
+    Two superusers who suspend or demote each other therefore wait for each other, and the second one sees who is left.
+    Must be called in a transaction.
     """
     can_sign_in = Q(is_active=True, is_superuser=True, is_staff=True)
     rows = Account.objects.select_for_update(no_key=True).filter(can_sign_in | Q(pk=account.pk)).order_by("pk")

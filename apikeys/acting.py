@@ -1,4 +1,4 @@
-"""Who is acting, and from where: what the audit log says of the request that is being answered."""
+"""Who is acting, and from where: what the audit log says about the request that is being answered."""
 
 import contextvars
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _request: contextvars.ContextVar[HttpRequest | None] = contextvars.ContextVar("a
 
 @contextmanager
 def through(request: HttpRequest) -> Iterator[None]:
-    """Take ``request`` for the one through which somebody acts. Its user is not looked up unless that is asked for."""
+    """Record ``request`` as the one through which somebody acts. Its user is looked up only when asked for."""
     token = _request.set(request)
     try:
         yield
@@ -23,7 +23,7 @@ def through(request: HttpRequest) -> Iterator[None]:
 
 
 def account_id() -> int | None:
-    """Return the account that is acting; None: nobody has signed in, or a command runs on the server."""
+    """Return the id of the account that is acting, or None if nobody has signed in or a command runs on the server."""
     user: Any = getattr(_request.get(), "user", None)
     return None if user is None or user.is_anonymous else int(user.pk)
 
@@ -36,5 +36,5 @@ def address() -> str | None:
 
 
 def is_through_a_page() -> bool:
-    """Return whether somebody acts through a page, not by a command."""
+    """Return whether somebody acts through a page rather than by a command."""
     return _request.get() is not None

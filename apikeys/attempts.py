@@ -1,8 +1,8 @@
-"""Limit the checks of passwords: so many wrong ones, and so many of all, in a quarter of an hour.
+"""Limit how many passwords, and how many wrong ones, are checked in a quarter of an hour.
 
-An attempt is counted as wrong before its password is checked, so that attempts at the same time cannot exceed a limit
-together. It is taken off again if it was right. The counters are rows of PostgreSQL: every process sees them, and none
-is thrown away before its time, however many names are tried.
+An attempt is counted as wrong before its password is checked, so that concurrent attempts cannot exceed a limit
+together. If the password was right, the attempt is uncounted. The counters are rows in PostgreSQL: every process sees
+them, and none is evicted early, however many names are tried.
 """
 
 import functools
@@ -32,8 +32,8 @@ from notpanel.kit.sql import execute, fetch
 
 PERIOD = timedelta(minutes=15)
 
-# Counts an attempt, unless it is one too many. Returns when the counter ends, whether it was
-# the last one, and whether the counter is new; or no row.
+# Counts an attempt unless the limit is reached. Returns when the counter ends, whether this attempt was the last one
+# allowed, and whether the counter is new; no row if the limit is reached.
 _COUNT = """
     INSERT INTO apikeys_attemptcounter AS counter (key, ends_at, wrong, checked)
     VALUES (%(key)s, %(ends_at)s, 1, 1)
@@ -44,7 +44,7 @@ _COUNT = """
     WHERE counter.ends_at <= %(now)s OR (counter.wrong < %(most_wrong)s AND counter.checked < %(most)s)
     RETURNING ends_at, wrong = %(most_wrong)s OR checked = %(most)s, xmax = 0
 """
-# A few at a time, so that no attempt waits for many. Each new counter takes up to two away.
+# Each new counter deletes up to two that have ended: only a few at a time, so that no attempt waits long.
 _DELETE_ENDED = """
     DELETE FROM apikeys_attemptcounter WHERE key IN (
         SELECT key FROM apikeys_attemptcounter WHERE ends_at <= %(now)s ORDER BY ends_at LIMIT 2 FOR UPDATE SKIP LOCKED
@@ -66,7 +66,7 @@ class Counter:
     _is_last: bool = False
 
     def begin(self) -> int:
-        """Count an attempt as wrong. Returns 0 if it is allowed, and else the seconds to wait for the next one."""
+        """Count an attempt as wrong. Returns 0 if it is allowed, otherwise the seconds until the next one is."""
         now = timezone.now()
         figures = {"most_wrong": self.most_wrong, "most": self.most, "ends_at": now + PERIOD, "now": now}
         while not (counted := fetch(_COUNT, {"key": self._key, **figures})):
@@ -81,7 +81,7 @@ class Counter:
         return 0
 
     def succeed(self) -> None:
-        """Take the attempt that ``begin`` counted off the wrong ones."""
+        """Uncount the attempt that ``begin`` counted as wrong."""
         execute(
             "UPDATE apikeys_attemptcounter SET wrong = wrong - 1"
             " WHERE key = %(key)s AND ends_at = %(ends_at)s AND wrong > 0",
@@ -89,7 +89,7 @@ class Counter:
         )
 
     def fail(self, account: Account | None) -> None:
-        """Record that a limit is reached, if the attempt, which was wrong, was the last one."""
+        """Record that a limit is reached, if this wrong attempt was the last one allowed."""
         if self._is_last:
             AuditEvent.record(AuditEvent.Kind.LOCKED, account, {"limit": self.group})
 
@@ -103,16 +103,16 @@ class Counter:
 
     @property
     def _key(self) -> str:
-        # A name is of any length, and some people type their password into its field.
+        # A name may have any length, and some people type their password into the field for the name.
         return salted_hmac(f"apikeys.attempts.{self.group}", self.value, algorithm="sha256").hexdigest()
 
 
 @contextmanager
 def proving_the_password_of(account: Account) -> Iterator[None]:
-    """Wrap the check of the password of a user who is signed in. The check raises if the password is wrong.
+    """Wrap the check of a signed-in user's password. The check must raise if the password is wrong.
 
-    Raises TooManyAttempts. These attempts are counted apart from those to sign in, which anybody can make in the name
-    of the account.
+    Raises TooManyAttempts. These attempts are counted separately from attempts to sign in, which anybody can make under
+    the account's name.
     """
     counter = Counter("password", str(account.pk), settings.ATTEMPTS_PER_NAME, settings.PASSWORD_CHECKS)
     if wait := counter.begin():
@@ -162,7 +162,7 @@ def forget(account: Account) -> None:
 
 
 def _counted(account: Account) -> str:
-    """Return what attempts on an account are counted under, by whichever of its names. No form takes a NUL."""
+    """Return the name under which attempts on an account are counted. No form accepts a NUL, so nobody can type it."""
     return f"\0{account.pk}"
 
 
@@ -185,7 +185,7 @@ def limit_attempts(
             if name is not None:
                 value = _counted(account) if account else name.casefold()
                 counters.append(Counter(f"{group}:name", value, settings.ATTEMPTS_PER_NAME))
-            for counter in counters:  # an address that is refused counts on no name
+            for counter in counters:  # a refused address is not counted against the name
                 if wait := counter.begin():
                     response = render(request, "too_many_attempts.html", {"minutes": math.ceil(wait / 60)}, status=429)
                     response["Retry-After"] = str(wait)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apikeys.models import Account
 
 
-# What the log tells of the details of an audit event.
+# The details of an audit event that are also written to the log.
 _REPORTED = (
     *("key", "was", "until", "expires_at", "allowed_networks", "read_only"),
     *("limit", "after", "left", "is_active", "is_staff", "is_superuser", "changed", "added", "removed"),
@@ -25,7 +25,7 @@ _ALARMING = {"sign_in_failed", "proof_failed", "locked", "code_failed"}
 
 
 class AuditEvent(models.Model):
-    """Who did what to an account, from where and when. The database refuses to change or delete one.
+    """An event: who did what to an account, from where and when. The database refuses to change or delete events.
 
     Suspensions are not here but in SuspensionEvent, with their reasons. No password, token or key is ever recorded, nor
     a name that belongs to no account: some people type their password into its field.
@@ -128,7 +128,7 @@ class AuditEvent(models.Model):
             event._report_once_committed(**({"account": event.account_id} if count == 1 else {"accounts": count}))
 
     def _report_once_committed(self, **whom: Any) -> None:
-        """Tell the event in the log too, without the names and addresses that somebody chose."""
+        """Write the event to the log too, without the names and addresses that users chose."""
         details = {name: self.details[name] for name in _REPORTED if name in self.details}
         facts = {**whom, "by": self.by_id, "address": self.address, **details}
         alarming = self.kind in _ALARMING

@@ -1,6 +1,6 @@
-"""The e-mail addresses of accounts: a link sent to an address confirms that its owner has the account.
+"""Confirm the e-mail addresses of accounts by a link, and keep which mails the owners have chosen.
 
-And what mails the owners choose.
+Following the link that was sent to an address proves that the owner of the address also owns the account.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _SALT = "apikeys.emails"
 
 
 class Link(NamedTuple):
-    """What a link that was sent to an address asks for."""
+    """The account and the address that a confirmation link is for."""
 
     account: Account
     email: str
@@ -54,7 +54,7 @@ def read_link(token: str) -> Link:
 
 
 def confirm(token: str) -> Account:
-    """Make the address that the link was sent to the confirmed one of its account, and tell the address before it.
+    """Make the address that the link was sent to the confirmed one of its account, and notify the previous address.
 
     Raises LinkExpired, and EmailTaken if another account has confirmed the address.
     """
@@ -62,7 +62,7 @@ def confirm(token: str) -> Account:
         with transaction.atomic():
             account, email = _read(token, Account.objects.select_for_update(no_key=True))
             before = account.email
-            # An account that has got another address since no longer holds the one that it had confirmed.
+            # Another account that confirmed this address, but has a different one by now, no longer holds it.
             held = Account.objects.alias(lower_email=Lower("confirmed_email")).filter(lower_email=Lower(Value(email)))
             held.exclude(email=F("confirmed_email")).update(confirmed_email="")
             account.email = account.confirmed_email = email
@@ -85,9 +85,9 @@ def gets_settlement_mails(account: Account) -> bool:
 
 
 def choose_settlement_mails(account: Account, chosen: bool, site: str) -> None:
-    """Mail the account from now on what is settled, or stop that. ``site`` is where the links in the mails lead.
+    """Start or stop mailing the account about settled refills. The links in the mails lead to ``site``.
 
-    Raises EmailNotConfirmed if mails are chosen and no confirmed address could get them.
+    Raises EmailNotConfirmed if mails are chosen but the account has no confirmed address.
     """
     if chosen and not account.has_confirmed_email:
         raise EmailNotConfirmed
@@ -112,6 +112,6 @@ def _read(token: str, accounts: models.QuerySet[Account]) -> Link:
 
 
 def _state(account: Account) -> str:
-    """Return what changes with the address and the password, so that a link works once."""
+    """Return a value that changes with the address and the password, so that a link works only once."""
     state = "\0".join([account.email, account.confirmed_email, account.password])
     return salted_hmac(_SALT, state, algorithm="sha256").hexdigest()[:32]

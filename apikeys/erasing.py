@@ -1,7 +1,7 @@
-"""Erase what the accounts' tables hold of a customer. ``refills.erasing`` does it together with orders and refills.
+"""Erase a customer's data from the accounts' tables. ``refills.erasing`` does so together with orders and refills.
 
-The row of the account stays, because the books refer to it. A check lets nobody use it again, and the triggers of the
-logs let personal words go from rows of an erased account only (migration 0018).
+The row of the account stays, because the books refer to it. A check constraint keeps anybody from using it again, and
+the triggers of the logs allow personal text to be erased only from rows of an erased account (migration 0018).
 """
 
 from datetime import datetime
@@ -21,14 +21,14 @@ from apikeys.refusals import CannotEraseStaff
 
 SESSIONS_AT_ONCE = 2000
 
-# The digests stay: a revoked key is refused as an unknown one is. Its visible beginning says which key requested what.
+# The digests may stay: a revoked key is refused like an unknown one. The visible prefixes say which key requested what.
 ERASE_KEYS = """
     UPDATE apikeys_apikey
     SET name = '', allowed_networks = '{}', previous_digest = NULL, previous_until = NULL,
         revoked_at = coalesce(revoked_at, %(now)s)
     WHERE account_id = %(account)s
 """
-# An event that is being told is told to nobody else: its worker writes the result of a row that is gone.
+# A delivery that is under way is not repeated: its worker writes the result to a row that is gone.
 LOCK_ENDPOINTS = "SELECT id FROM apikeys_webhookendpoint WHERE account_id = %(account)s ORDER BY id FOR UPDATE"
 DELETE_DELIVERIES = """
     DELETE FROM apikeys_webhookdelivery
@@ -46,9 +46,9 @@ ERASE_EVENTS = """
 
 
 def close(account_id: int, now: datetime) -> Account:
-    """Lock an account and close it: its owner signs in no longer. Returns it. Raises CannotEraseStaff.
+    """Lock an account and close it, so that its owner can no longer sign in. Returns it. Raises CannotEraseStaff.
 
-    Must be called in a transaction, before anything else is locked but the table of orders.
+    Must be called in a transaction, before anything except the table of orders is locked.
     """
     account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
     if account.is_staff or account.is_superuser:
@@ -68,7 +68,7 @@ def close(account_id: int, now: datetime) -> Account:
 
 
 def erase(account: Account, now: datetime) -> None:
-    """Erase what else there is of an account that is closed, and record that it was erased. In the same transaction."""
+    """Erase the rest of a closed account, and record that it was erased. Call it in the transaction of ``close``."""
     which: dict[str, Any] = {"account": account.pk, "now": now}
     with connection.cursor() as cursor:
         cursor.execute(ERASE_KEYS, which)
@@ -79,20 +79,21 @@ def erase(account: Account, now: datetime) -> None:
     TOTPDevice.objects.filter(user=account).delete()
     RecoveryCode.objects.filter(account=account).delete()
     _end_sessions(account)
-    # A user name is a key. What refers to the account waits from here on, so nothing is locked after it.
+    # The user name is a unique key: from here on, inserts that refer to the account wait. So nothing is locked after
+    # it.
     account.username = f"{ERASED}{account.pk}"
     Account.objects.filter(pk=account.pk).update(username=account.username)
     its_pages = LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(Account), object_id=str(account.pk)
     )
     its_pages.update(object_repr=str(account), change_message="")
-    with connection.cursor() as cursor:  # the last: others may have recorded something while they were waited for
+    with connection.cursor() as cursor:  # last, because others may have recorded events while this waited for locks
         cursor.execute(ERASE_EVENTS, which)
     AuditEvent.record(AuditEvent.Kind.ERASED, account)
 
 
 def _end_sessions(account: Account) -> None:
-    """Delete the sessions of an account. All are read: whose they are is inside."""
+    """Delete the sessions of an account. Reads all sessions, because only their contents say whose they are."""
     found = [
         session.pk
         for session in Session.objects.iterator(chunk_size=SESSIONS_AT_ONCE)

@@ -21,11 +21,11 @@ from apikeys.refusals import TooManyAttempts, TooManyCodes, WrongCode
 from notpanel.kit.addresses import parse_network
 
 MOST_NETWORKS = 20
-MAIL_AFTER = 1.0  # seconds; by then the answer is sent
+MAIL_AFTER = 1.0  # seconds, after which the answer has been sent
 
 
 class LimitedForm(forms.BaseForm):
-    """A form that checks no password after too many wrong ones. It keeps what else was filled in."""
+    """A form that stops checking passwords after too many wrong ones. It keeps what was filled into other fields."""
 
     _wait = 0
 
@@ -36,7 +36,7 @@ class LimitedForm(forms.BaseForm):
 
     @contextmanager
     def proving_the_password_of(self, account: Account) -> Iterator[None]:
-        """Wrap the check of a password, which raises if it is wrong. Too many wrong ones are an error of the form."""
+        """Wrap the check of a password, which must raise if it is wrong. Too many wrong ones become a form error."""
         try:
             with proving_the_password_of(account):
                 yield
@@ -56,7 +56,7 @@ class LimitedForm(forms.BaseForm):
 
 
 def with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
-    """Turn the page that shows the form into a 429 if no password or code is checked for a while."""
+    """Give the page that shows the form the status 429 while no password or code is checked."""
     if form.wait:
         response.status_code = 429
         response["Retry-After"] = str(form.wait)
@@ -64,7 +64,7 @@ def with_wait(form: LimitedForm, response: HttpResponse) -> HttpResponse:
 
 
 class NewPasswordForm(SetPasswordForm):
-    """Ask for a new password, and whether the keys are to go too: who knew the password may have made some."""
+    """Ask for a new password, and whether to revoke the keys: somebody who knew the old one may have created some."""
 
     revoke_keys = forms.BooleanField(
         label="Revoke all my API keys",
@@ -96,7 +96,7 @@ class ChangePasswordForm(LimitedForm, NewPasswordForm, PasswordChangeForm):
 
 
 class ResetPasswordForm(PasswordResetForm):
-    """Send the mail after the answer: the time that it takes would tell whether the address has an account."""
+    """Send the mail after the answer, because the time it takes would reveal whether the address has an account."""
 
     def send_mail(self, *args: Any, **kwargs: Any) -> None:
         # Sending reads nothing from the database. The context holds the request's id, for the log if sending fails.
@@ -106,7 +106,7 @@ class ResetPasswordForm(PasswordResetForm):
 
 
 class PasswordAgainForm(LimitedForm, forms.Form):
-    """Ask the user who is signed in for the password, so that an unattended browser gives no key away."""
+    """Ask the signed-in user for the password, so that nobody gets a key from an unattended browser."""
 
     password = forms.CharField(
         label="Your password", strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
@@ -156,7 +156,7 @@ class CodeForm(LimitedForm, forms.Form):
 
 
 class DisableSecondFactorForm(PasswordAgainForm):
-    """Ask for the password and for a code, to take the second factor away."""
+    """Ask for the password and for a code before the second factor is removed."""
 
     code = _code_field()
 
@@ -169,7 +169,7 @@ class DisableSecondFactorForm(PasswordAgainForm):
 
 
 class EmailForm(PasswordAgainForm):
-    """Ask for the address to which a link is sent, and for the password: who has the address resets the password."""
+    """Ask for an address to send a link to, and for the password: the owner of the address can reset the password."""
 
     email = forms.EmailField(
         label="E-mail address",
@@ -191,7 +191,7 @@ class SignInForm(AuthenticationForm):
 
 
 class ApiKeyForm(PasswordAgainForm):
-    """Ask for the details of a key, a new one or ``api_key``, and for the password."""
+    """Ask for the details of a new key, or of ``api_key``, and for the password."""
 
     name = forms.CharField(
         max_length=100, help_text="What it is for, such as “shop” or “test”.", widget=forms.TextInput()
@@ -200,13 +200,13 @@ class ApiKeyForm(PasswordAgainForm):
         label="Allowed addresses",
         required=False,
         widget=forms.Textarea(attrs={"rows": 2, "placeholder": "203.0.113.7\n2001:db8::/32"}),
-        help_text=f"Up to {MOST_NETWORKS} addresses or networks, one per line. Empty: from everywhere.",
+        help_text=f"Up to {MOST_NETWORKS} addresses or networks, one per line. Leave it empty to allow all.",
     )
     expires_on = forms.DateField(
         label="Last day",
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        help_text="The key works to the end of this day (UTC). Empty: it never expires.",
+        help_text="The key works until the end of this day (UTC). Leave it empty for a key that never expires.",
     )
 
     answers = forms.ChoiceField(
@@ -218,7 +218,7 @@ class ApiKeyForm(PasswordAgainForm):
     read_only = forms.BooleanField(
         label="Read-only",
         required=False,
-        help_text="It may ask for everything, and neither request refills nor change webhooks.",
+        help_text="The key can read everything, but cannot request refills or change webhooks.",
     )
 
     field_order = ("name", "allowed_networks", "expires_on", "answers", "read_only", "password")
@@ -245,9 +245,9 @@ class ApiKeyForm(PasswordAgainForm):
         texts = self.cleaned_data["allowed_networks"].replace(",", " ").split()
         networks = {text: parse_network(text) for text in texts}
         if wrong := [text for text, network in networks.items() if network is None]:
-            raise ValidationError(f"Write addresses or networks. These are neither: {', '.join(wrong[:3])}")
+            raise ValidationError(f"Enter addresses or networks. These are neither: {', '.join(wrong[:3])}")
         if len(networks) > MOST_NETWORKS:
-            raise ValidationError(f"Write {MOST_NETWORKS} addresses and networks at most.")
+            raise ValidationError(f"Enter at most {MOST_NETWORKS} addresses and networks.")
         return tuple(dict.fromkeys(str(network) for network in networks.values()))
 
     def clean_expires_on(self) -> date | None:
@@ -283,7 +283,7 @@ class RotateKeyForm(PasswordAgainForm):
             (hours, f"works for {hours} hour{'s' * (hours > 1)} more" if hours else "stops working at once")
             for hours in HOURS
         ],
-        help_text="Time to bring the new value to all of your programs. If others may have seen the old one: at once.",
+        help_text="Leave time to update all of your programs. If others may have seen the old value, stop it at once.",
     )
 
     field_order = ("grace", "password")

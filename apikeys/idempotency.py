@@ -15,7 +15,7 @@ from notpanel.kit.sql import execute, fetch
 
 KEPT_FOR = timedelta(hours=24)  # apikeys/retention.py deletes what is older
 
-# The second of two requests waits here until the transaction of the first ends: the unique constraint makes it.
+# The unique constraint makes the second of two equal requests wait here until the first one's transaction ends.
 CLAIM = """
     INSERT INTO apikeys_keptanswer (account_id, request_id, digest, created_at, status, code, body)
     VALUES (%(account)s, %(request_id)s, %(digest)s, %(now)s, 0, '', '')
@@ -30,10 +30,11 @@ FIND = """
 
 
 def answer_once(account_id: int, request_id: str, digest: str, answer: Callable[[], Rendered]) -> tuple[Rendered, bool]:
-    """Return the answer to the account's request, and whether it is that of an earlier one.
+    """Return the answer to the account's request, and whether it is the kept answer to an earlier one.
 
-    ``answer`` runs in the transaction that keeps what it returns; what it raises is raised, and nothing is kept. A
-    repetition waits while the first is still running. Raises RequestIdUsed if the first had another ``digest``.
+    ``answer`` runs in the transaction that keeps its result. If it raises, so does this, and nothing is kept. A
+    repetition waits while the first request is still running. Raises RequestIdUsed if the first had a different
+    ``digest``.
     """
     claim = {"account": account_id, "request_id": request_id, "digest": digest, "now": timezone.now()}
     with transaction.atomic():
@@ -42,7 +43,7 @@ def answer_once(account_id: int, request_id: str, digest: str, answer: Callable[
             execute(KEEP, {"id": claimed[0][0], **answered._asdict()})
             return answered, False
         kept = fetch(FIND, claim)
-    if not kept:  # it was deleted, being old, between the two statements
+    if not kept:  # it was old, and was deleted between the two statements
         raise ServiceUnavailable
     [(first_digest, *first)] = kept
     if first_digest != digest:

@@ -1,7 +1,7 @@
-"""Create and change customers' accounts from files: a whole file, or none of it if a row is wrong.
+"""Create and change customers' accounts from files. If one row is wrong, nothing of the file is imported.
 
-What a file does not say of a known account stays as it is; a new one gets the column's default. An empty cell empties
-the balance, and says nothing of what may not be empty. No import touches an account of the staff.
+A known account keeps what the file has no column for; a new one gets the column's default. An empty cell clears the
+balance; in a column that must not be empty it counts as missing. No import changes an account of the staff.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from notpanel.kit.cells import currency, one_of, signed_amount, text_up_to
 from notpanel.kit.refusals import ServiceUnavailable
 from notpanel.kit.row_files import Column, FileErrors, Imported, Readable, Row, defaults_of, read
 
-ATTEMPTS = 3  # others may create accounts of the same names meanwhile
+ATTEMPTS = 3  # because others may create accounts with the same names meanwhile
 
 
 def _username(text: str) -> str:
@@ -69,7 +69,7 @@ def import_accounts(file: Readable, *, dry_run: bool = False) -> ImportedAccount
             with transaction.atomic():
                 imported = _write(rows, lines, errors)
                 transaction.set_rollback(dry_run)
-        except IntegrityError:  # somebody else has created one of the accounts in this moment
+        except IntegrityError:  # somebody else has just created one of the accounts
             continue
         return imported
     raise ServiceUnavailable

@@ -1,4 +1,4 @@
-"""The links with which the owners of new accounts set their passwords, and the mails with them to customers."""
+"""The links with which owners of new accounts set their passwords, and the mails that take them to customers."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def invite_customers(accounts: Sequence[Account], absolute: Callable[[str], str]
     """
     sent: list[Account] = []
     try:
-        with get_connection() as mails:  # one for all
+        with get_connection() as mails:  # one connection for all mails
             sent.extend(account for account in accounts if _send(account, absolute, mails))
     except OSError as error:  # smtplib's errors are OSErrors
         logger.warning("Failed to reach the mail server: %s", type(error).__name__)

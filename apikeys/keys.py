@@ -66,7 +66,8 @@ def create_api_key(
     """
     raw_key, value = _new_value()
     with transaction.atomic():
-        # Creations for the same account wait for each other here, so that no two of them count nine keys.
+        # Requests that create keys for the same account wait for each other here, so that no two of them count nine
+        # keys.
         if Account.objects.select_for_update(no_key=True).get(pk=account.pk).erased_at:
             raise AccountErased
         if latest is not None and latest != latest_prefix(account):
@@ -98,17 +99,17 @@ def change_api_key(api_key: ApiKey, details: ApiKeyDetails) -> None:
 def rotate_api_key(api_key: ApiKey, prefix: str, grace: timedelta = timedelta()) -> str:
     """Give a key a new value. Returns the new raw key.
 
-    The old one works for ``grace`` (LONGEST_GRACE at most); without it, it is refused from the next request on. A value
-    from before the old one is refused at once.
+    The old value works for ``grace`` (LONGEST_GRACE at most). Without a grace it is refused from the next request on.
+    An even older value is refused at once.
 
     The details, the limit and what the limits have counted stay. ``prefix`` is the key's prefix when the form was made,
-    so that a form that is sent twice rotates the key once. Raises ApiKeyRotated if the prefix is another by now,
+    so that a form that is sent twice rotates the key once. Raises ApiKeyRotated if the prefix has changed since, and
     ApiKeyEnded if the key is revoked or has expired.
     """
     raw_key, value = _new_value()
     now = timezone.now()
     active = ApiKey.objects.active(now).filter(pk=api_key.pk)
-    # Compared here too, because the form's text may hold what a statement cannot, such as a NUL.
+    # Compare the prefix here first, because the form's text may hold what a statement cannot, such as a NUL.
     current = api_key.prefix == prefix
     with transaction.atomic():
         before = {"previous_digest": F("digest") if grace else None, "previous_until": now + grace if grace else None}
@@ -169,7 +170,7 @@ def authenticate(raw_key: str, address: Address | None = None) -> Caller:
         deny(DeniedBy.SUSPENDED)
         raise AccountSuspended
     if last_used_at is None or now - last_used_at >= timedelta(minutes=1):
-        # Of several requests at once, one writes.
+        # Of several concurrent requests, only one writes.
         ApiKey.objects.filter(pk=api_key_id, last_used_at=last_used_at).update(last_used_at=now)
     return Caller(
         account_id=account_id,

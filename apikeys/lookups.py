@@ -12,9 +12,9 @@ SHORTEST_PART = 2  # characters of a name that are looked for anywhere in it
 
 
 def find_accounts(names: Sequence[str], most: int) -> list[Account]:
-    """Return the accounts whose user name or e-mail address has any of ``names`` in it, in either case.
+    """Return the accounts whose user name or e-mail address contains any of ``names``, ignoring case.
 
-    Those whose whole name it is come first. A name of one character must be the whole one. Two statements at most.
+    Those whose whole name it is come first. A name of one character must match the whole name. Two statements at most.
     """
     if not names:
         return []
@@ -29,7 +29,7 @@ def find_accounts(names: Sequence[str], most: int) -> list[Account]:
             has_pieces = Q(parts__contains=name_parts(Value(name), Value("")))
             part |= has_pieces & (Q(username__icontains=name) | Q(email__icontains=name))
     if part and len(found) < most:
-        # Not in the order of their names: a common part would mean to sort a large share of all accounts.
+        # Not ordered by name: a common part would mean sorting a large share of all accounts.
         others = pieces.filter(part).exclude(pk__in=[account.pk for account in found])
         found += others[: most - len(found)]
     return found

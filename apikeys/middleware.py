@@ -31,7 +31,7 @@ def remember_who_acts(get_response: GetResponse) -> GetResponse:
 
 
 SIGNED_IN_AT, SEEN_AT = "signed_in_at", "seen_at"  # in the session, in Unix seconds
-NOTED_EVERY = 60  # seconds: a page more often than that writes nothing
+NOTED_EVERY = 60  # seconds; pages that follow sooner write nothing
 
 
 def end_sessions_of_staff(get_response: GetResponse) -> GetResponse:
@@ -73,7 +73,7 @@ def require_second_factor(get_response: GetResponse) -> GetResponse:
 
 
 def require_password_of_staff(get_response: GetResponse) -> GetResponse:
-    """Let staff who signed in with a password that is too short for staff reach the desk after they have changed it."""
+    """Keep staff who signed in with a password too short for staff away from the desk until they change it."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         user: Any = request.user
@@ -86,7 +86,7 @@ def require_password_of_staff(get_response: GetResponse) -> GetResponse:
 
 
 def show_times_of_staff(get_response: GetResponse) -> GetResponse:
-    """Show the times of the admin's pages, and read those typed there, in the time zone of who has signed in."""
+    """Show and read times on the admin's pages in the time zone of the signed-in user."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         user: Any = request.user
@@ -99,7 +99,7 @@ def show_times_of_staff(get_response: GetResponse) -> GetResponse:
 
 
 def _is_for_the_desk(path: str) -> bool:
-    """Return whether the path is one of the admin's, but not where one signs in or out."""
+    """Return whether the path is one of the admin's, other than those to sign in and out."""
     return path.startswith(reverse("admin:index")) and path not in (reverse("admin:login"), reverse("admin:logout"))
 
 

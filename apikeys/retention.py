@@ -8,7 +8,7 @@ from apikeys.idempotency import KEPT_FOR
 from apikeys.webhooks.models import LEASE
 from notpanel.kit.retention import Kept
 
-# What an attempt is being made of goes the next day: its result is worth something to the owner who replayed it.
+# A delivery that is being attempted is deleted a day later: the owner who replayed it wants to see the result.
 DELIVERIES = Kept(
     "webhook deliveries",
     kept_for=lambda: timedelta(days=settings.WEBHOOK_DAYS),
@@ -23,7 +23,7 @@ DELIVERIES = Kept(
     """,  # noqa: S608  # made of constants
     delete="DELETE FROM apikeys_webhookdelivery WHERE id IN (SELECT id FROM old)",
 )
-# A request that saw the endpoint before it was removed has ended long ago.
+# Every request that saw the endpoint before it was removed has ended long ago.
 ENDPOINTS = Kept(
     "webhooks that were removed",
     kept_for=lambda: timedelta(days=1),

@@ -33,12 +33,12 @@ def device_of(account: Account) -> TOTPDevice | None:
 
 
 def is_required(account: Account) -> bool:
-    """Return whether the account may not be without a second factor (STAFF_TWO_FACTOR)."""
+    """Return whether the account must have a second factor (STAFF_TWO_FACTOR)."""
     return bool(settings.STAFF_TWO_FACTOR and account.is_staff)
 
 
 def prepare(account: Account) -> TOTPDevice:
-    """Make a secret for an authenticator app. It counts for nothing until ``enable`` has seen a code of it."""
+    """Create a secret for an authenticator app. It has no effect until ``enable`` has accepted a code from the app."""
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         TOTPDevice.objects.filter(user=account, confirmed=False).delete()
@@ -56,14 +56,14 @@ def enable(account: Account, device: TOTPDevice, code: str) -> list[str]:
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         TOTPDevice.objects.filter(user=account).exclude(pk=device.pk).delete()
         if not TOTPDevice.objects.filter(pk=device.pk, confirmed=False).update(confirmed=True):
-            raise WrongCode  # another window was quicker
+            raise WrongCode  # another window has just set one up
         codes = _new_recovery_codes(account)
         AuditEvent.record(Kind.FACTOR_ENABLED, account)
     return codes
 
 
 def prove(account: Account, code: str) -> TOTPDevice:
-    """Check a code of the app, or a recovery code, which is used up by it. Returns the app.
+    """Check a code of the app, or a recovery code, which then cannot be used again. Returns the app.
 
     Raises WrongCode, TooManyCodes, and SecondFactorMissing if the account has no second factor.
     """
@@ -86,21 +86,21 @@ def renew_recovery_codes(account: Account) -> list[str]:
 
 
 def disable(account: Account) -> None:
-    """Take the second factor away, for its owner. Raises SecondFactorIsRequired."""
+    """Remove the second factor at its owner's request. Raises SecondFactorIsRequired."""
     if is_required(account):
         raise SecondFactorIsRequired
     _remove(account, Kind.FACTOR_DISABLED)
 
 
 def reset(account: Account, by: Account) -> bool:
-    """Take the second factor of somebody who lost it away. Returns False if there is none. Raises OnlySuperusers."""
+    """Remove the second factor of somebody who has lost it. Returns False if there is none. Raises OnlySuperusers."""
     if not by.is_superuser:
         raise OnlySuperusers
     return _remove(account, Kind.FACTOR_RESET)
 
 
 def recovery_codes_left(account: Account) -> int:
-    """Return how many recovery codes were not used yet."""
+    """Return how many recovery codes have not been used yet."""
     return RecoveryCode.objects.filter(account=account, used_at=None).count()
 
 
@@ -116,7 +116,7 @@ def _remove(account: Account, kind: Kind) -> bool:
 
 
 def _check(account: Account, device: TOTPDevice, code: str) -> None:
-    """Raise WrongCode or TooManyCodes unless the code is right. A code of the app is taken once."""
+    """Raise WrongCode or TooManyCodes unless the code is right. A code of the app is accepted only once."""
     counter = Counter("code", str(account.pk), settings.ATTEMPTS_PER_NAME, settings.PASSWORD_CHECKS)
     if wait := counter.begin():
         raise TooManyCodes(wait)
@@ -140,7 +140,7 @@ def _is_of_the_app(account: Account, device: TOTPDevice, code: str) -> bool:
 
 
 def looks_like_the_apps(code: str) -> bool:
-    """Return whether the code looks like one of the app, rather than like a recovery code."""
+    """Return whether the code looks like one of the app rather than a recovery code."""
     return re.fullmatch("[0-9]{6}", _normal(code)) is not None
 
 

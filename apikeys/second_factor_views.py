@@ -1,4 +1,4 @@
-"""The pages of the second factor: the code at the sign-in, setting up an app, recovery codes, and taking it away."""
+"""The pages of the second factor: the code at the sign-in, setting up an app, recovery codes, and turning it off."""
 
 import base64
 from typing import Any
@@ -24,13 +24,13 @@ from notpanel.kit.refusals import Refusal
 
 _PENDING = "sign_in_waits_for_code"  # in the session: who has given the password, and when
 _PREPARED = "second_factor_prepared"  # in the session: the app that is being set up, and since when
-MINUTES = 10  # for the second step of either
+MINUTES = 10  # until the second step of signing in, or of setting up an app
 
 
 def ask_for_code(
     request: HttpRequest, account: Account, backend: str, then: str, password_too_short: bool
 ) -> HttpResponse:
-    """Go on to the second page of the sign-in. Until its code is right, nobody is signed in.
+    """Redirect to the second page of the sign-in. The user is not signed in until the code there is right.
 
     ``password_too_short``: for staff (``apikeys.passwords``).
     """
@@ -61,7 +61,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
         remember_device(request, form.device)
         if form.used_recovery_code:
             left = second_factor.recovery_codes_left(account)
-            messages.warning(request, f"You have used a recovery code. {left} are left.")
+            messages.warning(request, f"You have used a recovery code. You have {left} left.")
         return redirect(pending["then"])
     return with_wait(form, render(request, "dashboard/sign_in_code.html", {"form": form}))
 
@@ -70,7 +70,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password", "code")
 def overview(request: SignedInRequest) -> HttpResponse:
-    """Show whether there is a second factor. A POST begins to set one up, renews the codes, or takes it away."""
+    """Show whether there is a second factor. A POST begins to set one up, renews the codes, or turns it off."""
     account = request.user
     device = second_factor.device_of(account)
     if device is None:
@@ -81,7 +81,7 @@ def overview(request: SignedInRequest) -> HttpResponse:
     if renew.is_valid():
         try:
             return _show_codes(request, second_factor.renew_recovery_codes(account))
-        except Refusal as refusal:  # another window took it away meanwhile
+        except Refusal as refusal:  # it was turned off in another window meanwhile
             renew.add_error(None, refusal.text)
     if disable.is_valid():
         try:
@@ -89,7 +89,7 @@ def overview(request: SignedInRequest) -> HttpResponse:
         except Refusal as refusal:
             messages.error(request, refusal.text)
         else:
-            messages.success(request, "Signing in takes your password alone now.")
+            messages.success(request, "You now sign in with your password alone.")
         return redirect("dashboard:second-factor")
     context = {
         "device": device,
@@ -141,7 +141,7 @@ def _show_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
 
 
 def _account_of(pending: Any) -> Account | None:
-    """Return the account whose sign-in waits for a code, unless too long or its password has changed since."""
+    """Return the account whose sign-in waits for a code; None if it waited too long, or its password has changed."""
     if not pending or not _is_recent(pending):
         return None
     account = Account.objects.filter(pk=pending["account"], is_active=True).first()
@@ -163,6 +163,6 @@ def _is_recent(step: dict[str, Any]) -> bool:
 
 
 def _in_groups(device: TOTPDevice) -> str:
-    """Return the secret as apps take it when it is typed."""
+    """Return the secret in groups of characters, as people type it into an app."""
     secret = base64.b32encode(device.bin_key).decode().rstrip("=")
     return " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))

@@ -7,9 +7,9 @@ class SessionStore(db.SessionStore):
     """Sessions in the database. SESSION_ENGINE names this module."""
 
     def save(self, must_create: bool = False) -> None:
-        """Save the session. Raises what the database raised if it was lost.
+        """Save the session. If the database was lost, raises its error.
 
-        Django would take such a session for one that was deleted meanwhile, and answer 400.
+        Django would assume instead that the session was deleted meanwhile, and answer 400.
         """
         try:
             super().save(must_create)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from notpanel.kit.transaction_id import TransactionIdField
 
-MAILS_EVERY = timedelta(minutes=10)  # one mail at most, to one account
+MAILS_EVERY = timedelta(minutes=10)  # between two mails to one account
 
 
 class SettlementMailsQuerySet(models.QuerySet["SettlementMails"]):
@@ -20,7 +20,7 @@ class SettlementMailsQuerySet(models.QuerySet["SettlementMails"]):
 
 
 class SettlementMails(models.Model):
-    """The choice of an account to be mailed what is settled. Without a row it gets no such mails.
+    """The choice of an account to be mailed about settled refills. Without a row it gets no such mails.
 
     ``apikeys.emails`` makes and deletes it; ``refills.mailing`` writes what was mailed.
     """
@@ -30,7 +30,7 @@ class SettlementMails(models.Model):
     )
     # Where the owner chose it: the links in the mails begin with it.
     site = models.CharField(max_length=300, editable=False)
-    # What earlier transactions settled, and this one, was mailed, or settled before the choice.
+    # What this transaction and earlier ones settled was mailed, or was settled before the choice.
     told_until = TransactionIdField(editable=False, db_default=RawSQL("pg_current_xact_id()", ()))
     next_at = models.DateTimeField(default=timezone.now, editable=False, help_text="No mail is sent before.")
 

@@ -40,7 +40,7 @@ def _signed_out(user: Account | None, request: Any, **kwargs: Any) -> None:
 def _rights_changed(
     instance: Any, action: str, reverse: bool, model: Any, pk_set: set[int] | None, **kwargs: Any
 ) -> None:
-    """Record groups or permissions that accounts got or lost, from whichever side the change was made."""
+    """Record groups or permissions that accounts were given or lost, from whichever side the change was made."""
     if action not in _DONE:
         return
     others = model.objects.filter(pk__in=pk_set) if pk_set is not None else _related(instance, model)

@@ -37,7 +37,7 @@ _endings: list[tuple[str, Callable[[Account], int]]] = []
 
 
 def end_on_leaving(what: str, end: Callable[[Account], int]) -> None:
-    """Call ``end`` with an account that leaves, in the transaction. It returns how many of ``what`` it has ended."""
+    """Register ``end``, which is called with an account that leaves and returns how many of ``what`` it has ended."""
     _endings.append((what, end))
 
 
@@ -60,7 +60,7 @@ def create_agent(name: str, email: str, role: str, by: Account) -> Account:
 
 
 def may_be_invited(account: Account) -> bool:
-    """Return whether the account is one of the staff's that nobody has set a password for."""
+    """Return whether the account is active staff, and nobody has set a password for it."""
     return account.is_staff and account.is_active and not account.has_usable_password()
 
 
@@ -90,12 +90,12 @@ def invite(account: Account, by: Account, absolute: Callable[[str], str]) -> Non
 
 
 def leave(account: Account, by: Account) -> dict[str, int]:
-    """Take everything from somebody who leaves the staff. Returns how many of what was ended.
+    """End all access of somebody who leaves the staff. Returns how many of each thing were ended.
 
     The account is suspended, its sessions, its password and invitations end, its keys are revoked, and it loses its
-    groups, permissions and rank, so that restoring it gives back none of them. It stays one of the staff's, because the
-    desk names it as who settled refills, and superusers alone can restore it. Raises OnlySuperusers, NotOfTheStaff,
-    CannotLeave if ``by`` is the account, and LastSuperuser.
+    groups, permissions and rank, so that restoring it brings none of them back. It stays marked as staff, because the
+    desk names it as the one who settled refills, and so that only superusers can restore it. Raises OnlySuperusers,
+    NotOfTheStaff, CannotLeave if ``by`` is the account, and LastSuperuser.
     """
     if not by.is_superuser:
         raise OnlySuperusers

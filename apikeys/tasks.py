@@ -23,6 +23,6 @@ def sweep_webhooks(timestamp: int) -> None:
 @app.periodic(cron="41 * * * *")
 @app.task(name="apikeys.tasks.forget_old_answers")
 def forget_old_answers(timestamp: int) -> None:
-    """Delete old answers every hour: a busy day's would be many."""
+    """Delete old answers every hour, because those of a busy day would be too many at once."""
     now = timezone.now()
     retention.delete(ANSWERS, now - KEPT_FOR, now)

@@ -25,14 +25,14 @@ class TimeZoneForm(forms.Form):
 
 
 def time_zone(request: SignedInRequest) -> HttpResponse:
-    """Show the time zone of who has signed in, or change it (POST: time_zone)."""
+    """Show the time zone of the signed-in user, or change it (POST: time_zone)."""
     if request.method not in ("GET", "HEAD", "POST"):
         return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
     data = request.POST if request.method == "POST" else None
     form = TimeZoneForm(data, initial={"time_zone": request.user.time_zone})
     if form.is_valid():
         set_time_zone(request.user, form.cleaned_data["time_zone"])
-        messages.success(request, f"Times at the desk are shown in {form.cleaned_data['time_zone']} now.")
+        messages.success(request, f"The desk now shows times in {form.cleaned_data['time_zone']}.")
         return redirect("time-zone")
     context: dict[str, Any] = {"title": "My time zone", "form": form, "now": timezone.now()}
     return TemplateResponse(request, "admin/time_zone.html", admin.site.each_context(request) | context)

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from django.core.exceptions import ValidationError
 
-CHOOSE = "Choose a time zone of the list, such as Europe/Berlin."
+CHOOSE = "Choose a time zone from the list, such as Europe/Berlin."
 
 
 @cache

@@ -62,7 +62,7 @@ class SignIn(auth.LoginView):
 
 
 class DeskSignIn(SignIn):
-    """The same on the admin's page, for staff alone."""
+    """The same sign-in on the admin's page, for staff only."""
 
     template_name = "admin/login.html"
     redirect_authenticated_user = False
@@ -148,7 +148,7 @@ class ChangePassword(auth.PasswordChangeView):
 @never_cache
 @sensitive_post_parameters("password")
 def email(request: SignedInRequest) -> HttpResponse:
-    """Show the e-mail address and the mails. A POST sends a link to a new address, or to the same to confirm it."""
+    """Show the e-mail address and the mails. A POST sends a link to a new address, or to the current one."""
     account = request.user
     form = EmailForm(account, request.POST or None, initial={"email": account.email})
     if form.is_valid():
@@ -176,14 +176,14 @@ def settlement_mails(request: SignedInRequest) -> HttpResponse:
     except Refusal as refusal:
         messages.error(request, refusal.text)
     else:
-        text = "You get a mail when refills are settled." if chosen else "You get no more mails about settled refills."
+        text = "You will get mails about settled refills." if chosen else "You will no longer get these mails."
         messages.success(request, text)
     return redirect("dashboard:email")
 
 
 @never_cache
 def confirm_email(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask to confirm an address by a button: programs that check mails follow links. A POST confirms it."""
+    """Ask for a click to confirm an address, because programs that scan mails follow links. A POST confirms it."""
     try:
         if request.method != "POST":
             return render(request, "dashboard/confirm_email.html", {"link": emails.read_link(token)})
@@ -198,7 +198,7 @@ def confirm_email(request: HttpRequest, token: str) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def keys(request: SignedInRequest) -> HttpResponse:
-    """List the keys. A POST creates one and shows it, this once."""
+    """List the keys. A POST creates one and shows its value, only this once."""
     account, now = request.user, timezone.now()
     form = ApiKeyForm(account, request.POST or None)
     if form.is_valid():
@@ -224,7 +224,7 @@ def keys(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def key(request: SignedInRequest, key_id: int) -> HttpResponse:
-    """Show a key. A POST rotates it and shows its new value, this once."""
+    """Show a key. A POST rotates it and shows its new value, only this once."""
     api_key = get_object_or_404(ApiKey.objects.active(timezone.now()), pk=key_id, account=request.user)
     form = RotateKeyForm(request.user, request.POST or None)
     if form.is_valid():
@@ -255,7 +255,7 @@ def change_key(request: SignedInRequest, key_id: int) -> HttpResponse:
         except Refusal as refusal:
             form.add_error(None, refusal.text)
         else:
-            messages.success(request, f"{api_key} is changed.")
+            messages.success(request, f"{api_key} was changed.")
             return redirect("dashboard:keys")
     return with_wait(form, render(request, "dashboard/change_key.html", {"form": form, "api_key": api_key}))
 
@@ -269,7 +269,7 @@ def revoke(request: SignedInRequest, key_id: int) -> HttpResponse:
     if revoke_api_key(api_key):
         messages.success(request, f"{api_key} is revoked: requests with it are refused from now on.")
     else:
-        messages.warning(request, f"{api_key} was revoked before.")
+        messages.warning(request, f"{api_key} is already revoked.")
     return redirect("dashboard:keys")
 
 

@@ -8,11 +8,11 @@ from unfold.contrib.filters.admin import DropdownFilter
 
 from notpanel.kit.admin import LargeTableAdmin, ReadOnlyAdmin
 
-admin.site.unregister(ProcrastinateJob)  # its page is not that of the theme, and loads every event of every job
+admin.site.unregister(ProcrastinateJob)  # its page does not use the theme, and loads every event of every job
 
 
 class StatusFilter(DropdownFilter):
-    """The statuses by name: PostgreSQL has a type for them, and fails on a word that is none."""
+    """Filters by status. PostgreSQL has a type for the statuses, and fails on any other word."""
 
     title = "status"
     parameter_name = "status"

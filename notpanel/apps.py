@@ -27,22 +27,22 @@ class NotPanelConfig(AppConfig):
         checks.register(check_time_limits, checks.Tags.database)
         connection_created.connect(count_statements_of)
         if settings.SENTRY_DSN:
-            from notpanel import error_reports  # not loaded where nothing is sent
+            from notpanel import error_reports  # loaded only if reports are sent
 
             error_reports.start(settings.SENTRY_DSN)
-        if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next request would get one without limit
-            # Without a sender: Django sends these signals for apps that have models, and this one has none.
+        if not settings.DATABASE_PGBOUNCER:  # its connections are shared: the next client would have no limit
+            # No sender is named: Django sends these signals for apps with models, and this one has none.
             pre_migrate.connect(lift_statement_timeout)
             post_migrate.connect(restore_statement_timeout)
 
 
 class DeskConfig(admin_apps.AdminConfig):
-    default = False  # it is django.contrib.admin's
+    default = False  # the default is that of django.contrib.admin
     default_site = "notpanel.desk_site.DeskSite"
 
 
 def lift_statement_timeout(using: str, **kwargs: Any) -> None:
-    """Lift the limit before a migration: to index a large table takes longer. The limit on locks stays."""
+    """Lift the limit before a migration, because indexing a large table takes longer. The limit on locks stays."""
     with connections[using].cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
 

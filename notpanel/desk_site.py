@@ -7,7 +7,7 @@ APPS = ["refills", "orders", "apikeys"]
 
 
 class DeskSite(UnfoldAdminSite):
-    """The admin, whose menu begins with what support staff use all day."""
+    """The admin. Its menu begins with what support staff use all day."""
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         """Return the apps with their models: refills first, and what belongs to no app of the project last."""

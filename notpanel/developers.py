@@ -94,7 +94,7 @@ class Developers:
         )
 
     def webhooks(self, request: HttpRequest) -> HttpResponse:
-        """Show what webhooks are told, and programs that verify it."""
+        """Show the events that webhooks receive, and programs that verify them."""
         event = {
             "type": "refill.completed",
             "timestamp": "2026-05-01T12:00:00.123Z",

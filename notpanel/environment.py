@@ -85,7 +85,7 @@ def set_metrics_directory(directory: str) -> None:
 
 
 def withhold_supervisor() -> str | None:
-    """Take the address at which systemd waits for a word out of the environment, and return it, if there is one."""
+    """Remove the address for notifications to systemd from the environment, and return it, if there is one."""
     return os.environ.pop("NOTIFY_SOCKET", None)
 
 
@@ -110,7 +110,7 @@ class Environment:
         return "".join(self._example)
 
     def gone(self, name: str, *, instead: str) -> None:
-        """Raise BadSetting if a setting that there is no longer is set: nothing would come of its value."""
+        """Raise BadSetting if a setting that no longer exists is set, because its value would have no effect."""
         if name in self._values:
             raise BadSetting(f"{name} is no longer a setting: set {instead} instead, and remove it.")
 
@@ -119,7 +119,7 @@ class Environment:
         description = textwrap.fill(help, 120, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         self._example.append(f"{description}\n{name}={default}\n")
         value = self._values.get(name, default)
-        # $NAME stands for another variable, if there is one: a SECRET_KEY may begin with $ as well.
+        # $NAME refers to another variable only if there is one, because a SECRET_KEY may begin with $ too.
         return self._values.get(value[1:], value) if value.startswith("$") else value
 
     def switch(self, name: str, default: bool, *, help: str) -> bool:
@@ -163,10 +163,10 @@ class Environment:
         return text
 
     def token(self, name: str, *, shortest: int, help: str) -> str:
-        """Declare a secret that others send in a header; empty: there is none. Its text is never shown."""
+        """Declare a secret that others send in a header. It may be empty. Its text is never shown."""
         text = self.text(name, "", help=help)
         if text and not re.fullmatch(rf"[!-~]{{{shortest},}}", text):
-            raise BadSetting(f"{name} must be empty, or {shortest} visible ASCII characters at least, without spaces.")
+            raise BadSetting(f"{name} must be empty, or at least {shortest} visible ASCII characters without spaces.")
         return text
 
     def log_level(self, name: str, default: str, *, help: str) -> str:
@@ -243,14 +243,14 @@ class Environment:
         return dsn
 
     def encryption_keys(self, name: str, *, help: str) -> list[str]:
-        """Declare a list of Fernet keys, which may be empty. What is wrong with one is told without showing it."""
+        """Declare a list of Fernet keys, which may be empty. An error about a key never shows the key."""
         keys = [item.strip() for item in self.text(name, "", help=help).split(",") if item.strip()]
         for number, key in enumerate(keys, start=1):
             try:
                 Fernet(key)
             except ValueError:
                 raise BadSetting(
-                    f"{name}: key {number} is none: each must be 32 random bytes in URL-safe base64. "
+                    f"{name}: key {number} is not valid: each must be 32 random bytes in URL-safe base64. "
                     "docs/operations.md shows how to make one."
                 ) from None
         return keys
@@ -309,11 +309,11 @@ class Environment:
                 host, _ = parts.hostname, parts.port
             if parts.scheme == "unix":
                 host = parts.path
-            elif not re.fullmatch(r"/?\d*", parts.path):  # redis-py would use the database 0
+            elif not re.fullmatch(r"/?\d*", parts.path):  # redis-py would use database 0
                 raise _wrong_url(name, "names a database that is not a number", REDIS_EXAMPLE)
             if not host:
                 raise _wrong_url(name, "names no host", REDIS_EXAMPLE)
-            if re.search("[,;]", url):  # Django would take it for the URLs of several servers
+            if re.search("[,;]", url):  # Django would read it as the URLs of several servers
                 raise _wrong_url(name, "has a “,” or “;”, which a URL writes as %2C and %3B", REDIS_EXAMPLE)
         return url
 

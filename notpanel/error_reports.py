@@ -1,6 +1,6 @@
 """Errors of the server, sent to Sentry or to a service that speaks its protocol, if SENTRY_DSN is set.
 
-A report has what is needed to find the bug, and nothing of what people sent: no body, header, query string, address,
+A report has what is needed to find the bug, and nothing that people sent: no body, header, query string, address,
 user or local variable. The request's id leads to its line in the log.
 """
 
@@ -19,7 +19,7 @@ from notpanel.kit import request_facts
 from notpanel.kit.refusals import ServiceUnavailable
 from notpanel.logs import clean
 
-# The members of an event that are sent: the client's own, and those with text, of which the secrets are taken out.
+# The members of an event that are sent: the client's own, and those with text, from which secrets are removed.
 _OWN = {
     *("event_id", "timestamp", "level", "logger", "platform", "release", "environment", "server_name"),
     *("sdk", "modules", "contexts", "tags"),
@@ -43,7 +43,7 @@ def start(dsn: str, **options: Any) -> None:
         ],
         send_default_pii=False,
         max_request_body_size="never",
-        # What a local variable holds, its name does not tell: no list of names would do.
+        # The name of a local variable does not say what it holds, so no list of names would do.
         include_local_variables=False,
         before_send=_without_what_people_sent,
         **options,

@@ -22,7 +22,7 @@ from notpanel.server.checks import Unready, connect, pending_migrations
 
 logger = logging.getLogger(__name__)
 
-KEPT_FOR = 1.0  # seconds in which all who ask get the same answer
+KEPT_FOR = 1.0  # seconds in which everybody gets the same answer
 NOT_CHECKED = "Not checked, because the database cannot be used."
 
 
@@ -36,7 +36,7 @@ class Finding:
 
 
 class Readiness:
-    """Checks at most once in KEPT_FOR and in one thread, however many ask."""
+    """Makes the checks at most once in KEPT_FOR, in one thread, however many clients ask."""
 
     def __init__(self) -> None:
         self._findings: list[Finding] = []
@@ -44,7 +44,7 @@ class Readiness:
         self._checking = threading.Lock()
 
     def findings(self) -> list[Finding]:
-        """Return what the latest check has found. Those who ask while another thread checks get the one before."""
+        """Return what the latest checks have found. While another thread checks, return the findings before those."""
         if time.monotonic() >= self._until and self._checking.acquire(blocking=not self._findings):
             try:
                 if time.monotonic() >= self._until:  # else another thread has checked meanwhile
@@ -120,7 +120,7 @@ def problem_of_migrations(connection: BaseDatabaseWrapper) -> str:
 
 
 def problem_of_queue(connection: BaseDatabaseWrapper) -> str:
-    """Judge the queue by what it leaves undone: without a job that is due, nobody misses a worker."""
+    """Return that no worker does the jobs that are due, or nothing. Without such a job, no worker is needed."""
     figures = queue.figures(timezone.now(), connection)
     if figures.workers or figures.oldest is None or figures.oldest < queue.ALIVE:
         return ""
@@ -141,7 +141,7 @@ def problem_of_redis() -> str:
 
 
 def _log_change(before: list[Finding], now: list[Finding]) -> None:
-    """Log what has become a problem, and what no longer is one. Those who ask leave no line of their own."""
+    """Log what has become a problem, and what no longer is one. The requests themselves are not logged."""
     old = {finding.name: finding.problem for finding in before}
     for finding in now:
         if finding.problem and not old.get(finding.name):

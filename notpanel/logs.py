@@ -1,6 +1,6 @@
 """The form of the log: a JSON object per line, or text for a terminal.
 
-The records of NotPanel and of all libraries pass here: a record is one line, and has no secrets.
+The records of NotPanel and of all libraries pass through here: each becomes one line without secrets.
 """
 
 import json
@@ -97,9 +97,9 @@ def clean(value: Any) -> Any:
 
 
 def _for_a_terminal(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-    """Let the text of a record be one line, whatever a client sent, with its traceback indented below it.
+    """Keep the text of a record on one line, whatever a client sent, with its traceback indented below it.
 
-    So nothing but records begins at the left. The values of fields are quoted by the renderer.
+    So only records begin at the left margin. The renderer quotes the values of fields.
     """
     event["time"] = event["time"][11:19]
     if event["event"] == "request":

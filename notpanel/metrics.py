@@ -1,6 +1,6 @@
 """What ``/metrics`` answers to Prometheus: what the processes have counted, and figures of the database.
 
-A middleware answers it before all others, as it does the checks of health. It answers whatever is down.
+A middleware answers it before all others, as it does health checks. It answers even while everything else is down.
 """
 
 import fcntl
@@ -31,14 +31,14 @@ from notpanel.server.checks import Unready, connect
 logger = logging.getLogger(__name__)
 
 PATH = "/metrics"
-KEPT_FOR = 5.0  # seconds in which all processes of a server tell the same figures of the database
-TOO_OLD = 30.0  # seconds after which figures are told no longer: the process that reads them hangs
-PATIENCE = 6.0  # seconds in which those who have no figures wait for who reads them
+KEPT_FOR = 5.0  # seconds in which all processes of a server report the same figures of the database
+TOO_OLD = 30.0  # seconds after which figures are no longer reported: the process that reads them hangs
+PATIENCE = 6.0  # seconds that a process without figures waits for the one that reads them
 BUDGET = 3.0  # seconds in which all statements together must have answered
 
 
 def answer(authorization: str, role: str = "server") -> HttpResponse:
-    """Answer ``/metrics`` to the holder of METRICS_TOKEN; 401 to everybody else. Servers tell of the database, too."""
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN; 401 to everybody else. Servers report on the database too."""
     scheme, _, token = authorization.partition(" ")
     headers = {"Cache-Control": "no-store"}
     if scheme.lower() != "bearer" or not constant_time_compare(token.strip(), settings.METRICS_TOKEN):
@@ -73,8 +73,8 @@ def _as_text(found: Iterable[Metric]) -> bytes:
 class Figures:
     """Reads figures from the database at most once in KEPT_FOR for all processes of a server, however many ask.
 
-    The text is in a file of the directory that they share. The process that holds the lock reads the database. Others
-    meanwhile tell what was read before, and wait only if that is too old to be told.
+    The text is in a file of the directory that they share. The process that holds the lock reads the database. The
+    others report what was read before, and wait only if that is too old.
     """
 
     def text(self) -> bytes:
@@ -104,7 +104,7 @@ class Figures:
 
     @staticmethod
     def _is_locked(lock: IO[str]) -> bool:
-        """Lock the file until it is closed, unless somebody else has. Returns whether that was done."""
+        """Lock the file until it is closed, unless another process has. Returns whether it was locked."""
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -130,13 +130,13 @@ def _directory() -> Path:
 
 @cache
 def _own_directory() -> tempfile.TemporaryDirectory[str]:
-    """Return a directory for a server that is not ours, whose processes share none."""
+    """Return a directory of this process, for a server that is not ours and whose processes share none."""
     return tempfile.TemporaryDirectory(prefix=metrics.PREFIX)
 
 
 def read(now: datetime) -> Iterator[Metric]:
     """Yield the figures of the database. Those of a reader that fails are missing; ``notpanel_figures_up`` names it."""
-    readable = GaugeMetricFamily("notpanel_figures_up", "1: they could be read from the database.", labels=["figures"])
+    readable = GaugeMetricFamily("notpanel_figures_up", "1 if they could be read.", labels=["figures"])
     found: list[Metric] = []
     try:
         with _connection() as connection:
@@ -164,7 +164,7 @@ def _read(connection: BaseDatabaseWrapper, reader: metrics.Reader, now: datetime
 
 @contextmanager
 def _connection() -> Iterator[BaseDatabaseWrapper]:
-    """Make a connection of its own the default one of this thread: the pool may be what is spent. Raises Unready."""
+    """Make a new connection the default one of this thread, because the pool may be exhausted. Raises Unready."""
     usual, own = connections[DEFAULT_DB_ALIAS], connect()
     connections[DEFAULT_DB_ALIAS] = own
     try:
@@ -175,11 +175,11 @@ def _connection() -> Iterator[BaseDatabaseWrapper]:
 
 
 def _up(up: bool) -> Metric:
-    return GaugeMetricFamily("notpanel_database_up", "1: the database takes a connection.", value=up)
+    return GaugeMetricFamily("notpanel_database_up", "1 if the database takes a connection.", value=up)
 
 
 def read_queue(now: datetime) -> Iterator[Metric]:
-    """Yield how the queue is, by one statement, which the index on status serves."""
+    """Yield the state of the queue, by one statement, which the index on status serves."""
     found = queue.figures(now)
     yield GaugeMetricFamily("notpanel_workers", "Workers that are alive, of all machines.", value=found.workers)
     yield GaugeMetricFamily("notpanel_jobs_waiting", "Jobs that are due and not begun.", value=found.waiting)

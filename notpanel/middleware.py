@@ -22,11 +22,11 @@ from notpanel.kit.refusals import Refusal, ServiceUnavailable
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-# Nothing that looks like a key, a secret of a webhook, or a token that sets a password.
+# An id that looks like a key, a secret of a webhook, or a token that sets a password is not taken.
 _SANE_REQUEST_ID = re.compile(
     r"(?!.*(?:npp?_|whsec_)[A-Za-z0-9_-]{8})(?!.*[0-9a-z]{6,7}-[0-9a-f]{32})[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
 )
-# In front of all that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
+# Matched before anything that Django and WhiteNoise serve, so that no spelling of the API's addresses gets a page.
 _API_PATH = re.compile(r"/api(?![A-Za-z0-9_-])", re.IGNORECASE | re.ASCII)
 _IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
@@ -59,7 +59,7 @@ def answer_health_checks(get_response: GetResponse) -> GetResponse:
 
 
 def answer_metrics(get_response: GetResponse) -> GetResponse:
-    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Without a token it is no page."""
+    """Answer ``/metrics`` to the holder of METRICS_TOKEN, as early as health checks. Unused if no token is set."""
     if not settings.METRICS_TOKEN:
         raise MiddlewareNotUsed
 
@@ -75,7 +75,7 @@ def log_requests(get_response: GetResponse) -> GetResponse:
     """Write one log line per request, count it, and turn every error page under /api/ into JSON.
 
     From here on, an address of the API has its one spelling: ``//API/v2`` is ``/api/v2``.
-    All but the checks of health pass through here, so that it also sees what the others answer when they fail.
+    All requests but health checks pass through here, so that it also sees what the others answer when they fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:
@@ -150,7 +150,7 @@ def drop_untrusted_proto(get_response: GetResponse) -> GetResponse:
 
 
 def short_circuit_api(get_response: GetResponse) -> GetResponse:
-    """Answer requests to the API here. The middleware further in is for pages, and would only cost time."""
+    """Answer requests to the API here. Middleware further in is for pages, and would only cost time."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         if not is_for_api(request.path_info):
@@ -179,7 +179,7 @@ def add_admin_policy(get_response: GetResponse) -> GetResponse:
 def refuse_impossible_text(get_response: GetResponse) -> GetResponse:
     """Answer 400 to text for the admin that PostgreSQL cannot hold: a NUL, or half of a surrogate pair.
 
-    The admin hands what stands in a path, a query string or a form to the database, which would fail.
+    The admin passes what is in a path, a query string or a form to the database, which would fail.
     """
 
     def respond(request: HttpRequest) -> HttpResponse:
@@ -254,5 +254,5 @@ def _as_json(response: HttpResponse) -> HttpResponse:
 
 
 def error_in_json(error: type[Refusal]) -> JsonResponse:
-    """Return the answer with an error of the API that a middleware found."""
+    """Return the answer to an error of the API that a middleware found."""
     return JsonResponse({"error": error.message}, status=errors.status_of(error), headers=errors.headers_of(error()))

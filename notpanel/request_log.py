@@ -19,7 +19,7 @@ _DENIED_BY_STATUS: dict[int, DeniedBy] = {403: DeniedBy.PERMISSION, 421: DeniedB
 
 
 def complete(facts: RequestFacts, request: HttpRequest, response: HttpResponse) -> None:
-    """Add to the facts what the request and its answer tell, and what became of it."""
+    """Add to the facts what the request and its answer show, and what became of the request."""
     method = request.method or ""
     facts.method = method if method in http.HTTPMethod.__members__ else "-"  # a client may send any text
     facts.path = _path_without_secrets(request.path)
@@ -81,7 +81,7 @@ _IF_KNOWN = (
 
 
 def write_refused(request_id: str, status: int, code: str) -> None:
-    """Write the line of a request that the server refused before it could be read whole. Nothing of it is told."""
+    """Write the line of a request that the server refused before it was read whole. None of its text is logged."""
     facts, token = request_facts.begin(request_id)
     try:
         facts.status, facts.code, facts.outcome = status, code, Outcome.REFUSED

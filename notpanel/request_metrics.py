@@ -24,7 +24,7 @@ SECONDS = metrics.histogram(
 LIMITED = metrics.counter(
     "notpanel_rate_limited", "Requests that a layer of the rate limits refused.", layer=("ip", "key", "tier", "panel")
 )
-# To look a series up by its labels takes longer than to count.
+# Looking a series up by its labels takes longer than counting.
 _requests, _seconds = functools.cache(REQUESTS.labels), functools.cache(SECONDS.labels)
 
 
@@ -43,7 +43,7 @@ def count_unread(code: str) -> None:
 
 
 def _area(facts: RequestFacts) -> str:
-    """Return the part of the site that a request is for. Only names that we gave."""
+    """Return the part of the site that a request is for. All of these names are ours."""
     if facts.view.startswith("panel-"):
         return facts.view
     if facts.path.startswith("/static/"):

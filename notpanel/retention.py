@@ -12,7 +12,7 @@ SESSIONS = Kept(
     old="SELECT session_key AS id FROM django_session WHERE expire_date < %(before)s ORDER BY expire_date",
     delete="DELETE FROM django_session WHERE session_key IN (SELECT id FROM old)",
 )
-# The queue deletes the events of a job with it. No index is of use: jobs that succeed are deleted as they end.
+# The queue deletes the events of a job with it. No index is needed: jobs that succeed are deleted as they end.
 JOBS = Kept(
     "jobs that failed or were cancelled",
     kept_for=lambda: timedelta(days=settings.FAILED_JOB_DAYS),
@@ -24,7 +24,7 @@ JOBS = Kept(
     """,
     delete="DELETE FROM procrastinate_jobs WHERE id IN (SELECT id FROM old)",
 )
-# Others deal with their jobs at once: ``take_up_jobs_of_dead_workers``.
+# Other workers take over their jobs at once: ``take_up_jobs_of_dead_workers``.
 WORKERS = Kept(
     "workers that were killed",
     kept_for=lambda: timedelta(days=1),

@@ -31,15 +31,15 @@ if not SECRET_KEY:
 
 SECRET_KEY_FALLBACKS = env.secret_keys(
     "SECRET_KEY_FALLBACKS",
-    help="Other secret keys, separated by commas: what they signed or encrypted is accepted, and nothing new is signed "
-    "by them. docs/operations.md tells how to replace SECRET_KEY without signing anybody out.",
+    help="Other secret keys, separated by commas. What they signed or encrypted is accepted, but they sign nothing "
+    "new. docs/operations.md says how to replace SECRET_KEY without signing anybody out.",
 )
 
 ENCRYPTION_KEYS = env.encryption_keys(
     "ENCRYPTION_KEYS",
-    help="Encrypt what is stored and read again, such as the keys of suppliers and the secrets of webhooks: Fernet "
-    "keys separated by commas. The first encrypts, all decrypt. Empty: a key made from SECRET_KEY encrypts. See "
-    "docs/operations.md.",
+    help="Fernet keys, separated by commas, that encrypt what is stored and read again, such as the keys of suppliers "
+    "and the secrets of webhooks. The first one encrypts, all of them decrypt. Empty: a key made from SECRET_KEY "
+    "encrypts. See docs/operations.md.",
 )
 
 ALLOWED_HOSTS = env.host_names(
@@ -66,8 +66,8 @@ if not HTTPS:
 HSTS_SUBDOMAINS = env.switch(
     "HSTS_SUBDOMAINS",
     default=False,
-    help="on: that goes for all subdomains too, and the site may be put on the browsers' own list, which is hard to "
-    "take back. Only if every subdomain speaks TLS.",
+    help="on: browsers remember it for all subdomains too, and the site may be put on the browsers' preload list, "
+    "which is hard to undo. Switch it on only if every subdomain speaks TLS.",
 )
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS and HSTS_SUBDOMAINS
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # HSTS_SUBDOMAINS is the operator's to decide
@@ -80,7 +80,7 @@ CSRF_TRUSTED_ORIGINS = env.origins(
 
 TRUSTED_PROXIES = env.networks(
     "TRUSTED_PROXIES",
-    help="Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by commas: "
+    help="Networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted, separated by commas: "
     "10.0.0.0/8,2001:db8::/32.",
 )
 if TRUSTED_PROXIES:
@@ -97,23 +97,23 @@ SLA_HOURS = env.whole_number(
     "SLA_HOURS",
     default=24,
     maximum=1_000_000,
-    help="Hours in which a refill should be settled. After three quarters of them it is due soon, then late.",
+    help="Hours in which a refill should be settled. After three quarters of them it is due soon, after that late.",
 )
 CLAIM_MINUTES = env.whole_number(
-    "CLAIM_MINUTES", default=15, maximum=1_000_000, help="Minutes that a staff member's claim on a refill lasts."
+    "CLAIM_MINUTES", default=15, maximum=1_000_000, help="Minutes for which a staff member's claim on a refill lasts."
 )
 UNDO_SECONDS = env.whole_number(
     "UNDO_SECONDS",
     default=30,
     maximum=3600,
-    help="Seconds in which an agent may undo a change of a refill's status that the same agent made.",
+    help="Seconds in which agents may undo a change that they made to a refill's status.",
 )
 
 SUPPLIER_DAYS = env.whole_number(
     "SUPPLIER_DAYS",
     default=7,
     maximum=1000,
-    help="Days after which a refill that a supplier has not settled is given up, for an agent to decide.",
+    help="Days after which a refill that its supplier has not settled is given up and left to an agent.",
 )
 
 RATE_LIMIT_IP = env.whole_number("RATE_LIMIT_IP", default=300, help="Requests per minute from one address.")
@@ -143,9 +143,9 @@ PANEL_RATE_LIMIT = env.whole_number(
 ATTEMPTS_PER_ADDRESS = env.whole_number(
     "ATTEMPTS_PER_ADDRESS",
     default=50,
-    help="How often in 15 minutes one address may give a wrong password or ask to have one reset.",
+    help="How often in 15 minutes one address may enter a wrong password or ask to have one reset.",
 )
-ATTEMPTS_PER_NAME = env.whole_number("ATTEMPTS_PER_NAME", default=10, help="The same for one user name.")
+ATTEMPTS_PER_NAME = env.whole_number("ATTEMPTS_PER_NAME", default=10, help="The same limit for one user name.")
 PASSWORD_CHECKS = env.whole_number(
     "PASSWORD_CHECKS",
     default=200,
@@ -156,23 +156,23 @@ PASSWORD_CHECKS = env.whole_number(
 STAFF_TWO_FACTOR = env.switch(
     "STAFF_TWO_FACTOR",
     default=False,
-    help="on: staff reach the desk with a second factor only, and are led to set one up. off: each may choose to.",
+    help="on: staff need a second factor to reach the desk, and are asked to set one up. off: it is optional.",
 )
 STAFF_SESSION_HOURS = env.whole_number(
-    "STAFF_SESSION_HOURS", default=12, maximum=10_000, help="After so many hours staff have to sign in again."
+    "STAFF_SESSION_HOURS", default=12, maximum=10_000, help="Hours after which staff have to sign in again."
 )
 STAFF_IDLE_MINUTES = env.whole_number(
     "STAFF_IDLE_MINUTES",
     default=60,
     maximum=1_000_000,
-    help="So do staff who have opened no page for so many minutes.",
+    help="Minutes after which staff who have opened no page have to sign in again.",
 )
 
 env.section("The database: PostgreSQL 15 or newer")
 
 DATABASE_URL = env.database(
     "DATABASE_URL",
-    help="postgresql://user:password@host:5432/name; empty: manage.py starts a private server under var/. With two "
+    help="postgresql://user:password@host:5432/name. Empty: manage.py starts a private server under var/. With two "
     "hosts, postgresql://user:password@one:5432,two:5432/name?target_session_attrs=read-write, the one that takes "
     "writes is used. See docs/backups.md.",
 )
@@ -210,7 +210,7 @@ DATABASE_REPLICA_URL = env.database(
 
 DATABASE_DIRECT_URL = env.database(
     "DATABASE_DIRECT_URL",
-    help="The database itself, without PgBouncer, for the worker: LISTEN and locks of a session do not pass "
+    help="The database itself, without PgBouncer, for the worker: LISTEN and session locks do not work through "
     "PgBouncer. Required with DATABASE_PGBOUNCER if a worker runs here.",
 )
 
@@ -223,8 +223,8 @@ def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
     options: dict[str, Any] = {
         # In pg_stat_activity it says which command holds a connection.
         "application_name": f"notpanel {COMMAND}".strip(),
-        # A machine that vanished sends nothing. What it did not take, or a connection that it left silent, ends after
-        # this.
+        # A server that vanished sends nothing. So a connection ends once data is unacknowledged, or it is silent, this
+        # long.
         "tcp_user_timeout": DATABASE_CONNECT_TIMEOUT * 1000,
         "keepalives_idle": DATABASE_CONNECT_TIMEOUT,
         "keepalives_interval": 1,
@@ -234,19 +234,19 @@ def _database(url: str, *, pgbouncer: bool) -> dict[str, Any]:
         options
         | database.get("OPTIONS", {})
         | {
-            # Of each host: one that does not answer must leave time for the next one.
+            # For each host: one that does not answer must leave time for the next one.
             "connect_timeout": max(2, DATABASE_CONNECT_TIMEOUT // len(database["HOST"].split(","))),
             "pool": {
                 "min_size": 1,
                 "max_size": DATABASE_POOL_SIZE,
                 "timeout": DATABASE_CONNECT_TIMEOUT,
-                # By default a pool tries on for minutes with longer and longer pauses, in which no request tries.
+                # By default a pool keeps trying for minutes with longer and longer pauses, in which no request tries.
                 "reconnect_timeout": POOL_PATIENCE,
             },
         }
     )
     if pgbouncer:
-        # Two transactions of one request may get two connections: none may keep a cursor, a plan or an option.
+        # Two transactions of one request may get different connections, which must not keep cursors, plans or options.
         database["DISABLE_SERVER_SIDE_CURSORS"] = True
     else:
         # Lets notpanel.kit.sql prepare its statements. psycopg prepares none of its own: after a rollback it would
@@ -266,7 +266,7 @@ DATABASES = {
     for alias, url in (("default", DATABASE_URL), ("replica", DATABASE_REPLICA_URL))
     if url
 }
-# What the worker uses as its default database; None: the same.
+# The settings of the worker's default database, if they differ.
 WORKER_DATABASE = _database(DATABASE_DIRECT_URL, pgbouncer=False) if DATABASE_DIRECT_URL else None
 DATABASE_ROUTERS = ["notpanel.kit.replica.Router"] if DATABASE_REPLICA_URL else []
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -274,7 +274,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 env.section("The counters of the rate limits")
 
 REDIS_URL = env.redis(
-    "REDIS_URL", help="redis://host:6379/0; empty: the memory of one process, and no second process may be started."
+    "REDIS_URL", help="redis://host:6379/0. Empty: one process counts in its memory, and no second one may be started."
 )
 REDIS_TIMEOUT = env.seconds(
     "REDIS_TIMEOUT", default=1.0, help="How many seconds a request waits for Redis. After that the API answers 503."
@@ -302,7 +302,7 @@ else:
         "counters": {
             "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
             "LOCATION": "counters",
-            # With Django's default of 300 the counters of a busy minute would be thrown away.
+            # Django's default of 300 would evict counters in a busy minute.
             "OPTIONS": {"MAX_ENTRIES": 100_000},
         },
     }
@@ -310,14 +310,14 @@ RATELIMIT_USE_CACHE = "counters"
 
 env.section("The application server: manage.py serve")
 
-HOST = env.host("HOST", default="127.0.0.1", help="The address that it listens at; 0.0.0.0 is every IPv4 address.")
-PORT = env.whole_number("PORT", default=8000, maximum=65535, help="The port that it listens at.")
+HOST = env.host("HOST", default="127.0.0.1", help="The address to listen on; 0.0.0.0 is every IPv4 address.")
+PORT = env.whole_number("PORT", default=8000, maximum=65535, help="The port to listen on.")
 WEB_CONCURRENCY = env.whole_number(
     "WEB_CONCURRENCY",
     default=0,
     minimum=0,
-    help="How many processes serve; 0: one per core with REDIS_URL, else one. More than one need REDIS_URL, to "
-    "count together.",
+    help="How many processes serve. 0: one per core if REDIS_URL is set, else one. More than one require REDIS_URL, "
+    "so that they count together.",
 )
 if WEB_CONCURRENCY == 0:
     WEB_CONCURRENCY = (os.cpu_count() or 1) if REDIS_URL else 1
@@ -329,7 +329,7 @@ WORKER = env.switch(
     "WORKER",
     default=True,
     help="on: `manage.py serve` runs one worker beside the server, and starts another if it dies. off: it runs none; "
-    "run `manage.py work`, as often as you like, on any machine.",
+    "run `manage.py work` yourself, as many as you like, on any machine.",
 )
 WORKER_CONCURRENCY = env.whole_number(
     "WORKER_CONCURRENCY",
@@ -344,18 +344,18 @@ WEBHOOK_DAYS = env.whole_number(
     "WEBHOOK_DAYS",
     default=30,
     maximum=10_000,
-    help="Days for which deliveries are kept, for their owners to see and replay. Their attempts take three or four.",
+    help="Days for which deliveries are kept for their owners to see and replay. Retries take three to four days.",
 )
 WEBHOOK_PROXY = env.proxy(
     "WEBHOOK_PROXY",
-    help="http://user:password@host:3128: a proxy that takes CONNECT, through which webhooks leave. It is given the "
-    "address that was checked, not the name. Empty: they leave directly.",
+    help="http://user:password@host:3128: a proxy that takes CONNECT, through which webhooks are sent. It is given "
+    "the address that was checked, not the name. Empty: they are sent directly.",
 )
 WEBHOOK_LOOPBACK = env.switch(
     "WEBHOOK_LOOPBACK",
     default=False,
-    help="on: customers may also name http:// URLs of this very machine. For demonstrations and tests only: they could "
-    "reach what listens there.",
+    help="on: customers may also name http:// URLs of this machine. For demonstrations and tests only, because they "
+    "could reach whatever listens there.",
 )
 
 env.section("How long the rest is kept: manage.py forget, which the worker runs daily")
@@ -364,7 +364,7 @@ DISPATCH_DAYS = env.days(
     "DISPATCH_DAYS",
     default=365,
     minimum=30,
-    help="Days for which the sending of a settled refill to its supplier is kept, with its steps; 0: for ever.",
+    help="Days for which the record of how a settled refill was sent to its supplier is kept; 0: for ever.",
 )
 AUDIT_LOG_DAYS = env.days(
     "AUDIT_LOG_DAYS",
@@ -376,7 +376,7 @@ FAILED_JOB_DAYS = env.whole_number(
     "FAILED_JOB_DAYS",
     default=7,
     maximum=10_000,
-    help="Days for which jobs of the worker that failed are kept, for you to look at.",
+    help="Days for which jobs of the worker that failed are kept for you to look at.",
 )
 
 env.section("Mail, which resets passwords")
@@ -396,7 +396,7 @@ EMAIL_TIMEOUT = 10
 
 env.section("Logs, on standard error")
 
-LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The least level that is written.")
+LOG_LEVEL = env.log_level("LOG_LEVEL", default="INFO", help="The lowest level that is written.")
 LOG_FORMAT = env.choice(
     "LOG_FORMAT",
     default="auto",
@@ -411,17 +411,17 @@ LOGGING = {
     "handlers": {"standard_error": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["standard_error"], "level": LOG_LEVEL},
     "loggers": {
-        # Django's own handlers are taken off: every line goes through the one above.
+        # Django's own handlers are removed: every line goes through the one above.
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
-        # The one line per request is enough for a client's mistake.
+        # For a client's mistake, the one line per request is enough.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "CRITICAL"},
-        # Its two lines for every job. Jobs that fail are errors.
+        # Leaves out its two lines for every job. Jobs that fail are logged as errors.
         "procrastinate": {"level": "WARNING"},
         # Written whatever LOG_LEVEL is.
         "notpanel.security": {"level": "INFO"},
-        # Its warning for every request that waits for a thread.
+        # Leaves out its warning for every request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
     },
 }
@@ -445,8 +445,8 @@ WORKER_METRICS_PORT = env.whole_number(
     default=0,
     minimum=0,
     maximum=65535,
-    help="The port of HOST at which a worker that runs by itself (manage.py work) answers /metrics, if there is a "
-    "METRICS_TOKEN; 0: at none. The server answers for the worker that it runs.",
+    help="The port of HOST on which a worker that runs by itself (manage.py work) answers /metrics, if there is a "
+    "METRICS_TOKEN; 0: on none. The server answers for the worker that it runs.",
 )
 
 # ---- Django

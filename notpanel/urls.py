@@ -25,13 +25,13 @@ from orders.imports import import_orders, import_services
 
 ACTIONS = (*refills.api.ACTIONS, *orders.api.ACTIONS, *apikeys.api.ACTIONS, *apikeys.webhooks.api.ACTIONS)
 
-# The audit log says from which address programs change an account, here and below.
+# Lets the audit log say from which address programs change an account, here and below.
 api_v2 = remember_who_acts(
     ApiView.as_view(
         actions={action.name: action for action in ACTIONS}, authenticate=authenticate, answer_once=answer_once
     )
 )
-# What the panel sends files to.
+# Where the panel sends files.
 panel = {
     name: remember_who_acts(PanelView.as_view(importer=importer, authenticate=panel_keys.authenticate, **options))
     for name, importer, options in (

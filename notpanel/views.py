@@ -74,7 +74,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a form that did not come from one of our pages, and report it."""
     request_facts.add(denied_by=DeniedBy.CSRF)
-    # What stands behind the dash was sent by the client.
+    # The text after the dash was sent by the client.
     security_log.report("form_refused", because=reason.partition(" - ")[0], address=str(client_address(request)))
     return django.views.csrf.csrf_failure(request, reason)
 

@@ -24,7 +24,7 @@ _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"\\]*)"|([^\s;"]*))', re.IGNORECA
 
 
 def application(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-    """Answer a request. Before Django reads its headers, mend those that Django fails at or misreads.
+    """Answer a request. Before Django reads its headers, mend those that Django fails on or misreads.
 
     A chunked body gets a Content-Length: Django treats a body without one as empty, and axios sends multipart forms in
     chunks. One that is too long is cut, and gets a length that every view refuses.
@@ -42,7 +42,7 @@ def application(environ: dict[str, Any], start_response: "StartResponse") -> Ite
 
 
 def _plain_length(length: str) -> str:
-    """Return a Content-Length that int() reads as HTTP means it, -1 if it is none.
+    """Return a Content-Length that int() reads as HTTP means it, -1 if it is invalid.
 
     int() takes signs, underscores and other digits, and fails at thousands of them.
     """

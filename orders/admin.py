@@ -95,7 +95,7 @@ class OrderAdmin(PanelsAdmin, LargeTableAdmin, ReadOnlyAdmin):
         return (*self.fields, *(section.render for section in sections_of(Order)))
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        # Both orders show the latest first. Each is that of an index: of a customer's orders, and of all.
+        # Both sort the latest first, and an index serves each: one for a customer's orders, one for all orders.
         return ("-created_at", "-id") if request.GET.get(UserNameFilter.parameter_name) else ("-id",)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:

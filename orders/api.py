@@ -84,9 +84,9 @@ IN_PROGRESS = {"status": "in_progress", "charge": "0.50", "start_count": "1234",
 _AMOUNT, _COUNT = r"^[0-9]+\.[0-9]{2,5}$", "^[0-9]+$"
 STATE = record(
     "OrderState",
-    "Where an order is, what it cost and what remains of it.",
+    "The status of an order, what it cost and what remains of it.",
     {
-        "status": text("Where the order is.", title="OrderStatus", enum=OrderStatus.values),
+        "status": text("The status of the order.", title="OrderStatus", enum=OrderStatus.values),
         "charge": text("What the order cost.", pattern=_AMOUNT),
         "start_count": or_null(text("The count before the order; null: not known yet.", pattern=_COUNT)),
         "remains": or_null(text("How many units are still to be delivered; null: not known yet.", pattern=_COUNT)),
@@ -118,7 +118,7 @@ ACTIONS = (
     Action(
         name="status",
         title="Order status",
-        summary="Tells where an order is, what it cost and what remains of it.",
+        summary="Returns the status of an order, what it cost and what remains of it.",
         ids=ORDER_IDS,
         refusals=(OrderNotFound,),
         examples=(

@@ -1,8 +1,8 @@
-"""Create and change services and orders from files: a whole file, or none of it if a row is wrong.
+"""Create and change services and orders from files. If one row is wrong, nothing of the file is imported.
 
-What a file does not say of a known service or order stays as it is; a new one gets the column's default. An absent
-column says nothing. An empty cell empties a column that may be empty (refill_days, refill_limit, start_count, remains,
-completed, supplier), and says nothing of one that may not (type, active, currency, supplier_order).
+A known service or order keeps what the file has no column for; a new one gets the column's default. An empty cell
+clears a column that may be empty (refill_days, refill_limit, start_count, remains, completed, supplier). In a column
+that may not be empty (type, active, currency, supplier_order) it counts as missing.
 """
 
 import itertools
@@ -46,7 +46,7 @@ SERVICE_COLUMNS = (
     Column("supplier", text_up_to(100), optional=True, also=("provider",)),
 )
 
-# The words of other panels. Refunded orders have no word of their own in most.
+# The words of other panels. Most have no word of their own for refunded orders.
 _STATUSES = {
     "canceled": OrderStatus.CANCELLED,
     "complete": OrderStatus.COMPLETED,
@@ -144,7 +144,7 @@ _MANY = 10_000  # new orders, after which the table is analyzed
 _THESE = ", ".join(_CHANGEABLE)
 _KNOWN = ", ".join(f"known.{name}" for name in _CHANGEABLE)
 _NEW = ", ".join(f"excluded.{name}" for name in _CHANGEABLE)
-# What contradicts itself in an order, and how that is told.
+# The contradictions within an order, and the texts of their errors.
 _CONTRADICTIONS = {
     "status = ANY(%(delivered)s) AND completed_at IS NULL": (
         "'completed: must be given, because the order is ' || status"
@@ -157,7 +157,7 @@ _CONTRADICTIONS = {
 # The columns that a report of wrong rows adds, so that an import reads one that was put right.
 REPORT_COLUMNS = ("line", "error")
 
-# Takes the header of a file, and of a wrong row the line, what is wrong with it, and its cells.
+# Takes the header of a file and, for a wrong row, its line, its error and its cells.
 Report = Callable[[Sequence[str], int, str, list[str]], object]
 
 
@@ -247,7 +247,8 @@ def _load(cursor: Any, file: Readable, zone: tzinfo, *, keep_wrong: bool) -> tup
     return errors, header
 
 
-# The rows whose values go with each other and with what the database has, or not: without an error, or with several.
+# Compares the values of each row with each other and with the database. A row may come without an error, or several
+# times.
 _WRONG = f"""
     SELECT line, 'account: “' || account || '” is unknown' AS error
     FROM incoming LEFT JOIN {Account._meta.db_table} a ON a.username = account WHERE a.id IS NULL

@@ -20,7 +20,7 @@ def find_orders(account_id: int, ids: Iterable[str]) -> dict[str, Order | None]:
 
 
 def catalogue_version() -> UUID | None:
-    """Return the version of the services: it changes with them, in the same transaction."""
+    """Return the version of the services, which changes with them in the same transaction."""
     return Catalogue.objects.values_list("version", flat=True).first()
 
 

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from notpanel.kit.public_id import PublicIdField
 from orders.querysets import OrderQuerySet, link_key
 
-LONGEST_REFILL_PERIOD = 36_500  # days, a century: what has no end says so by having none
+LONGEST_REFILL_PERIOD = 36_500  # days, a century; a service whose period has no end has no days
 
 
 def check_api_address(text: str) -> None:
@@ -197,9 +197,9 @@ class Order(models.Model):
 
     class Meta:
         indexes = [
-            # A hash, because a link may be longer than a B-tree index takes. It finds whole links only.
+            # A hash index, because a link may be longer than a B-tree index takes. It finds whole links only.
             HashIndex(fields=["link"], name="order_by_link"),
-            # However it is written. The operator class serves what begins with a link as well.
+            # Finds a link however it is written. The operator class also serves searches for what begins with a link.
             models.Index(OpClass(link_key(F("link")), name="text_pattern_ops"), name="order_by_link_key"),
             models.Index(fields=["completed_at"], name="order_by_completion"),
             # The customer's list.

@@ -65,7 +65,7 @@ def without_scheme(link: str) -> str:
 
 
 def ways_to_write(link: str) -> tuple[list[str], list[str]]:
-    """Return the links that are ``link`` with less behind its ``?``, and the beginnings of those with more.
+    """Return the links that are ``link`` with less after its ``?``, and the beginnings of those with more.
 
     Scheme, ``www.`` and trailing slashes are left to ``orders_link_key`` in the database.
     """

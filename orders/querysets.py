@@ -21,7 +21,7 @@ class OrderQuerySet(PublicIdQuerySet):
     def pasted(self, ids: Iterable[str], links: Iterable[str]) -> Self:
         """Return the orders with any of ``ids`` (ids or numbers), and those on any of ``links``, however written.
 
-        A link is found without its scheme, its ``www.``, its query or its trailing slash, and in either case.
+        A link is found without its scheme, its ``www.``, its query or its trailing slash, ignoring case.
         """
         references = [parse("ord", text) for text in ids]
         found = Q(pk__in=[name for name in references if isinstance(name, str)])
@@ -35,7 +35,7 @@ class OrderQuerySet(PublicIdQuerySet):
         return self.alias(link_key=link_key(F("link"))).filter(found)
 
     def found_by(self, text: str) -> Self:
-        """Return the orders that a pasted text names; if none has it as its link, those with it in their links.
+        """Return the orders that a pasted text names or, if none has it as its link, those whose links contain it.
 
         No index serves a part of a link: that reads all of these orders, which must be those of one account
         (docs/decisions/0009-parts-of-names-without-pg-trgm.md). So whole links are asked for first, by a statement of
@@ -50,5 +50,5 @@ class OrderQuerySet(PublicIdQuerySet):
 
 
 def link_key(link: F | Value) -> Func:
-    """Return what two ways to write a link have in common (migration 0006); the index ``order_by_link_key`` has it."""
+    """Return what all ways to write a link have in common (migration 0006). The index ``order_by_link_key`` has it."""
     return Func(link, function="orders_link_key", output_field=TextField())

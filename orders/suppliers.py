@@ -26,9 +26,9 @@ def key_of(supplier: Supplier) -> str:
 
 
 def encrypt_keys_anew() -> tuple[int, list[Supplier]]:
-    """Encrypt all keys by the first of ENCRYPTION_KEYS.
+    """Re-encrypt all keys with the first of ENCRYPTION_KEYS.
 
-    Returns how many were, and the suppliers whose keys none of the settings decrypts; those are left as they are.
+    Returns how many were, and the suppliers whose keys none of the settings decrypts, which are left as they are.
     """
     lost = []
     with transaction.atomic():

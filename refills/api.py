@@ -52,7 +52,7 @@ CHECKED_IDS = OneOrMany(
     "order",
     "orders",
     single="Single-order ID",
-    batch=". Returns an array — each row carries what a request for a refill would be told.",
+    batch=". Returns an array — each row says how a request for a refill would be answered.",
 )
 STATUS_IDS = Either(
     REFILL_IDS,
@@ -153,16 +153,16 @@ REFILL_ID = text("The ID of the refill.", pattern=_REFILL_PATTERN)
 ORDER_ID = text("The ID of the order.", pattern=_ORDER_PATTERN)
 MADE = record("RequestedRefill", "A refill that was requested.", {"refill": REFILL_ID})
 STATUS: dict[str, Schema] = {
-    "status": text("Where the refill is.", title="RefillStatus", enum=RefillStatus.values),
+    "status": text("The status of the refill.", title="RefillStatus", enum=RefillStatus.values),
 }
 DETAILS: dict[str, Schema] = {
     "reason": text("Why it was rejected, in the words of the staff."),
     "delivered": integer("How many units were delivered, if it is completed and that is known.", minimum=0),
 }
-STATE = record("RefillState", "Where a refill is.", STATUS, DETAILS)
+STATE = record("RefillState", "The status of a refill.", STATUS, DETAILS)
 CHECKED = record(
     "RefillCheck",
-    "What a request for a refill of the order would be told now.",
+    "How a request for a refill of the order would be answered now.",
     {
         "refillable": boolean("Whether a refill would be accepted."),
         "used": integer("How many refills of the order count towards its limit; rejected ones do not."),
@@ -180,7 +180,7 @@ LISTED = record(
     "A refill in the list of changes.",
     {
         "refill": REFILL_ID,
-        "number": integer("The number of the refill, which is taken wherever its ID is."),
+        "number": integer("The number of the refill, which is accepted wherever its ID is."),
         "order": ORDER_ID,
         **STATUS,
         "requested_at": integer("When it was requested, in Unix seconds."),
@@ -221,9 +221,9 @@ ACTIONS = (
         name="refill_status",
         title="Refill status",
         summary=(
-            "Tells where a refill is: pending, approved, completed or rejected. "
+            "Returns the status of a refill: pending, approved, completed or rejected. "
             "A rejected one has a reason, in the words of the staff; a completed one may have the units delivered. "
-            "Asked by order, it finds the order's latest refill, so that an answer that was lost can be found."
+            "Asked by order, it finds the order's latest refill, even if its ID was lost with an answer."
         ),
         ids=STATUS_IDS,
         refusals=(RefillNotFound, OrderNotFound, NoRefillRequested),
@@ -244,9 +244,9 @@ ACTIONS = (
         name="refill_check",
         title="Check a refill",
         summary=(
-            "Tells whether a refill would be accepted now, by the very rules of refill, and requests nothing. It "
-            "also tells how many refills of the order are used and left, when its refill period ends (in Unix seconds; "
-            "null: it has no end), and which refill is in flight."
+            "Checks whether a refill would be accepted now, by the same rules as refill, without requesting one. It "
+            "also returns how many refills of the order are used and left, when its refill period ends (in Unix "
+            "seconds; null: it has no end), and which refill is in flight."
         ),
         ids=CHECKED_IDS,
         refusals=(OrderNotFound,),
@@ -289,7 +289,9 @@ ACTIONS = (
         own_options=(
             Parameter("status", "string", "Only refills that have this status."),
             Parameter(
-                "cursor", "string", "next of an earlier answer: what changed since. Without it: from the beginning."
+                "cursor",
+                "string",
+                "The next of an earlier answer, to get what changed since. Without it, the list starts anew.",
             ),
         ),
         refusals=(InvalidCursor, UnknownStatus),

@@ -136,7 +136,7 @@ INVARIANTS = (
     ),
     Invariant(
         "supplier",
-        "Two refills are not followed under one id of a supplier.",
+        "No two refills are followed under the same id of a supplier.",
         """
         SELECT 'supplier ' || supplier_id || ', refill ' || supplier_refill
         FROM refills_dispatch WHERE supplier_refill <> '' AND ended_at IS NULL
@@ -158,7 +158,7 @@ INVARIANTS = (
     ),
     Invariant(
         "superuser",
-        "Somebody who may sign in manages the staff.",
+        "At least one superuser, who manages the staff, may sign in.",
         """
         SELECT 'no active superuser'
         WHERE NOT EXISTS (SELECT FROM apikeys_account WHERE is_superuser AND is_staff AND is_active)
@@ -190,7 +190,7 @@ NAMES = tuple(invariant.name for invariant in INVARIANTS)
 
 
 def audit(skipped: frozenset[str] = frozenset()) -> list[Finding]:
-    """Look for violations in one snapshot, without a lock: requests go on meanwhile. ``skipped`` has names."""
+    """Look for violations in one snapshot, without locks: requests go on meanwhile. ``skipped`` names invariants."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -39,7 +39,7 @@ class CheckedOrder(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a request for a refill of an order would be told."""
+    """How a request for a refill of an order would be answered."""
 
     refusal: Refusal | None  # None: it would be accepted
     used: int  # of the cap

@@ -86,7 +86,7 @@ def order_rows(account_id: int, orders: Iterable[Order], now: datetime) -> list[
     """Judge each of the account's orders as a request for its refill would be judged now. Takes one statement."""
     orders = list(orders)
     verdicts = check_orders(account_id, [order.id for order in orders], now)
-    # An order that another connection has taken away meanwhile has no verdict.
+    # An order that another connection has deleted meanwhile has no verdict.
     return [OrderRow(order, found) for order, found in zip(orders, verdicts, strict=True) if isinstance(found, Verdict)]
 
 
@@ -124,7 +124,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Refused:
-    """The orders of a pasted list that were refused for one reason, or for any."""
+    """The orders of a pasted list that were refused for the same reason, or for any reason."""
 
     reason: str
     orders: list[str]  # as they were pasted
@@ -184,7 +184,7 @@ def refills_of(account_id: int, *, status: str = "", search: str = "") -> Refill
     if status:
         refills = refills.filter(status=status)
     if search:
-        # Looked up first, by their own indexes: the refills are then found by theirs.
+        # The ids are looked up first, by indexes of their own; then an index finds the refills by them.
         orders = Order.objects.filter(account=account_id).named([parse("ord", search)])
         named = Refill.objects.filter(account=account_id).named([parse("ref", search)]).values_list("pk", flat=True)
         refills = refills.filter(Q(order__in=list(orders)) | Q(pk__in=list(named)))

@@ -26,7 +26,7 @@ class Verdict:
 
     rule: str
     figures: str
-    refusal: str | None  # what a request would be told now; None: the rule is kept
+    refusal: str | None  # how a request would be refused now; None: the rule is kept
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,9 @@ def next_in_queue(
 ) -> Refill | None:
     """Return the refill that ``by`` should open after ``after`` (None: first), or None; never ``after`` itself.
 
-    It is the next one of ``among``, in the order of that, that waits and that no colleague has claimed. At the end it
-    begins again. ``among`` is the list that the agent works through, as it is filtered, ordered by names of
-    columns; without it, it is the queue.
-    Two statements, and a third one to begin again.
+    It is the next refill in ``among``, in its order, that waits and that no colleague has claimed. After the last one,
+    the search starts over. ``among`` is the list that the agent works through, as it is filtered, ordered by names of
+    columns; None is the queue. Two statements, and a third one to start over.
     """
     return _first(_turns(by, now, after, among))
 
@@ -189,7 +188,7 @@ def next_in_queue(
 def claim_next(by: Account, after: Refill | None, among: RefillQuerySet | None = None) -> Refill | None:
     """Claim for ``by`` what ``next_in_queue`` returns, and end the claim of ``by`` on ``after``.
 
-    Two agents never get the same refill: each skips what the other is just claiming.
+    Two agents never get the same refill: each skips what the other is claiming at that moment.
     """
     if after:
         release([after.pk], by)

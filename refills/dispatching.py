@@ -1,4 +1,4 @@
-"""Which refills are sent to their suppliers, and what agents decide about those. ``refills.following`` sends them."""
+"""Queue refills to be sent to their suppliers, and record what agents decide. ``refills.following`` sends them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -49,7 +49,7 @@ INSERT_APPROVED = """
 
 
 def send_requested(suppliers: Mapping[str, int], now: datetime) -> None:
-    """Send new refills to their suppliers, if those are automatic. ``suppliers`` has their ids by those of the refills.
+    """Send new refills to their suppliers, if those are automatic. ``suppliers`` maps refills' ids to suppliers' ids.
 
     Call it in the transaction that inserts the refills. Two statements, or one if no supplier is automatic.
     """

@@ -27,7 +27,7 @@ OPEN = """
     WHERE refill.account_id = %(account)s
         AND (refill.status IN ('pending', 'approved') OR dispatch.refill_id IS NOT NULL AND dispatch.ended_at IS NULL)
 """
-# Words from the list of reasons say nothing of a customer. A supplier's words may quote a link.
+# Words from the list of reasons say nothing about a customer. A supplier's words may quote a link.
 _WORDS = """
     note = CASE WHEN note <> '' THEN '(erased)' ELSE '' END,
     reason_text = CASE
@@ -73,8 +73,8 @@ class Erased:
 def erase_customer(account_id: int) -> Erased:
     """Erase everything personal of a customer in one transaction, which locks the account and its orders.
 
-    Once more, it erases what a request of that very moment has left since. Raises CannotEraseStaff, also for the
-    account of a supplier, and RefillsInFlight.
+    Call it again to erase what a concurrent request has left since. Raises CannotEraseStaff, also for the account of a
+    supplier, and RefillsInFlight.
     """
     which = {"account": account_id}
     with transaction.atomic():

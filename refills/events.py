@@ -1,6 +1,6 @@
-"""Record what customers' webhooks are told of refills, by one statement of the transaction that makes the change.
+"""Record events of refills for customers' webhooks, by one statement of the transaction that makes the change.
 
-What an agent does is told once it cannot be undone any longer; if it is undone before, it is not told at all.
+An agent's change is sent once it can no longer be undone; if it is undone before that, it is not sent at all.
 """
 
 from collections.abc import Iterable
@@ -44,8 +44,8 @@ REQUESTED = f"""
     SELECT id, number FROM made
 """  # noqa: S608  # made of constants
 _CHANGED = f"WITH happened AS ({_HAPPENED}), {DELIVERIES} SELECT count(*) FROM told"  # noqa: S608  # made of constants
-# What no endpoint was told yet goes without a word. An attempt that has begun may have told it: who deletes waits for
-# the worker that leases the delivery, and then sees that it has been attempted.
+# Deliveries that were not attempted yet are deleted silently. An attempt that has begun may have reached its endpoint:
+# the DELETE waits for the worker that leases the delivery, and then sees that it has been attempted.
 _TAKEN_BACK = f"""
     WITH unsent AS (
         DELETE FROM apikeys_webhookdelivery

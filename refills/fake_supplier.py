@@ -1,8 +1,8 @@
-"""A supplier for the demonstration and the tests: it answers in every shape and fails in every way that was met.
+"""A supplier for the demonstration and the tests. It answers and fails in every way that real suppliers have.
 
 It knows every order, and what it does with one follows from the order's id and the seed. Its log is its memory: a line
 of JSON per event, on the disk before anything is answered, so it may be killed at any moment. It takes a second refill
-of an order as readily as the first: what sends one shows in the log.
+of an order as readily as the first, so the log shows whether anybody sends one.
 """
 
 import hashlib
@@ -139,11 +139,11 @@ class FakeSupplier(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def choice(self, what: str, order: str) -> random.Random:
-        """Return dice that fall the same way each time for an order."""
+        """Return a random generator that gives the same results each time for an order."""
         return random.Random(hashlib.sha256(f"{self.behaviour.seed}:{what}:{order}".encode()).digest())  # noqa: S311
 
     def status(self, refill: str) -> str | None:
-        """Return the word for how far a refill is; None: there is none."""
+        """Return the word for the status of a refill, or None if there is no such refill."""
         if refill not in self.memory.taken:
             return None
         order, at = self.memory.taken[refill]

@@ -34,11 +34,11 @@ from refills.supplier_traffic import Traffic, is_failure
 LOCK = 7_001  # the class of the advisory locks, one per supplier
 TURN = 20.0  # seconds after which the work with a supplier lets others have the worker
 ASK_AFTER = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=3))  # about an unclear refill
-NO_PLACE = timedelta(seconds=5)  # until a slow supplier is tried again, for which a worker had no place
+NO_PLACE = timedelta(seconds=5)  # until a slow supplier for which a worker had no place is tried again
 TRY_AGAIN_AFTER = timedelta(seconds=30)  # what did not reach the supplier
 PATIENCE = 3  # useless answers after which a person decides
 UNDONE = "The approval was undone before it was sent."
-BY_HAND = "It was settled by hand, so it is not followed any longer."
+BY_HAND = "It was settled by hand, so it is no longer followed."
 LOST = "The worker ended before the supplier had answered."
 SILENT = "The supplier does not say what became of it."
 
@@ -47,9 +47,9 @@ Said = Status | Refused | Unclear  # of one that is followed
 
 
 def follow(supplier_id: int) -> None:
-    """Do what is due with a supplier, and see to it that somebody looks again when more is.
+    """Do what is due with a supplier, and make sure that a worker looks again when more is due.
 
-    If another worker is at it, that one does: it looks again after it has let go.
+    If another worker holds the lock, that one does it: it looks again after it has released the lock.
     """
     while not queue.is_stopping():
         with lane_of(supplier_id) as lane:
@@ -61,7 +61,7 @@ def follow(supplier_id: int) -> None:
                     return
                 turn = _Turn(Supplier.objects.get(pk=supplier_id), lane)
                 turn.take()
-        # Looked at without the lock: who could not get it has committed before.
+        # Look without the lock: a worker that could not get it has already committed.
         next_at = turn.next_at()
         if next_at is None:
             return
@@ -151,7 +151,7 @@ class _Turn:
     # ---- What was left by others
 
     def _take_over(self) -> None:
-        """Make unclear what a worker that has ended was sending. Nobody else sends: this turn has the lock."""
+        """Mark as unclear what a worker that has ended was sending. Nobody else sends: this turn has the lock."""
         with lock(self._open().filter(state=DispatchState.SENDING)) as locked:
             for _, dispatch in locked.rows:
                 locked.write(dispatch, DispatchState.UNCLEAR, LOST, next_at=locked.now)
@@ -236,7 +236,7 @@ class _Turn:
         locked.write(dispatch, DispatchState.REFUSED, words)
         if known is not None and known.reason is not None:
             change = StatusChange(RefillStatus.REJECTED, reason=known.reason)
-            # If an agent is at it, that agent sees the refusal, and decides.
+            # An agent who is working on the refill sees the refusal, and decides.
             change_status([refill.pk], change, self.supplier.account, via=Transition.Via.SUPPLIER)
 
     # ---- Asking about what is unclear
@@ -266,8 +266,8 @@ class _Turn:
     def _is_the_lost_one(self, dispatch: Dispatch, reply: Status) -> bool:
         """Return whether the latest refill of the order at the supplier is the one whose answer was lost.
 
-        A supplier has one refill of an order in flight at most. One that is settled there may be an earlier one, which
-        came to the supplier without us: an agent looks.
+        A supplier has at most one refill of an order in flight. A settled one may be an earlier refill that did not
+        come from us, so an agent must look.
         """
         if reply.progress != Progress.IN_PROGRESS or not reply.refill:
             return False
@@ -326,7 +326,7 @@ class _Turn:
                 is_news = reply.words != dispatch.words
                 if refill.pk in settled:
                     locked.write(dispatch, DispatchState.SETTLED, reply.words)
-                elif isinstance(reply, Status):  # in progress; or settled, while an agent is at it: asked again
+                elif isinstance(reply, Status):  # in progress; or settled, while an agent works on it: asked again
                     locked.write(dispatch, DispatchState.SENT, reply.words, next_at=self._next_poll(locked.now))
                 else:
                     self._not_said(locked, dispatch, reply)
@@ -355,7 +355,7 @@ class _Turn:
         return StatusChange(RefillStatus.APPROVED)
 
     def _not_said(self, locked: Locked, dispatch: Dispatch, reply: Refused | Unclear) -> None:
-        """Ask again about a refill, until it is clear that an agent has to."""
+        """Ask again about a refill, until it is clear that an agent has to decide."""
         known = self.texts.find(reply.words) if isinstance(reply, Refused) else None
         asked = dispatch.asked + 1
         if asked >= PATIENCE or (known is not None and known.action == SupplierText.Action.PERSON):
@@ -365,7 +365,7 @@ class _Turn:
             locked.write(dispatch, DispatchState.SENT, reply.words, next_at=next_at, asked=asked)
 
     def _approve(self, refills: list[str]) -> None:
-        """Make refills (ids) that the supplier has accepted approved, unless they are, or an agent is at them."""
+        """Approve refills (ids) that the supplier has accepted, unless they already are or an agent works on them."""
         change_status(refills, StatusChange(RefillStatus.APPROVED), self.supplier.account, via=Transition.Via.SUPPLIER)
 
     def _next_poll(self, now: datetime) -> datetime:

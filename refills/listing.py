@@ -29,8 +29,8 @@ PAGE = 100  # refills
 HELD_UP = timedelta(minutes=1)  # after which the log says that a transaction holds a list up
 _CURSOR = struct.Struct(">4sQ16s")
 
-# One index serves a list of one status and, merged, that of all. The history is null in no row: without refills the
-# answer is one row that has nothing else.
+# One index serves a list of one status and, merged, that of all. Server and log are null in no row: without refills,
+# the answer is one row that has nothing else.
 CHANGED_REFILLS = """
     SELECT (SELECT system_identifier FROM pg_control_system()) AS server,
         pg_walfile_name(pg_current_wal_lsn()) AS log,
@@ -58,7 +58,7 @@ MEND = """
     UPDATE refills_refill SET changed_in = pg_current_xact_id()
     WHERE changed_in >= pg_snapshot_xmax(pg_current_snapshot())
 """
-# What was settled and not mailed before the dump is not mailed: nothing tells it from what was.
+# What was settled but not mailed before the dump is never mailed: it cannot be told from what was mailed.
 MEND_MAILS = """
     UPDATE apikeys_settlementmails SET told_until = pg_current_xact_id()
     WHERE told_until >= pg_snapshot_xmax(pg_current_snapshot())
@@ -66,7 +66,7 @@ MEND_MAILS = """
 
 
 class Cursor(NamedTuple):
-    """A place in the list: behind a refill, as a transaction left it, in the history of one database server."""
+    """A place in the list: after a refill, as a transaction left it, in the history of one database server."""
 
     history: bytes
     transaction: int
@@ -89,7 +89,7 @@ class Cursor(NamedTuple):
 
 
 class ChangedRefill(NamedTuple):
-    """A refill as the list tells of it."""
+    """A refill as the list returns it."""
 
     id: str
     number: int
@@ -144,9 +144,9 @@ def list_changed(account_id: int, statuses: Sequence[str], cursor: str) -> Page:
 
 
 def mend() -> int:
-    """Move refills that come from another server to the end of the list, and the cursors of mails. Returns how many.
+    """Move refills that come from another server, and the cursors of mails, to the end of the list. Returns how many.
 
-    After a restore into another server, whose transactions count anew.
+    This is needed after a restore into another server, whose transactions are counted anew.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
@@ -156,7 +156,7 @@ def mend() -> int:
 
 
 def _history(server: int, log: str) -> bytes:
-    """Return what names the history of the database: its server, and the timeline, which a restore to a time changes.
+    """Return what identifies the history of the database: its server, and its timeline, which a restore changes.
 
     ``log`` is the name of a file of the write-ahead log, which begins with the timeline.
     """

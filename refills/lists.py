@@ -19,7 +19,7 @@ LARGEST_LIST = 1000  # entries
 
 
 class Numbers(models.TextChoices):
-    """What a plain number in a list is the number of."""
+    """What a plain number in a list refers to."""
 
     EITHER = "either", "refills or orders"
     REFILLS = "refills", "refills"
@@ -104,7 +104,7 @@ class _Found:
         self._orders: dict[str | int | None, Order] = {}
         for order in Order.objects.named(of_orders):
             self._orders[order.pk] = self._orders[order.number] = order
-        # Of each order the refill in flight, else the one that was settled last.
+        # For each order, the refill in flight, else the one that was settled last.
         latest = (
             Refill.objects.filter(order__in={order.pk for order in self._orders.values()})
             .select_related(*related)
@@ -114,7 +114,7 @@ class _Found:
         self._of_order = {refill.order_id: refill for refill in latest}
 
     def refill(self, text: str) -> tuple[Refill | None, str]:
-        """Return the refill that a text names, and why it is not clear or not there; "" if it is."""
+        """Return the refill that a text names, and the problem if it is unclear or missing, else ""."""
         refill = self._refills.get(self._as_refill[text])
         order = self._orders.get(self._as_order[text])
         if refill and order and refill.order_id != order.pk:

@@ -25,7 +25,7 @@ LATEST_REFILLS = """
 
 
 class FoundRefill(NamedTuple):
-    """What the API tells a program about a refill."""
+    """What the API returns about a refill."""
 
     id: str
     number: int

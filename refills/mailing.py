@@ -1,13 +1,13 @@
-"""Mail customers who chose it what was settled: one mail in MAILS_EVERY at most to each account, and nothing is lost.
+"""Mail customers who chose it about settled refills: at most one mail per account in MAILS_EVERY, and nothing is lost.
 
 The choice (``SettlementMails``) has a cursor over the order of changes
 (docs/decisions/0012-changes-in-the-order-of-transactions.md). A turn reads what lies behind it, up to the oldest
 transaction that is still running and the oldest settlement that may still be undone.
 
-Mails are sent at least once. What a mail tells is read in a transaction that puts the next mail off by MAILS_EVERY; the
-mail is sent without one, and only then does the cursor move. So a mail that failed, or whose worker was killed, is
-followed MAILS_EVERY later by one that tells everything since. A worker that is killed between the mail and the cursor
-tells the same twice: a customer reads that twice sooner than never.
+Mails are sent at least once. What a mail reports is read in a transaction that puts the next mail off by MAILS_EVERY;
+the mail is sent without one, and only then does the cursor move. So a mail that failed, or whose worker was killed, is
+followed MAILS_EVERY later by one that reports everything since. If a worker is killed between the mail and the cursor,
+the customer reads the same twice, which is better than never.
 """
 
 import logging
@@ -63,7 +63,7 @@ SETTLED_SINCE = """
 
 @dataclass(frozen=True)
 class SettlementMail:
-    """A mail that this worker alone sends, until ``next_at``."""
+    """A mail that only this worker sends until ``next_at``."""
 
     choice: SettlementMails
     refills: list[Refill]  # SHOWN at most, in the order in which they were settled
@@ -78,7 +78,7 @@ def mail_settlements() -> None:
     if not due:
         return
     try:
-        with get_connection() as mails:  # one for all
+        with get_connection() as mails:  # one connection for all mails
             for account_id in due:
                 if queue.is_stopping() or time.monotonic() >= ends_at:
                     return

@@ -1,4 +1,4 @@
-"""What is counted of refills for Prometheus, and the figures of refills and suppliers that the database has."""
+"""The metrics of refills for Prometheus: what processes count, and figures of refills and suppliers in the database."""
 
 import functools
 from collections import Counter
@@ -36,7 +36,7 @@ SUPPLIER_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # se
 
 ORDERS = metrics.counter(
     "notpanel_refill_orders",
-    "Orders of which a refill was asked for: requested, or the code of the rule that refused it.",
+    "Orders in requests for refills: requested, or the code of the rule that refused it.",
     outcome=(REQUESTED, *(refusal.code() for refusal in REFUSED)),
 )
 CHANGED = metrics.counter(
@@ -48,7 +48,7 @@ SUPPLIER_CALLS = metrics.counter(
 SUPPLIER_SECONDS = metrics.histogram(
     "notpanel_supplier_call_duration_seconds", "Seconds until a supplier answered.", SUPPLIER_BUCKETS, supplier=()
 )
-# To look a series up by its labels takes longer than to count.
+# Looking a series up by its labels takes longer than counting.
 _orders = functools.cache(ORDERS.labels)
 
 
@@ -93,10 +93,10 @@ def read_refills(now: datetime) -> Iterator[Metric]:
 
 
 def read_suppliers(now: datetime) -> Iterator[Metric]:
-    """Yield how suppliers do and what is on its way to them, by three statements."""
+    """Yield the state of suppliers and what is on its way to them, by three statements."""
     suppliers = list(Supplier.objects.values_list("pk", "paused", "traffic__failures", "traffic__rests_until"))
-    paused = _of_supplier("notpanel_supplier_paused", "1: staff have paused it.")
-    resting = _of_supplier("notpanel_supplier_resting", "1: its circuit breaker is open: it failed, and is left alone.")
+    paused = _of_supplier("notpanel_supplier_paused", "1 if staff have paused it.")
+    resting = _of_supplier("notpanel_supplier_resting", "1 if its circuit breaker is open: it is left alone.")
     failures = _of_supplier("notpanel_supplier_failures", "Requests in a row that it did not answer.")
     for supplier, is_paused, failed, rests_until in suppliers:
         paused.add_metric([str(supplier)], is_paused)
@@ -125,7 +125,7 @@ def read_suppliers(now: datetime) -> Iterator[Metric]:
         Dispatch.objects.waiting_for_decision().order_by().values_list("state").annotate(count=Count("pk"))
     )
     to_decide = GaugeMetricFamily(
-        "notpanel_dispatches_to_decide", "Refills at suppliers about which an agent decides.", labels=["state"]
+        "notpanel_dispatches_to_decide", "Refills at suppliers about which an agent must decide.", labels=["state"]
     )
     for state, count in by_state.items():
         to_decide.add_metric([state], count)

@@ -205,7 +205,7 @@ class Refill(models.Model):
             models.Index(
                 fields=["settled_by", "settled_at", "id"], condition=Q(status__in=SETTLED), name="refill_by_settler"
             ),
-            # Few of what an agent settles is rejected.
+            # Agents reject few of the refills that they settle.
             models.Index(
                 fields=["settled_by", "settled_at", "id"],
                 condition=Q(status=RefillStatus.REJECTED),
@@ -213,7 +213,7 @@ class Refill(models.Model):
             ),
             # Backward, what is in flight comes first.
             models.Index(fields=["settled_at", "id"], name="refill_by_settlement"),
-            # The refills that took about as long, for medians.
+            # Refills that took about equally long, for medians.
             models.Index(
                 models.Func("created_at", "settled_at", function="refills_bucket"),
                 models.F("settled_at"),
@@ -228,13 +228,13 @@ class Refill(models.Model):
 
     @property
     def undoable_until(self) -> datetime | None:
-        """Return the moment up to which the agent who changed the status may undo that; None: it is as requested."""
+        """Return until when the agent who changed the status may undo that, or None if it was not changed."""
         changed_at = self.settled_at or self.approved_at
         return changed_at and changed_at + timedelta(seconds=settings.UNDO_SECONDS)
 
 
 class Transition(models.Model):
-    """A step in the life of a refill, and its audit log. The database refuses to change or delete one."""
+    """A step in the life of a refill, and its audit log. The database refuses to change or delete steps."""
 
     class Via(models.TextChoices):
         ADMIN = "admin"
@@ -266,7 +266,7 @@ class Transition(models.Model):
 
 
 class Note(models.Model):
-    """What an agent noted on a refill. Only staff read it. The database refuses to change or delete one."""
+    """What an agent noted on a refill. Only staff read it. The database refuses to change or delete notes."""
 
     refill = models.ForeignKey(Refill, models.PROTECT, related_name="notes", editable=False)
     at = models.DateTimeField(editable=False)
@@ -282,7 +282,7 @@ class Note(models.Model):
 
 
 class Dispatch(models.Model):
-    """The sending of a refill to the supplier of its order, and what became of it there: the state of that work.
+    """The sending of a refill to the supplier of its order: its state, and what became of the refill there.
 
     Only ``refills.dispatching`` and ``refills.following`` write it.
     """
@@ -324,7 +324,7 @@ class Dispatch(models.Model):
                 condition=Q(state__in=ENDED, ended_at__isnull=False) | Q(state__in=OPEN, ended_at__isnull=True),
                 name="dispatch_ended_has_its_time",
             ),
-            # Nothing that should go on by itself is without a time at which it does.
+            # A dispatch that should go on by itself has a time at which it does.
             models.CheckConstraint(
                 condition=Q(state__in=[DispatchState.WAITING, DispatchState.SENT], next_at__isnull=False)
                 | Q(state=DispatchState.UNCLEAR)
@@ -358,14 +358,14 @@ class Dispatch(models.Model):
 
     @property
     def waits_for_decision(self) -> bool:
-        """Return whether it does not go on by itself: an agent decides, if the refill is in flight."""
+        """Return whether it no longer goes on by itself, so that an agent decides, if the refill is in flight."""
         if self.state == DispatchState.UNCLEAR:
             return self.next_at is None
         return self.state in (DispatchState.REFUSED, DispatchState.GIVEN_UP)
 
 
 class DispatchStep(models.Model):
-    """A step of a dispatch, with the supplier's words. The database refuses to change or delete one."""
+    """A step of a dispatch, with the supplier's words. The database refuses to change or delete steps."""
 
     class Kind(models.TextChoices):
         SEND = "send"  # the refill was sent
@@ -391,7 +391,7 @@ class DispatchStep(models.Model):
 
 
 class SupplierState(models.Model):
-    """How the requests to a supplier go: the limit per minute, and the circuit breaker. The worker writes it."""
+    """The state of the requests to a supplier: the limit per minute, and the circuit breaker. The worker writes it."""
 
     supplier = models.OneToOneField(Supplier, models.CASCADE, primary_key=True, related_name="traffic", editable=False)
     minute = models.DateTimeField(null=True, editable=False, help_text="The minute in which requests are counted.")
@@ -406,7 +406,7 @@ class SupplierState(models.Model):
 
 
 class SupplierText(models.Model):
-    """What is done when a supplier refuses with some words. Staff maintain the list."""
+    """What to do when a supplier refuses with certain words. Staff maintain the list."""
 
     class Action(models.TextChoices):
         REJECT = "reject", "Reject the refill with the reason"

@@ -23,7 +23,7 @@ class RefillQuerySet(PublicIdQuerySet):
 
     def settled(self) -> Self:
         """Return the refills that are completed or rejected."""
-        # The database holds that both say the same. Indexes begin with the one or the other.
+        # A constraint makes both conditions equal. Some indexes begin with the one, some with the other.
         return self.filter(status__in=SETTLED, settled_at__isnull=False)
 
     def settled_on_days(self, first: date | None, last: date | None) -> Self:

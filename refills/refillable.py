@@ -23,7 +23,7 @@ from refills.models import Refill
 
 
 def refillable(orders: OrderQuerySet, now: datetime) -> OrderQuerySet:
-    """Return those of ``orders`` whose refill a request would be given now. A test compares this with the rules."""
+    """Return those of ``orders`` for which a refill would be accepted now. A test compares this with the rules."""
     refills = Refill.objects.filter(order=OuterRef("pk"))
     used = refills.used_of_cap().order_by().values("order").annotate(count=Count("pk")).values("count")
     one_day = Value(timedelta(days=1), output_field=DurationField())

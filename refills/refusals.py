@@ -46,12 +46,12 @@ class RefillNotFound(Refusal):
 
 class InvalidCursor(Refusal):
     message = "Invalid cursor"
-    cause = "The cursor is none that refill_list gave, or the database was restored since: begin anew without a cursor."
+    cause = "The cursor is not from refill_list, or the database was restored since. Begin anew without a cursor."
 
 
 class UnknownStatus(Refusal):
     message = "Unknown status"
-    cause = "No refill has such a status. They are pending, approved, completed and rejected."
+    cause = "There is no such status. The statuses are pending, approved, completed and rejected."
 
 
 # ---- Settlement: an invalid change of status.
@@ -66,7 +66,7 @@ class RejectionUnexplained(Refusal):
 
 
 class ReasonWithoutRejection(Refusal):
-    message = "Give the customer a reason for a rejection only."
+    message = "Give the customer a reason only if you reject the refill."
 
 
 class ReasonNotOneLine(Refusal):
@@ -74,7 +74,7 @@ class ReasonNotOneLine(Refusal):
 
 
 class DeliveredWithoutCompletion(Refusal):
-    message = "Enter delivered units for a completed refill only, as a whole number of 0 or more."
+    message = "Enter delivered units only for a completed refill, as a whole number of 0 or more."
 
 
 # ---- Other work of staff that is invalid as a whole.
@@ -85,7 +85,7 @@ class NotANote(Refusal):
 
 
 class DispatchDecided(Refusal):
-    message = "Nothing is to be decided about it any longer. Load the page again."
+    message = "There is nothing left to decide about this refill. Reload the page."
 
 
 class NotASupplierRefill(Refusal):
@@ -97,11 +97,11 @@ class ReopeningUnexplained(Refusal):
 
 
 class SnoozeOutOfRange(Refusal):
-    message = "Choose a time from now on that is at most {days} days ahead."
+    message = "Choose a time within the next {days} days."
 
 
 class SelectionGrew(Refusal):
-    message = "The list has changed since it was shown. Load it again, and select again."
+    message = "The list has changed since it was shown. Reload it, and select the refills again."
 
 
 # ---- Settlement: why a refill keeps its status. Messages show these texts after the refill's number.
@@ -140,7 +140,7 @@ class AnotherInFlight(Refusal):
 
 
 class NoRefillLeft(Refusal):
-    message = "the order has used its cap of {cap} meanwhile"
+    message = "the order has reached its cap of {cap} meanwhile"
 
 
 class RefillsInFlight(Refusal):

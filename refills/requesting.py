@@ -42,7 +42,7 @@ TALLY_REFILLS = """
     WHERE order_id = ANY(%(orders)b::uuid[])
     GROUP BY order_id
 """
-# The same statement tells the account's webhooks, if it has any.
+# The same statement records the events for the account's webhooks, if it has any.
 INSERT_REFILLS = f"""
     WITH made AS (
         INSERT INTO refills_refill
@@ -88,7 +88,7 @@ def request_refills(
 ) -> list[RequestedRefill | Refusal]:
     """Request a refill of each order in ``ids`` (ids or numbers, as a client sent them).
 
-    ``requested_by_id`` is the agent who requests them for the customer; by the same rules.
+    ``requested_by_id`` is the agent who requests them for the customer; the same rules apply.
 
     Returns, for each in the order given, the new refill or its refusal: OrderNotFound or the first that
     ``rules.judge`` finds (docs/contract.md, "action=refill"). Raises ServiceUnavailable if other code, which inserts
@@ -111,7 +111,7 @@ def request_refills(
 
 
 def request_for_customer(account: Account, ids: Sequence[str], by: Account) -> list[RequestedRefill | Refusal]:
-    """Request refills for a customer, as ``request_refills`` does and returns; ``by`` is recorded as who did it.
+    """Request refills for a customer, as ``request_refills`` does and returns; ``by`` is recorded as the requester.
 
     The door checks that ``by`` has the permission ``refills.request_refill``. Raises AccountSuspended, as a request of
     the customer's own would be.

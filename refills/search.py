@@ -1,4 +1,4 @@
-"""Find refills by what staff are told: ids and numbers, links, names; and say why an order has none in flight."""
+"""Find refills by what staff are given: ids and numbers, links, names; and say why an order has none in flight."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +31,7 @@ class JudgedOrder:
 
     @property
     def refusal(self) -> str | None:
-        """Return what a request would be told; None: it would be accepted."""
+        """Return how a request would be refused, or None if it would be accepted."""
         return next((verdict.refusal for verdict in self.verdicts if verdict.refusal), None)
 
 
@@ -55,8 +55,8 @@ def search(text: str, now: datetime) -> Found:
     """
     pasted = read(text)
     if pasted.is_too_long:
-        return Found(NOTHING, remarks=[f"Search for {LARGEST_BATCH} ids, links and names at most."])
-    remarks = [f"Not looked for: {', '.join(pasted.unread[:10])}."] if pasted.unread else []
+        return Found(NOTHING, remarks=[f"Search for at most {LARGEST_BATCH} ids, links and names."])
+    remarks = [f"Not searched for: {', '.join(pasted.unread[:10])}."] if pasted.unread else []
     references = [parse("ref", text) for text in pasted.ids]
     found: list[Q] = []
     if ids := [name for name in references if isinstance(name, str)]:

@@ -1,4 +1,4 @@
-"""How staff settle refills. Nothing else changes the status of a refill; only ``refills.reopening`` takes that back."""
+"""Settle refills. Nothing else changes the status of a refill; only ``refills.reopening`` takes such a change back."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

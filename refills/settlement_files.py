@@ -134,7 +134,7 @@ def _chunks(rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[list[tuple[i
 def _is_unchanged(refill: Refill, change: StatusChange, *, was_settled: bool) -> bool:
     """Return whether a row asks for no change of the refill; ``was_settled``: it was settled when it was exported."""
     if change.to == RefillStatus.PENDING:
-        return True  # nobody can ask for that: it is how it was when it was exported
+        return True  # not a status that can be asked for: the cell is as it was exported
     if was_settled and refill.status in IN_FLIGHT:
         return True  # it was reopened since
     return (

@@ -50,7 +50,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Refused:
-    """The supplier said that it does not do what it was asked."""
+    """The supplier said that it will not do what it was asked."""
 
     words: str
 

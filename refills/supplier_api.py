@@ -99,7 +99,7 @@ def _post(supplier: Supplier, parameters: Mapping[str, str]) -> Any:
 def _read(response: requests.Response) -> Any:
     status = f"HTTP {response.status_code}"
     if response.is_redirect:
-        return Unclear(f"{status}: it redirects, which is not followed")
+        return Unclear(f"{status}: it redirects, and redirects are not followed")
     body = b""
     for piece in response.iter_content(16 * 1024):
         body += piece
@@ -142,7 +142,7 @@ def _cause(error: requests.RequestException) -> str:
 
 
 class _Timed(io.RawIOBase):
-    """Read from a socket, each time with what is left of a deadline: a limit on each read alone never ends."""
+    """Read from a socket, each time with what is left of a deadline: limits on single reads do not add up to one."""
 
     def __init__(self, sock: socket.socket, file: io.RawIOBase) -> None:
         self._sock, self._file, self._deadline = sock, file, time.monotonic() + IN_ALL

@@ -15,7 +15,7 @@ _places = threading.BoundedSemaphore(max(1, settings.WORKER_CONCURRENCY // 2))
 
 
 class Lane:
-    """What a job knows of the supplier that it deals with."""
+    """What a job knows about the supplier that it deals with."""
 
     def __init__(self, supplier_id: int, *, is_open: bool, has_place: bool) -> None:
         self.is_open = is_open  # the job may deal with the supplier

@@ -1,4 +1,4 @@
-"""The figures of suppliers: a supplier's scorecard, and what of them an agent has to see on the start page."""
+"""The figures of suppliers: a supplier's scorecard, and what the start page must tell agents about suppliers."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from refills.models import Dispatch, DispatchStep, SupplierState
 from refills.statistics import WINDOW, Percentile
 from refills.statuses import DispatchState
 
-FAILING = 3  # requests in a row without an answer, from which on the start page tells it
+FAILING = 3  # requests in a row without an answer, after which the start page says so
 
 BY_A_PERSON = (DispatchState.UNCLEAR, DispatchState.REFUSED, DispatchState.GIVEN_UP)
 
@@ -42,7 +42,7 @@ class BrokenPromise:
 
 @dataclass(frozen=True)
 class Alerts:
-    """What of the suppliers an agent has to see."""
+    """What agents have to see about suppliers."""
 
     to_decide: dict[DispatchState, int]  # refills in flight about which an agent decides, by why
     failing: list[SupplierState]

@@ -1,4 +1,4 @@
-"""What is done about the words with which suppliers refuse. Staff maintain the list (``SupplierText``)."""
+"""What to do about the words with which suppliers refuse. Staff maintain the list (``SupplierText``)."""
 
 from functools import cached_property
 
@@ -21,7 +21,7 @@ class KnownTexts:
         return next((entry for text, entry in self._entries if text in said), None)
 
     def reason_of_rejection(self, words: str) -> RejectionReason:
-        """Return why a refill was rejected that the supplier had accepted first."""
+        """Return the reason for rejecting a refill that the supplier had accepted before."""
         known = self.find(words)
         if known is not None and known.reason is not None:
             return known.reason

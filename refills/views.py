@@ -132,7 +132,7 @@ def refill_list(request: SignedInRequest) -> HttpResponse:
 def _send_in_batches(
     request: SignedInRequest, ids: list[str]
 ) -> tuple[list[RequestedRefill | Refusal], Refusal | None]:
-    """Return what became of the first of ``ids``, and why it did not go on, if a limit or the database stopped it.
+    """Request refills of ``ids``. Returns the outcomes so far, and why it did not go on, if something stopped it.
 
     What was requested by then is requested, so its outcomes are never lost to a failure.
     """

@@ -9,6 +9,6 @@ T = TypeVar("T")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Return what the coroutine returns. It has a thread of its own: a browser's tests keep a loop in the main one."""
+    """Return what the coroutine returns. It runs in its own thread: browser tests keep a loop in the main one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()

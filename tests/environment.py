@@ -11,7 +11,7 @@ from notpanel.server import embedded
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-if "REDIS_URL_FOR_TESTS" not in os.environ:  # else this is a worker of pytest-xdist, whose parent has set it all
+if "REDIS_URL_FOR_TESTS" not in os.environ:  # else this is a worker of pytest-xdist, whose parent has done it
     embedded.provide()
     os.environ["REDIS_URL_FOR_TESTS"] = os.environ.get("REDIS_URL", "")
     database = {"DATABASE_URL", "DATABASE_PGBOUNCER"}

@@ -1,4 +1,4 @@
-"""Fail in a view of the API, with secrets in all that a client sends, and print the envelope that Sentry would get.
+"""Fail in a view of the API, with secrets in everything that a client sends. Print the envelope that Sentry would get.
 
 tests/notpanel/test_error_reports.py runs this in a process of its own: Sentry's client patches Django for good.
 """

@@ -21,7 +21,7 @@ class Account(DjangoModelFactory):
 
 
 class WebhookEndpoint(DjangoModelFactory):
-    """An endpoint that is told of everything. ``secret`` is in clear."""
+    """An endpoint that gets all events. ``secret`` is in clear text."""
 
     class Meta:
         model = apikeys.WebhookEndpoint
@@ -36,7 +36,7 @@ class WebhookEndpoint(DjangoModelFactory):
 
 
 class Supplier(DjangoModelFactory):
-    """An automatic supplier, whose limit no test reaches unawares."""
+    """An automatic supplier, whose limit no test reaches by accident."""
 
     class Meta:
         model = orders.Supplier

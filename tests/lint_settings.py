@@ -5,7 +5,7 @@ from notpanel.settings import BASE_DIR, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "django_migration_linter"]
 
-# The last migration of each app from before the linter came: that old and new code serve beside each other was no rule.
+# The last migration of each app before the linter was added, when old and new code did not have to serve together yet.
 LAST_WITHOUT_LINTER = {
     "apikeys": "0017_settlement_mails",
     "orders": "0008_longest_refill_period",
@@ -19,7 +19,7 @@ NOT_LINTED = [
 ]
 # Migrations that the linter refuses and that are right all the same: their names, each with its reason.
 MEANT = [
-    "0016_figures_by_day",  # drops tables in the SQL that takes it back only
+    "0016_figures_by_day",  # drops tables only in the SQL that reverses it
     "0017_figures_of_the_past",  # gets its models in a way that the linter does not know
 ]
 

@@ -51,7 +51,7 @@ class _Server(ThreadingHTTPServer):
         return super().get_request()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a client that hangs up
+        pass  # the client hung up
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers["Content-Length"])
         body = self.rfile.read(length)
         if len(body) < length:
-            return  # the sender died; any receiver refuses this
+            return  # the sender died; any receiver would refuse this
         receiver = self.server.receiver
         headers = {name.lower(): value for name, value in self.headers.items()}
         receiver.got.append(Received(self.path, headers, body, datetime.now(UTC)))
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Return what answers a request with this status, body and headers (with underscores for hyphens)."""
+    """Return a function that answers requests with this status, body and headers (with underscores for hyphens)."""
 
     def write(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)

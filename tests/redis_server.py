@@ -53,7 +53,7 @@ def count_in(settings: Any, url: str, **options: Any) -> None:
         "counters": {
             "BACKEND": "notpanel.api.redis_counters.RedisCounters",
             "LOCATION": url,
-            "KEY_PREFIX": uuid.uuid4().hex,  # the server may hold something else
+            "KEY_PREFIX": uuid.uuid4().hex,  # the server may hold other data
             "OPTIONS": options,
         }
     }

@@ -28,7 +28,7 @@ _DATABASES = {"DATABASE_URL", "DATABASE_REPLICA_URL", "DATABASE_DIRECT_URL", "RE
 
 
 def run_alone(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a module of the tests that starts a PostgreSQL of its own, without the databases of these tests."""
+    """Run a module of the tests that starts its own PostgreSQL, without the databases of these tests."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=BASE_DIR,
@@ -39,7 +39,7 @@ def run_alone(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-# Runs a command that gets a socket as systemd passes one: as the file 3, with the pid for which it is.
+# Runs a command with a socket as systemd passes one: as file descriptor 3, with the pid that it is for.
 AS_SYSTEMD = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -120,7 +120,7 @@ class Server:
 
 @contextlib.contextmanager
 def slow_refills(*, commit: bool) -> Iterator[str]:
-    """Make each transaction that inserts a refill take two seconds more, before its COMMIT or in it.
+    """Make each transaction that inserts a refill take two more seconds, before or in its COMMIT.
 
     Yields a condition on pg_stat_activity that is true of a backend meanwhile.
     """

@@ -39,7 +39,7 @@ def plant(copy):
 
 
 def lint(copy):
-    """Return what lint-imports prints, "" if it finds nothing."""
+    """Return what lint-imports prints, or "" if it finds nothing."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     return run.stdout if run.returncode else ""
@@ -81,7 +81,7 @@ def test_the_domain_knows_neither_http_nor_redis(copy, plant, library):
     assert f"refills.refusals -> {library}" in lint(copy)
 
 
-def test_a_line_that_nothing_needs_any_longer_is_found(copy):
+def test_a_line_that_is_no_longer_needed_is_found(copy):
     allowed = copy / ".importlinter"
     text = allowed.read_text()
     line = "    refills.urls -> refills.views\n"

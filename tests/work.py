@@ -1,4 +1,4 @@
-"""Count the work of a call: its SQL statements (BEGIN and COMMIT included), its round trips to PostgreSQL and Redis."""
+"""Count the work of a call: its SQL statements (BEGIN and COMMIT included), and round trips to PostgreSQL and Redis."""
 
 import tempfile
 from collections.abc import Callable, Iterator

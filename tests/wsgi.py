@@ -14,7 +14,7 @@ from tests.conftest import FORM
 
 
 def wsgi_environ(body: bytes = b"", **environ: str) -> dict[str, Any]:
-    """Return the environ of a form. It may end before its Content-Length: nothing keeps a reader from its end."""
+    """Return the environ of a form. It may end before its Content-Length: nothing stops a reader at its end."""
     made = RequestFactory().post("/api/v2", body, content_type=FORM).environ | environ
     return made | {"wsgi.input": io.BytesIO(body)}
 

@@ -1,6 +1,6 @@
 """Accounts, staff, keys and the audit log in the admin.
 
-``accounts`` are all accounts, ``staff`` is what superusers do with those of staff, ``steps`` what the buttons share.
+``accounts`` has all accounts, ``staff`` what superusers do with those of staff, and ``steps`` what the buttons share.
 """
 
 from apikeys.admin import accounts, audit, groups, keys

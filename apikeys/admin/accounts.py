@@ -96,7 +96,7 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
         if not change:
             super().save_model(request, obj, form, change)
             return
-        # Nothing but what was changed here: the account may have been suspended, or have got a password, meanwhile.
+        # Save only what was changed here: meanwhile the account may have been suspended or been given a password.
         columns = {field.name for field in Account._meta.concrete_fields}
         obj.save(update_fields=columns & set(form.changed_data))
 
@@ -128,16 +128,16 @@ class AccountAdmin(StaffPages, PanelsAdmin, UserAdmin, LargeTableAdmin):  # type
 
     @on_an_account(may_suspend)
     def suspend_view(self, request: SignedInRequest, account: Account) -> tuple[str, bool]:
-        """Suspend or restore an account (active, reason)."""
+        """Suspend or restore an account (POST: active, reason)."""
         active = request.POST.get("active") == "yes"
         changed = set_active(account, active, request.user, request.POST.get("reason", ""))
         state = "active" if active else "suspended"
-        return (f"{account} is {state} now." if changed else f"{account} was {state} before."), changed
+        return (f"{account} is now {state}." if changed else f"{account} was already {state}."), changed
 
     @on_an_account(is_superuser)
     def reset_second_factor_view(self, request: SignedInRequest, account: Account) -> tuple[str, bool]:
-        """Take away the second factor of somebody who has lost it."""
+        """Remove the second factor of somebody who has lost it."""
         done = second_factor.reset(account, request.user)
         return (
-            f"{account} signs in with the password alone now." if done else f"{account} has no second factor."
+            f"{account} now signs in with the password alone." if done else f"{account} has no second factor."
         ), done

@@ -11,13 +11,13 @@ from notpanel.kit.times import time_text
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
-    """The audit log. Only superusers see it, because nobody can be given a permission for it."""
+    """The audit log. Only superusers see it, because there is no permission to give to others."""
 
     list_display = ("when", "kind", "account", "by", "address", "more")
     list_select_related = ("account", "by")
     list_filter = ("kind", "at")
     search_fields = ("account__username",)  # get_search_results() does more
-    search_help_text = "A user name: what was done to the account, or by it."
+    search_help_text = "Enter a user name to see what was done to the account or by it."
     fields = list_display
     sortable_by = ()
 
@@ -35,7 +35,7 @@ class AuditEventAdmin(LargeTableAdmin, ReadOnlyAdmin):
     ) -> tuple[QuerySet[AuditEvent], bool]:
         if not search_term:
             return queryset, False
-        # The account first: a condition on the joined name would read the events of everybody.
+        # Look the account up first: a condition on the joined name would read everybody's events.
         account_id = Account.objects.filter(username=search_term).values_list("pk", flat=True).first()
         return queryset.filter(Q(account_id=account_id) | Q(by_id=account_id)) if account_id else queryset.none(), False
 

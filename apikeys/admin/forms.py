@@ -26,7 +26,7 @@ class AccountChangeForm(UserChangeForm):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if {"is_staff", "is_superuser"} <= self.fields.keys():
-            # The admin saves the form in the transaction that this locks in.
+            # The admin saves the form in the same transaction, so the lock holds until then.
             account, others = lock_with_superusers(self.instance)
             was = account.is_active and account.is_staff and account.is_superuser
             if was and not others and not (cleaned.get("is_staff") and cleaned.get("is_superuser")):
@@ -35,21 +35,21 @@ class AccountChangeForm(UserChangeForm):
 
 
 class NewAgentForm(forms.ModelForm):
-    """Ask who the new agent is. The agent sets the password, by the link of the invitation."""
+    """Ask who the new agent is. The agent sets a password by following the link in the invitation."""
 
     email = forms.EmailField(
-        label="Email address", widget=UnfoldAdminEmailInputWidget, help_text="The invitation goes there."
+        label="Email address", widget=UnfoldAdminEmailInputWidget, help_text="The invitation is sent there."
     )
     role = forms.ChoiceField(
         choices=[(role, f"{role}: {what}") for role, what in ROLES.items()],
         initial=next(iter(ROLES)),
         widget=UnfoldAdminRadioSelectWidget,
-        error_messages={"required": "Choose a role.", "invalid_choice": "Choose a role of the list."},
+        error_messages={"required": "Choose a role.", "invalid_choice": "Choose a role from the list."},
     )
 
     class Meta:
         model = Account
         fields = ("username", "email")
         labels = {"username": "Name"}
-        help_texts = {"username": "The agent signs in with it. Letters, digits and @/./+/-/_ only."}
+        help_texts = {"username": "The agent signs in with this name. Use letters, digits and @/./+/-/_ only."}
         widgets = {"username": UnfoldAdminTextInputWidget}

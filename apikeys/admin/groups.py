@@ -11,7 +11,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(BaseGroupAdmin, FilteredAdmin):  # type: ignore[misc]
-    """Groups give permissions, so only superusers see and change them, whatever permissions somebody has."""
+    """Groups give permissions, so only superusers see and change them, whatever permissions others have."""
 
     filter_horizontal = ()  # Django's two lists side by side are wider than the page
 

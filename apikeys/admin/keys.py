@@ -47,7 +47,7 @@ class ApiKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
 
 @admin.register(PanelKey)
 class PanelKeyAdmin(LargeTableAdmin, ReadOnlyAdmin):
-    """Panel keys, without their values. Only superusers see them, because nobody can be given a permission for it."""
+    """Panel keys, without their values. Only superusers see them, because there is no permission to give to others."""
 
     list_display = ("name", "prefix", "allowed_networks", "created_at", "last_used_at", "revoked_at")
 

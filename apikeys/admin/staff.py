@@ -51,22 +51,22 @@ class StaffPages(ModelAdmin):
         except Refusal as refusal:
             messages.error(request, refusal.text)
         else:
-            messages.success(request, f"{agent} is one of the staff now. An invitation went to {agent.email}.")
+            messages.success(request, f"{agent} is now a member of staff. An invitation was sent to {agent.email}.")
 
     @on_an_account(is_superuser)
     def invite_view(self, request: SignedInRequest, account: Account) -> tuple[str, bool]:
         """Send another invitation."""
         invite(account, request.user, request.build_absolute_uri)
-        return f"Another invitation went to {account.email}.", True
+        return f"Another invitation was sent to {account.email}.", True
 
     def leave_view(self, request: SignedInRequest, account_id: int) -> HttpResponse:
-        """Ask whether somebody leaves the staff (GET), and end everything that the account can do (POST)."""
+        """Ask whether somebody is leaving the staff (GET), and end everything that the account can do (POST)."""
         if not is_superuser(request):
             raise PermissionDenied
         if request.method == "POST":
             return self._leave(request, account_id)
         account = get_object_or_404(Account, pk=account_id)
-        context = {"title": f"{account} leaves", "account": account, "groups": account.groups.all()}
+        context = {"title": f"{account} leaves the staff", "account": account, "groups": account.groups.all()}
         return self._answer(request, "leave.html", context)
 
     @on_an_account(is_superuser)

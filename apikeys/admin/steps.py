@@ -19,10 +19,11 @@ Step = Callable[[Any, SignedInRequest, Account], tuple[str, bool]]
 
 
 def on_an_account(may: Callable[[HttpRequest], bool]) -> Callable[[Step], Callable[..., HttpResponse]]:
-    """Pass a POST the account whose id is in the address, show what the step says, and return to the account's page.
+    """Run the step on a POST with the account whose id is in the address, show its message, and return to the page.
 
-    The step returns what to say, and whether anything was changed. A refusal is shown. A GET comes from who signed in
-    again after pressing the button: it leads to the page. Staff for whom ``may`` is false are refused.
+    The step returns its message, and whether anything was changed. A refusal is shown as a message. A GET comes from a
+    user who pressed the button and had to sign in again: it redirects to the page. Staff for whom ``may`` is false are
+    refused.
     """
 
     def decorate(step: Step) -> Callable[..., HttpResponse]:

@@ -65,7 +65,7 @@ ACTIONS = (
         name="webhook.add",
         title="Add webhook",
         summary=(
-            f"Adds an endpoint to which events of your refills are posted; an account has up to {LARGEST_NUMBER}. "
+            f"Adds an endpoint to which events of your refills are posted; an account can have {LARGEST_NUMBER}. "
             "The secret, with which the posts are signed, is in this answer and is never shown again."
         ),
         own_required=(URL,),
@@ -91,8 +91,8 @@ ACTIONS = (
         name="webhook.list",
         title="List webhooks",
         summary=(
-            "Lists your endpoints, the oldest first. One that is paused is told what happens once it is resumed; one "
-            "that is off, because it failed for three days or answered 410, is told nothing."
+            "Lists your endpoints, the oldest first. Events for a paused endpoint are kept, and posted once it is "
+            "resumed. No events are kept for one that is off, because it failed for three days or answered 410."
         ),
         examples=(Example("All webhooks", {}, [_EXAMPLE]),),
         schema={"type": "array", "items": record("Webhook", "An endpoint to which events are posted.", _ENDPOINT)},
@@ -101,7 +101,7 @@ ACTIONS = (
     Action(
         name="webhook.remove",
         title="Remove webhook",
-        summary="Removes an endpoint for good. What it was not told yet is never told.",
+        summary="Removes an endpoint for good. Events that were not posted to it yet are dropped.",
         own_required=(WEBHOOK,),
         refusals=(WebhookNotFound,),
         examples=(
@@ -110,7 +110,7 @@ ACTIONS = (
         schema=record(
             "WebhookRemoveAnswer",
             "A webhook that was removed.",
-            {"webhook": _ID, "status": text("That it is removed.", const="removed")},
+            {"webhook": _ID, "status": text("The webhook is removed.", const="removed")},
         ),
         handler=remove,
         writes=True,

@@ -28,12 +28,12 @@ from notpanel.kit.outbound import Answer, Client, NoAnswer
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 400  # attempts of one worker
-FAILING_AT_ONCE = 200  # of them to endpoints that fail
+FAILING_AT_ONCE = 200  # of these, to endpoints that fail
 BATCH = 100  # deliveries leased by one statement
 GATHERING = 0.02  # seconds in which results are gathered, to be written together
 LOOK_EVERY = 1.0  # seconds, while nothing happens
-# Seconds without anything due, after which the job ends. A transaction that found a job to wake us may commit a little
-# after that job has run.
+# Seconds without anything due after which the job ends. A transaction that saw a job waiting, and so added none, may
+# commit a little after that job has run.
 LINGER = 10.0
 # Before each attempt, the first included.
 DELAYS = (
@@ -62,7 +62,7 @@ def new_client() -> Client:
 
 
 async def deliver() -> None:
-    """Deliver what is due, until nothing is; if this process is at it already, let that one look at once."""
+    """Deliver what is due until nothing is. If this process already has a deliverer, make that one look at once."""
     global _running
     if _running is not None:
         _running.look()
@@ -94,7 +94,7 @@ class Deliverer:
             if not queue.is_stopping():
                 await self._in_sql(leasing.wake_for_next, DELIVER)
         finally:
-            # After an error. What they would have told is due again when their leases end.
+            # Attempts are left only after an error. Their deliveries are due again when the leases end.
             for attempt in self._attempts:
                 attempt.cancel()
             await self._in_sql(leasing.let_go)
@@ -127,7 +127,7 @@ class Deliverer:
         return len(found)
 
     async def _wait(self) -> None:
-        """Wait until there is something to do, and a little longer, so that more comes together."""
+        """Wait until there is something to do, and a little longer, so that more can be done at once."""
         try:
             async with asyncio.timeout(LOOK_EVERY):
                 await self._changed.wait()
@@ -147,12 +147,12 @@ class Deliverer:
         except Exception:
             # Without a result it would be tried again and again.
             logger.exception("Failed to attempt the delivery %s.", leased.id)
-            result = judge(leased, None, "It failed by an error of ours.", 0, timezone.now())
+            result = judge(leased, None, "It failed because of an error of ours.", 0, timezone.now())
         finally:
             del self._attempts[task]
             self._changed.set()
         metrics.count(result)
-        self._results.append(result)  # the list is another one than before the attempt
+        self._results.append(result)  # not the list of before the attempt: it is replaced when written
 
     async def _in_sql(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
@@ -160,7 +160,7 @@ class Deliverer:
 
 
 async def attempt(client: Client, leased: Leased) -> Result:
-    """Make an attempt. Returns what came of it; nothing that goes wrong is raised."""
+    """Make an attempt. Returns its result, whatever goes wrong; it raises nothing."""
     begun = time.monotonic()
     answer, words = None, ""
     try:

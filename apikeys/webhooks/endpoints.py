@@ -91,7 +91,7 @@ def add_endpoint(
 
 
 def remove_endpoint(account_id: int, endpoint_id: str, *, api_key: str = "") -> WebhookEndpoint:
-    """Remove an endpoint for good. What it was not told yet is never told."""
+    """Remove an endpoint for good. Events that were not posted to it yet are dropped."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         endpoint.state, endpoint.ended_at, endpoint.off_because = State.REMOVED, timezone.now(), ""
@@ -103,12 +103,12 @@ def remove_endpoint(account_id: int, endpoint_id: str, *, api_key: str = "") -> 
 
 
 def give_up(endpoint: WebhookEndpoint) -> None:
-    """Make failed what waits for an endpoint, which is locked, and which ends."""
+    """Mark as failed the deliveries that wait for a locked endpoint that is removed or switched off."""
     endpoint.deliveries.filter(state="waiting").update(state="failed", next_at=None)
 
 
 def pause(account_id: int, endpoint_id: str) -> None:
-    """Tell an endpoint nothing for now. Its events wait. One that is switched off stays so."""
+    """Stop posting to an endpoint for now. Its events wait. An endpoint that is switched off stays off."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         if endpoint.state == State.ACTIVE:
@@ -118,7 +118,7 @@ def pause(account_id: int, endpoint_id: str) -> None:
 
 
 def resume(account_id: int, endpoint_id: str) -> None:
-    """Tell an endpoint that was paused, or switched off, of events again, beginning with those that wait."""
+    """Post events again to an endpoint that was paused or switched off, beginning with those that wait."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         if endpoint.state == State.ACTIVE:
@@ -132,7 +132,7 @@ def resume(account_id: int, endpoint_id: str) -> None:
 
 @sensitive_variables("secret")
 def rotate_secret(account_id: int, endpoint_id: str, version: str) -> tuple[WebhookEndpoint, str]:
-    """Give an endpoint a new secret. The old one signs too for BOTH_SIGN_FOR. Returns the endpoint and the secret.
+    """Give an endpoint a new secret. The old one also signs for BOTH_SIGN_FOR. Returns the endpoint and the new secret.
 
     ``version`` is what ``secret_version`` returned when the form was made, so that a form that is sent twice rotates
     the secret once. Raises WebhookRotated if it returns something else by now.
@@ -151,12 +151,12 @@ def rotate_secret(account_id: int, endpoint_id: str, version: str) -> tuple[Webh
 
 
 def secret_version(endpoint: WebhookEndpoint) -> str:
-    """Return a text that changes whenever the secret is rotated, and tells nothing of it."""
+    """Return a text that changes whenever the secret is rotated, and reveals nothing about it."""
     return endpoint.old_secret_until.isoformat() if endpoint.old_secret_until else "first"
 
 
 def send_test(account_id: int, endpoint_id: str) -> WebhookDelivery:
-    """Tell an endpoint of an event that means nothing. Raises WebhookNotActive or WebhookTestWaits."""
+    """Post a test event to an endpoint. Raises WebhookNotActive or WebhookTestWaits."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         if endpoint.state != State.ACTIVE:
@@ -182,7 +182,7 @@ def send_test(account_id: int, endpoint_id: str) -> WebhookDelivery:
 
 
 def replay(account_id: int, endpoint_id: str, delivery_id: uuid.UUID) -> None:
-    """Tell an endpoint once more of what a delivery told. Raises NotReplayable."""
+    """Post a delivery to its endpoint once more. Raises NotReplayable."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         if not _again(endpoint.deliveries.filter(pk=delivery_id).replayable()):
@@ -190,17 +190,17 @@ def replay(account_id: int, endpoint_id: str, delivery_id: uuid.UUID) -> None:
 
 
 def replay_failed(account_id: int, endpoint_id: str, since: datetime) -> int:
-    """Try again now what happened since then and could not be told. Returns how many deliveries that are."""
+    """Retry now the failed deliveries of events since then. Returns how many there are."""
     with transaction.atomic():
         endpoint = _locked(account_id, endpoint_id)
         return _again(endpoint.deliveries.filter(created_at__gte=since).failed())
 
 
 def encrypt_secrets_anew() -> tuple[int, list[WebhookEndpoint]]:
-    """Encrypt all secrets by the first of ENCRYPTION_KEYS.
+    """Re-encrypt all secrets with the first of ENCRYPTION_KEYS.
 
-    Returns how many endpoints have theirs, and those whose secrets none of the keys decrypts; they are left as they
-    are.
+    Returns how many endpoints were re-encrypted, and those whose secrets none of the keys decrypts, which are left as
+    they are.
     """
     lost = []
     with transaction.atomic():
@@ -230,7 +230,7 @@ def _wake() -> None:
 
 
 def _locked(account_id: int, endpoint_id: str) -> WebhookEndpoint:
-    # Requests insert deliveries, which refer to the row, meanwhile.
+    # NO KEY, because requests insert deliveries that refer to the row meanwhile.
     return _found(endpoints_of(account_id).select_for_update(no_key=True), endpoint_id)
 
 

@@ -13,7 +13,7 @@ AS_TYPED = "%Y-%m-%dT%H:%M"  # by a field for date and time
 class WebhookForm(PasswordAgainForm):
     """Ask for the URL and the events of a new endpoint, and for the password."""
 
-    # Of text, not of URLs: add_endpoint() says what is wrong with one.
+    # A field of text, not of URLs, because add_endpoint() says what is wrong with a URL.
     url = forms.CharField(
         label="URL",
         max_length=LONGEST_URL,
@@ -31,7 +31,7 @@ class WebhookForm(PasswordAgainForm):
 
 
 class ReplayForm(forms.Form):
-    """Ask since when what failed is to be replayed."""
+    """Ask from which time on failed deliveries are to be replayed."""
 
     since = forms.DateTimeField(
         label="Since (UTC)",

@@ -1,4 +1,4 @@
-"""What is done for webhooks from time to time: wake a worker, tell owners that endpoints fail."""
+"""Periodic work for webhooks: wake a worker, and tell owners that their endpoints fail."""
 
 from datetime import datetime, timedelta
 
@@ -51,7 +51,7 @@ def _to_tell(now: datetime) -> list[WebhookEndpoint]:
 
 
 def _send(name: str, endpoint: WebhookEndpoint, **context: object) -> bool:
-    """Send a mail. Returns whether that is done with: an owner without an address gets none."""
+    """Send a mail. Returns False if it must be tried again; an owner without an address gets none."""
     if not endpoint.account.email:
         return True
     context |= {"endpoint": endpoint, "account": endpoint.account, "days": settings.WEBHOOK_DAYS}

@@ -1,4 +1,4 @@
-"""The database side of deliveries: lease what is due, and write down what came of it.
+"""The database side of deliveries: lease what is due, and store the results.
 
 A lease is ``next_at`` in the future. If its worker is killed, the delivery is due again when the lease ends, so it is
 made at least once. Rows are locked endpoints first, then deliveries, each in the order of their ids (docs/locks.md).
@@ -24,7 +24,7 @@ PER_ENDPOINT = 4  # attempts at once; one, while it fails
 OFF_AFTER = timedelta(days=3)  # without a success
 
 # What is due, by endpoint: those that have waited longest come first, and none gets more than its share. So endpoints
-# that hang, however much is due to them, delay no other.
+# that hang delay no others, however much is due to them.
 LEASE_DUE = """
     WITH due AS (
         SELECT delivery.id
@@ -67,7 +67,8 @@ NEXT_DUE = """
     ) AS first
     WHERE endpoint.state = 'active'
 """
-# A delivery that was taken up by another worker meanwhile, or replayed, is left to that, unless it succeeded.
+# A delivery that another worker has leased meanwhile, or that was replayed, is left alone unless this attempt
+# succeeded.
 WRITE_RESULTS = """
     UPDATE apikeys_webhookdelivery AS delivery
     SET state = result.state, next_at = result.next_at, status = result.status, milliseconds = result.milliseconds,
@@ -90,13 +91,13 @@ class Leased(NamedTuple):
     id: UUID
     type: str
     body: str
-    attempts: int  # with this one
+    attempts: int  # including this one
     attempted_at: datetime
     endpoint: str
     url: str
     is_failing: bool
     encrypted_secret: str
-    encrypted_old_secret: str  # "" if it signs no longer
+    encrypted_old_secret: str  # "" if it no longer signs
 
     @property
     def message_id(self) -> str:
@@ -122,9 +123,9 @@ class Result:
 
 
 def lease(most: int, busy: Mapping[str, int], *, failing: bool) -> list[Leased]:
-    """Lease up to ``most`` deliveries that are due. ``busy`` has the attempts that are being made, by endpoint.
+    """Lease up to ``most`` deliveries that are due. ``busy`` counts the attempts under way, by endpoint.
 
-    Without ``failing``, none to endpoints that fail.
+    Unless ``failing`` is true, endpoints that fail are left out.
     """
     now = timezone.now()
     rows = fetch(
@@ -150,7 +151,7 @@ def next_due() -> datetime | None:
 
 
 def write(results: Sequence[Result]) -> None:
-    """Write down what came of attempts, and what that says of their endpoints."""
+    """Store the results of attempts, and what they say about their endpoints."""
     now = timezone.now()
     by_endpoint: dict[str, list[Result]] = {}
     for result in results:
@@ -178,7 +179,7 @@ def write(results: Sequence[Result]) -> None:
 
 
 def _judge(endpoint: WebhookEndpoint, results: Sequence[Result], now: datetime) -> bool:
-    """Set what the results say of an endpoint that is locked. Returns whether that changed anything."""
+    """Set what the results say about a locked endpoint. Returns whether that changed anything."""
     before = endpoint.failing_since, endpoint.state
     if any(result.state == "delivered" for result in results):
         endpoint.failing_since = endpoint.warned_at = None

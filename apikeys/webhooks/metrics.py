@@ -1,4 +1,4 @@
-"""What is counted of webhooks for Prometheus, and the figures of webhooks that the database has."""
+"""The metrics of webhooks for Prometheus: what processes count, and figures that are read from the database."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -37,7 +37,7 @@ def count(result: Result) -> None:
 def read(now: datetime) -> Iterator[Metric]:
     """Yield what waits, by three statements; the index of what is due serves those on deliveries."""
     waiting = WebhookDelivery.objects.filter(state=WebhookDelivery.State.WAITING).count()
-    yield GaugeMetricFamily("notpanel_webhooks_waiting", "Deliveries that are not made yet.", value=waiting)
+    yield GaugeMetricFamily("notpanel_webhooks_waiting", "Deliveries that have not been made yet.", value=waiting)
     due = next_due()
     overdue = now - due if due and due < now else None
     yield metrics.age("notpanel_webhooks_overdue_seconds", "Seconds that the oldest delivery has been due.", overdue)

@@ -13,7 +13,7 @@ from notpanel.kit.outbound import LONGEST_URL
 from notpanel.kit.public_id import PublicIdField
 
 LEASE = timedelta(seconds=30)  # for one attempt and the writing of its result
-SHOWN = 500  # characters that are kept of an answer
+SHOWN = 500  # characters of an answer that are kept
 
 
 def message_id(delivery_id: uuid.UUID) -> str:
@@ -22,7 +22,7 @@ def message_id(delivery_id: uuid.UUID) -> str:
 
 
 class EventType(models.TextChoices):
-    """What a webhook tells. Endpoints choose among all but the last one."""
+    """The events that a webhook reports. Endpoints choose among all but the last one."""
 
     REQUESTED = "refill.requested"
     APPROVED = "refill.approved"
@@ -45,7 +45,7 @@ class WebhookEndpoint(models.Model):
     class State(models.TextChoices):
         ACTIVE = "active"
         PAUSED = "paused"  # by the owner; events wait
-        OFF = "off"  # by NotPanel, because it failed for long or said 410; nothing is recorded for it
+        OFF = "off"  # by NotPanel, because it kept failing or answered 410; nothing is recorded for it
         REMOVED = "removed"
 
     class OffBecause(models.TextChoices):
@@ -102,7 +102,7 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
 
 
 class WebhookDelivery(models.Model):
-    """The telling of one event to one endpoint: the state of that work, and the log of it.
+    """The delivery of one event to one endpoint: its state, and its log.
 
     While an attempt is made, ``next_at`` is the end of its lease: if its worker is killed, another one tries then.
     """
@@ -149,7 +149,7 @@ class WebhookDelivery(models.Model):
             models.Index(
                 fields=["endpoint", "created_at", "id"], condition=~Q(state="delivered"), name="webhook_delivery_open"
             ),
-            # What was told of a refill.
+            # The deliveries about a refill.
             models.Index(fields=["subject", "created_at"], name="webhook_delivery_subject"),
             # What is old.
             models.Index(fields=["created_at"], name="webhook_delivery_age"),

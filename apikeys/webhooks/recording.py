@@ -1,7 +1,7 @@
-"""Record events for the endpoints of the accounts that they happened to, in the transaction in which they happen.
+"""Record events for the endpoints of the accounts that they belong to, in the transaction in which they happen.
 
-An app that has events writes a statement ``WITH happened AS (…), {DELIVERIES} SELECT count(*) FROM told``. So it costs
-an account without endpoints nothing more than a look at an index.
+An app that has events writes a statement ``WITH happened AS (…), {DELIVERIES} SELECT count(*) FROM told``. An account
+without endpoints then costs no more than a look at an index.
 """
 
 from notpanel.kit import queue

@@ -17,7 +17,7 @@ def new_secret() -> str:
 
 def signed_headers(secrets: Iterable[str], message_id: str, now: datetime, body: str) -> dict[str, str]:
     """Return the headers of an attempt that is made now, with a signature by each of the secrets."""
-    now = now.astimezone(UTC)  # the library takes the time of the clock for UTC, whatever its zone
+    now = now.astimezone(UTC)  # the library reads the clock time as UTC, whatever its zone
     return {
         "Content-Type": "application/json",
         "webhook-id": message_id,

@@ -24,7 +24,7 @@ from notpanel.kit.refusals import Refusal
 @never_cache
 @sensitive_post_parameters("password")
 def webhooks(request: SignedInRequest) -> HttpResponse:
-    """List the endpoints. A POST adds one and shows its secret, this once."""
+    """List the endpoints. A POST adds one and shows its secret, only this once."""
     form = WebhookForm(request.user, request.POST or None)
     if form.is_valid():
         try:
@@ -44,7 +44,7 @@ def webhooks(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def webhook(request: SignedInRequest, endpoint_id: str) -> HttpResponse:
-    """Show an endpoint and its deliveries, the latest first. A POST rotates its secret and shows it, this once."""
+    """Show an endpoint and its deliveries, the latest first. A POST rotates its secret, and shows it once."""
     endpoint = _own(request, endpoint_id)
     form = PasswordAgainForm(request.user, request.POST or None)
     if form.is_valid():
@@ -75,7 +75,7 @@ def change(request: SignedInRequest, endpoint_id: str, what: str) -> HttpRespons
             match what:
                 case "test":
                     endpoints.send_test(account, endpoint.pk)
-                    done = "A test event is on its way. Load the page again to see what became of it."
+                    done = "A test event is on its way. Reload the page to see its result."
                 case "pause":
                     endpoints.pause(account, endpoint.pk)
                     done = "The webhook is paused. Its events wait until you resume it."
@@ -84,12 +84,12 @@ def change(request: SignedInRequest, endpoint_id: str, what: str) -> HttpRespons
                     done = "The webhook is resumed."
                 case "replay":
                     endpoints.replay(account, endpoint.pk, _delivery_id(request))
-                    done = "The delivery is on its way again. Load the page again to see what became of it."
+                    done = "The delivery is on its way again. Reload the page to see its result."
                 case "replay-failed":
                     done = _replay_failed(request, endpoint)
                 case "remove":
                     endpoints.remove_endpoint(account, endpoint.pk)
-                    messages.success(request, f"{endpoint.url} is removed: nothing is posted to it any longer.")
+                    messages.success(request, f"{endpoint.url} was removed. Nothing more is posted to it.")
                     return redirect("dashboard:webhooks")
                 case _:
                     raise Http404
@@ -102,7 +102,7 @@ def change(request: SignedInRequest, endpoint_id: str, what: str) -> HttpRespons
 def _replay_failed(request: SignedInRequest, endpoint: WebhookEndpoint) -> str:
     form = ReplayForm(request.POST)
     if not form.is_valid():
-        return "Nothing is replayed: choose a day and a time."
+        return "Nothing was replayed. Choose a day and a time."
     count = endpoints.replay_failed(request.user.pk, endpoint.pk, form.cleaned_data["since"])
     return "1 delivery is on its way again." if count == 1 else f"{count} deliveries are on their way again."
 

@@ -22,14 +22,14 @@ class Example:
     response: Any
 
 
-CODES = Parameter("codes", "string", "1: the refused rows of a batch have the code of their error as well.")
+CODES = Parameter("codes", "string", "Send 1 to get the code of the error in each refused row of a batch.")
 
 
 REQUEST_ID = Parameter(
     "request_id",
     "string",
-    "1 to 128 visible ASCII characters of your choice. Sent again with the same orders within 24 hours, it gets the "
-    "first answer again, word for word.",
+    "1 to 128 visible ASCII characters of your choice. Repeat it with the same orders within 24 hours, and you get "
+    "the first answer again, word for word.",
 )
 _REQUEST_ID = re.compile("[!-~]{1,128}")
 
@@ -57,7 +57,7 @@ class Action:
     prepared: bool = False  # the handler returns a Prepared
     writes: bool = False  # refused to keys that are read-only
     once: bool = False  # a request may have a request_id, so that it is answered once
-    counted: bool = True  # on the limits of the key and the tier
+    counted: bool = True  # towards the limits of the key and the tier
 
     @property
     def required(self) -> tuple[Parameter, ...]:
@@ -96,11 +96,11 @@ class Action:
         return tuple(error for error in SHARED_ERRORS if error not in left_out)
 
     def wants_codes(self, parameters: Parameters) -> bool:
-        """Return whether refused rows shall have codes. Raises what ``Parameters.text`` raises."""
+        """Return whether refused rows are to have codes. Raises what ``Parameters.text`` raises."""
         return self.ids is not None and parameters.text(CODES.name) == "1"
 
     def read_request(self, parameters: Parameters) -> tuple[str, str] | None:
-        """Return the request_id and a digest of what is requested. None: it has no request_id.
+        """Return the request_id and a digest of what is requested, or None if the request has no request_id.
 
         Raises InvalidRequestId, or what reading the ids raises.
         """

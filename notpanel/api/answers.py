@@ -1,4 +1,4 @@
-"""What actions answer. notpanel/api/dialects.py alone knows how it is written."""
+"""What actions return. Only notpanel/api/dialects.py knows how it is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from notpanel.api.parameters import Ids
 from notpanel.kit.refusals import Refusal
 
-# What a single request is answered, or why it is refused.
+# The answer to a request for a single id, or its refusal.
 Outcome = Mapping[str, Any] | Refusal
 
 

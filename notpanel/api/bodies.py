@@ -1,6 +1,6 @@
 """Read the body of a request as pairs of names and values (docs/contract.md, "Transport").
 
-What the body is, it says itself: clients send JSON or multipart forms under the Content-Type of something else.
+The body itself shows what it is, because clients send JSON or multipart forms under another Content-Type.
 """
 
 import codecs
@@ -26,7 +26,7 @@ _PANEL_PATH = re.compile(r"/api/panel/(orders|services|accounts)/?")
 
 
 def takes_files(path: str) -> bool:
-    """Return whether a body up to LARGEST_FILE may be sent to the path: the panel's, in its one spelling."""
+    """Return whether the path takes a body of up to LARGEST_FILE. Only the panel's do, in their one spelling."""
     return _PANEL_PATH.fullmatch(path) is not None
 
 
@@ -38,7 +38,7 @@ _BOUNDARY = re.compile(r';\s*boundary\s*=\s*"?([^\s";,]{1,200})', re.IGNORECASE)
 
 
 class Members(tuple[tuple[str, Any], ...]):
-    """The members of a JSON object in the order sent, also those whose names come twice."""
+    """The members of a JSON object in the order sent, including those whose names come twice."""
 
 
 def read_pairs(body: bytes, content_type: str) -> Pairs:
@@ -66,7 +66,7 @@ def read_pairs(body: bytes, content_type: str) -> Pairs:
 def _read_form(body: bytes) -> Pairs:
     try:
         text = body.decode()
-    except UnicodeDecodeError:  # a client that encodes nothing; its ids are ASCII all the same
+    except UnicodeDecodeError:  # a client that percent-encodes nothing; its ids are ASCII all the same
         text = body.decode("latin-1")
     return parse_qsl(text, keep_blank_values=True, max_num_fields=settings.DATA_UPLOAD_MAX_NUMBER_FIELDS)
 
@@ -83,7 +83,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _read_multipart(body: bytes, boundary: str) -> Pairs:
-    """Read a multipart form. A file in it stands among the values, and is not text."""
+    """Read a multipart form. A file in it is among the values, and is not text."""
     quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
     meta = {"CONTENT_TYPE": f'{MULTIPART}; boundary="{quoted}"', "CONTENT_LENGTH": str(len(body))}
     texts, files = MultiPartParser(meta, io.BytesIO(body), [MemoryFileUploadHandler()], "utf-8").parse()

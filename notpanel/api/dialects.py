@@ -1,6 +1,6 @@
 """Write answers as the client's program expects them (docs/contract.md, "Answers for other programs").
 
-No rule and no action knows how it is answered: they return what notpanel/api/answers.py has.
+No rule and no action knows the dialect: they return the types of notpanel/api/answers.py.
 """
 
 from collections.abc import Callable
@@ -142,5 +142,5 @@ class PerfectPanel(Dialect):
 
 
 NOTPANEL = Dialect()
-# By the names that a key has (``apikeys.models.ApiKey.Answers``).
+# By the names that keys store (``apikeys.models.ApiKey.Answers``).
 DIALECTS: dict[str, Dialect] = {"notpanel": NOTPANEL, "perfectpanel": PerfectPanel()}

@@ -29,7 +29,7 @@ class RateLimitExceeded(ApiError):
 class KeyIsReadOnly(ApiError):
     status = 403
     message = "API key is read-only"
-    cause = "The key may ask for everything, and request nothing. Use another key, or change this one on the dashboard."
+    cause = "The key can read everything, but change nothing. Use another key, or change this one on the dashboard."
 
 
 class MissingParameter(ApiError):
@@ -40,7 +40,7 @@ class MissingParameter(ApiError):
 
 class InvalidRequestId(ApiError):
     message = "Invalid request_id (1 to 128 visible ASCII characters)"
-    cause = "The request_id is too long, or holds a blank or a character beyond ASCII."
+    cause = "The request_id is too long, or has a blank or a character outside ASCII."
 
 
 class UnknownAction(ApiError):
@@ -56,25 +56,25 @@ class BothGiven(ApiError):
 
 class SeveralGiven(ApiError):
     message = "Provide only one of {names}"
-    cause = "The request has more than one of the parameters of which it may have one."
+    cause = "The request has several of these parameters. It may have only one."
     example = {"names": "refill, refills, order or orders"}
 
 
 class TooMany(ApiError):
     message = "Too many {many} ({limit} at most)"
-    cause = "The list holds more ids than one request may carry."
+    cause = "The list has more ids than one request may have."
     example = {"many": "orders", "limit": 100}
 
 
 class ParameterRepeated(ApiError):
     message = "Parameter given more than once: {name}"
-    cause = "A parameter that has one value came with several. Only lists of ids may repeat their name."
+    cause = "A parameter that takes one value came with several. Only lists of ids may repeat their name."
     example = {"name": "order"}
 
 
 class MalformedBody(ApiError):
     message = "Malformed request body"
-    cause = "The body is not what its Content-Type says or was cut off, or a parameter is not text."
+    cause = "The body does not match its Content-Type or was cut off, or a parameter is not text."
 
 
 class MalformedRequest(ApiError):

@@ -15,7 +15,7 @@ REFILLABLE_ORDER, ANOTHER_REFILLABLE_ORDER = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBE", "
 UNKNOWN_ORDER, UNKNOWN_REFILL = "ord_01HG9X7KJP4NV8QZ2M6T3W5YBD", "ref_01HG9XAZQM7C2V4K8R5T1W9YDF"
 NEW_REFILL = "ref_01HG9XC4T2B8N6K1V5R9W3QYMA"
 WEBHOOK = "whk_01HG9XD5V6Q2M8R4T7W1Y3ZKNB"
-# The names of the ids that a developer replaces by their own in the files of requests (notpanel/api/collection.py).
+# The names of the ids that developers replace with their own in the files of requests (notpanel/api/collection.py).
 VARIABLES = {
     "order": ORDER,
     "refill": REFILL,
@@ -24,7 +24,7 @@ VARIABLES = {
     "webhook": WEBHOOK,
 }
 FORM = "application/x-www-form-urlencoded"
-# Programs that the pages print, and the tests run, as they are: the files' folder and name in templates/developers.
+# Programs that the pages print and the tests run unchanged: the files' folder and name in templates/developers.
 RECEIVERS, LOOPS = "receivers/receiver", "loops/again"
 EXTENSIONS = {"JavaScript": "mjs", "Python": "py", "PHP": "php", "Ruby": "rb"}
 

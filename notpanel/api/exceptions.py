@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def as_refusal(exc: Exception) -> Refusal:
-    """Return the refusal that the client reads. An exception that nobody foresaw becomes InternalServerError."""
+    """Return the refusal that the client reads. An unexpected exception becomes InternalServerError."""
     match exc:
         case Refusal():
             return exc

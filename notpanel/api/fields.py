@@ -1,4 +1,4 @@
-"""Tell the members of answers in prose, from the JSON Schema of an action, for the developers' pages."""
+"""Describe the members of answers in prose, from the JSON Schema of an action, for the developers' pages."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from notpanel.api.schemas import Schema
 
 
 class Field(NamedTuple):
-    """A member of an answer. ``values`` are all that it can be, if that is known."""
+    """A member of an answer. ``values`` are all its possible values, if they are known."""
 
     name: str
     type: str

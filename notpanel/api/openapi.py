@@ -14,8 +14,8 @@ from notpanel.kit.refusals import Refusal
 
 VERSION = "2.0.0"  # of the API, not of NotPanel
 
-# What is no part of an id, for a character class. The API reads any scalar as text, and a text of nothing else as
-# missing (docs/contract.md, "Reading parameters").
+# The characters that are never part of an id, for a character class. The API reads any scalar as text, and text that
+# has nothing else as missing (docs/contract.md, "Reading parameters").
 _NO_PART = rf"\s\x1c-\x1f\x85#{re.escape(SEPARATORS + QUOTES + BRACKETS)}{INVISIBLE}"
 _SCALARS = ["string", "integer", "number", "boolean"]
 _SCALAR: Schema = {"type": [*_SCALARS, "null"]}
@@ -30,9 +30,9 @@ _NO_HEADERS: Headers = {}
 _REQUEST_ID = {"X-Request-ID": ("The id of this request in our log: the one that you sent, or a random one.", "string")}
 RATE_LIMIT_HEADERS = {
     "X-RateLimit-Limit": ("The limit that has the least left, in requests per minute.", "integer"),
-    "X-RateLimit-Remaining": ("How many requests are left of it in this window.", "integer"),
+    "X-RateLimit-Remaining": ("How many requests that limit has left in this window.", "integer"),
     "X-RateLimit-Reset": ("When its next window begins, in Unix seconds.", "integer"),
-    "X-RateLimit-Tier-Remaining": ("How many requests are left of your account's limit in this window.", "integer"),
+    "X-RateLimit-Tier-Remaining": ("How many requests your account's limit has left in this window.", "integer"),
 }
 _ERROR_CODE = {"X-Error-Code": ("The name of the error for programs. It never changes.", "string")}
 _REPLAY = {"X-Idempotent-Replay": ("true: the first answer to this request_id was sent again.", "string")}
@@ -95,7 +95,8 @@ def describe(actions: Iterable[Action], url: str) -> dict[str, Any]:
                         "required": True,
                         "content": {
                             media_type: {"schema": body, "examples": _examples(actions, _request)}
-                            # Clients from openapi-python-client send what stands last: a form, which has lists.
+                            # Clients made by openapi-python-client send the last of these: a form, which can have
+                            # lists.
                             for media_type in reversed(MEDIA_TYPES)
                         },
                     },
@@ -139,7 +140,7 @@ def request_schema(action: Action) -> dict[str, Any]:
 
 
 def _exactly_one(parameters: list[Parameter]) -> dict[str, Any]:
-    """Return the schema of bodies in which one of ``parameters`` has ids. Programs that make types skip if and else."""
+    """Return the schema of bodies in which one of ``parameters`` has ids. Generators of types ignore if and else."""
     first, *others = parameters
     given = {"required": [first.name], "properties": {first.name: _IDS if first.is_list else _ID}}
     if not others:
@@ -150,7 +151,7 @@ def _exactly_one(parameters: list[Parameter]) -> dict[str, Any]:
 
 
 def _answer_schemas(actions: list[Action]) -> dict[str, Any]:
-    """Return the schemas of the answers by their names, and apart from them those in them that have a title.
+    """Return the schemas of the answers by their names, and beside them the titled schemas that they contain.
 
     Raises ValueError if two different schemas have the same title.
     """
@@ -177,7 +178,7 @@ def _answer_schemas(actions: list[Action]) -> dict[str, Any]:
 
 
 def _members_needed(schema: Schema) -> int:
-    """Return how many members the object of ``schema`` that needs the most of them needs."""
+    """Return the largest number of required members of an object in ``schema``."""
     inner = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])]
     return max(len(schema.get("required", ())), *map(_members_needed, inner), 0)
 
@@ -186,7 +187,8 @@ def _responses(actions: list[Action]) -> dict[str, Any]:
     by_status: dict[int, list[type[Refusal]]] = {}
     for error in dict.fromkeys([*(error for action in actions for error in action.errors), *SHARED_ERRORS]):
         by_status.setdefault(status_of(error), []).append(error)
-    # Programs try the answers in this order and take the first that fits, so what needs most comes first.
+    # Programs try the answers in this order and take the first that fits, so the one with most required members is
+    # first.
     by_need = sorted(actions, key=lambda action: _members_needed(action.schema), reverse=True)
     answers = [{"$ref": f"#/components/schemas/{answer_name(action)}"} for action in by_need]
     return {

@@ -27,12 +27,12 @@ from notpanel.kit.row_files import Imported
 
 class UnknownOption(Refusal):
     message = "Unknown option: {name}"
-    cause = "The query string has a name that is no option of this address."
+    cause = "The query string has a name that is not an option of this address."
 
 
 class BadOption(Refusal):
     message = "{name}: {problem}"
-    cause = "An option in the query string has a value that it cannot have."
+    cause = "An option in the query string has an invalid value."
 
 
 def _no_authentication(raw_key: str, address: Address | None) -> PanelCaller:
@@ -103,7 +103,7 @@ class PanelView(LimitedView):
 
 
 class Body:
-    """The body of a request as a file. Half a file is never taken for a whole one."""
+    """The body of a request as a file. Half a file is never mistaken for a whole one."""
 
     def __init__(self, request: HttpRequest, length: int) -> None:
         self._request, self._missing = request, length

@@ -40,7 +40,7 @@ _GROUPS = re.compile(
     r"(?<![\w.-])[1-9][0-9]{0,2}(?:(?:,[0-9]{3})+|(?:[^\S\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029][0-9]{3})+)(?![\w.-])"
 )
 _GROUP_WITH_ZERO = re.compile(r"\D0")
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")  # text from which there is nothing to take off
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")  # text that needs no cleaning
 _ITEM = re.compile(r"([^\[]+)\[[0-9]*\]")  # orders[], orders[0]
 
 
@@ -53,7 +53,7 @@ class Integer(str):
 
 
 def clean(text: str) -> str:
-    """Take off what nobody sees, and the blanks and quotes around the whole."""
+    """Strip invisible characters, and the blanks and quotes around the whole text."""
     if _PLAIN.fullmatch(text):
         return text
     if not text.isascii():
@@ -66,7 +66,7 @@ def split_ids(text: str) -> list[str]:
 
     They are separated by commas, semicolons, vertical bars, line breaks or blanks. Quotes and brackets around them
     and a ``#`` before them are taken off. A number with thousands separators is kept whole if one of its groups begins
-    with 0, so that it names nothing: torn apart, ``2,000,000,028`` would name order 2.
+    with 0, so that it names nothing: split up, ``2,000,000,028`` would name order 2.
     """
     if _PLAIN.fullmatch(text):
         return [text]
@@ -104,7 +104,7 @@ class Parameters:
             self._values.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str:
-        """Return the parameter without what ``clean`` takes off, or "" if it is missing.
+        """Return the parameter as ``clean`` returns it, or "" if it is missing.
 
         Raises MalformedBody if it is not a scalar, and ParameterRepeated if it has several values.
         """

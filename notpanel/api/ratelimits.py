@@ -34,7 +34,7 @@ def key_limit(tier: str, own: int | None = None) -> int:
 
 
 def met_first(tier: str) -> str:
-    """Return the layer that refuses first what comes with one key from one address. The first of equals does."""
+    """Return the layer that first refuses a program with one key and one address. Of equal limits, it is the first."""
     limits = {"ip": settings.RATE_LIMIT_IP, "key": key_limit(tier), "tier": settings.RATE_LIMIT_TIERS[tier]}
     return min(limits, key=lambda layer: limits[layer])
 
@@ -60,7 +60,7 @@ class RateLimits:
     def count_caller(self, caller: Caller, *, count: bool = True) -> None:
         """Count the request on its key, then on the tier of its account. Raises RateLimitExceeded.
 
-        With ``count`` false it only reads what is left of the tier.
+        If ``count`` is false, only read what the tier has left.
         """
         if not count:
             self.tier = self._tier_usage(caller.account_id, caller.tier, count=False)

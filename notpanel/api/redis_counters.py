@@ -34,7 +34,7 @@ _COMMAND = (
 @cache
 def _memory() -> LocMemCache:
     """Return the counters of this process, for when Redis is down."""
-    # With Django's default of 300 entries the counters of a busy minute would be thrown away.
+    # Django's default of 300 entries would evict counters in a busy minute.
     return LocMemCache("counters-without-redis", {"OPTIONS": {"MAX_ENTRIES": 100_000}})
 
 
@@ -87,7 +87,7 @@ class RedisCounters(BaseCache):
     def _count_in_redis(self, command: bytes) -> int:
         try:
             return self._ask(command)
-        except NoScriptError:  # Redis is another one, or was started again
+        except NoScriptError:  # this is another Redis, or it was restarted
             self._client.script_load(_ADD_AND_RETURN)
             return self._ask(command)
 

@@ -1,6 +1,6 @@
 """Pieces of JSON Schema, with which actions describe their answers.
 
-The OpenAPI document names a schema that has a title by it. Every field has a description; a test looks.
+The OpenAPI document names a schema by its title, if it has one. Every field has a description; a test checks that.
 """
 
 from collections.abc import Mapping

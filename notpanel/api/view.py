@@ -42,7 +42,7 @@ LARGEST_BODY = 64 * 1024  # bytes
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Answers in JSON, and ignores what the client accepts. bodies.py reads the bodies, no parser of REST framework."""
+    """Answers in JSON, whatever the client accepts. bodies.py reads the bodies, not a parser of REST framework."""
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         return renderers[0], renderers[0].media_type
@@ -106,7 +106,7 @@ def _not_kept(account_id: int, request_id: str, digest: str, answer: Callable[[]
 
 
 def respond(rendered: Rendered) -> HttpResponse:
-    """Send an answer. A Response of REST framework would be rendered alike, but only after it had chosen how."""
+    """Send an answer. REST framework's Response would send the same, but negotiate the content first."""
     response = HttpResponse(rendered.body, status=rendered.status, content_type=JSONRenderer.media_type)
     if rendered.code:
         response["X-Error-Code"] = rendered.code
@@ -180,7 +180,7 @@ class ApiView(LimitedView):
         """
         try:
             key = parameters.text("key")
-        except MalformedBody:  # to a client that has no text for a key, its key is what is wrong
+        except MalformedBody:  # to the client, a key that is not text is a wrong key
             key = ""
         # A key has no blanks. Those in it come from a line that was wrapped when it was copied.
         caller = self.authenticate("".join(key.split()), self.address)

@@ -1,4 +1,4 @@
-"""What a check of the doctor is, and how all are made: each goes on, whatever another one has found."""
+"""The checks of the doctor, and how they are made: each one runs, whatever the others have found."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from notpanel.server.checks import Unready
 
 @dataclass(frozen=True)
 class Check:
-    """What must be right of an installation."""
+    """Something that must be right in an installation."""
 
     name: str
     is_right: str  # a sentence
@@ -21,7 +21,7 @@ class Check:
 
 @dataclass(frozen=True)
 class DatabaseCheck:
-    """What must be right of the database, asked over the given connection."""
+    """Something that must be right in the database, checked over the given connection."""
 
     name: str
     is_right: str

@@ -26,7 +26,7 @@ LONGEST_WAIT = timedelta(minutes=5)  # of a job while workers are alive
 PATIENCE = 10.0  # seconds in which a replica must replay what the primary has written
 QUEUES_OWN = 4  # connections of a worker, beside one for each job
 
-# Tables of which the role lacks a right. Those of Django and of the queue are among them.
+# Tables on which the role lacks a right, including those of Django and of the queue.
 WITHOUT_RIGHTS = """
     SELECT relname FROM pg_class
     WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
@@ -55,7 +55,7 @@ def _server(connection: BaseDatabaseWrapper) -> Iterator[str]:
 
 
 def _hosts(connection: BaseDatabaseWrapper) -> Iterator[str]:
-    """Ask each host of a URL that names several: one takes writes, and the others would take over."""
+    """Check each host of a URL that names several: one must take writes, and the others must be able to take over."""
     names = connection.settings_dict["HOST"].split(",")
     if len(names) == 1:
         return
@@ -74,8 +74,8 @@ def _hosts(connection: BaseDatabaseWrapper) -> Iterator[str]:
             one.close()
     if len(takes_writes) > 1:
         yield (
-            f"{' and '.join(takes_writes)} both take writes, so refills may go to either: stop the one that was the "
-            "primary before, at once. docs/operations.md, Losing the database's machine."
+            f"{' and '.join(takes_writes)} both take writes, so refills may go to either: stop the former "
+            "primary at once. See docs/operations.md, Losing the database's machine."
         )
 
 
@@ -89,8 +89,8 @@ def _role(connection: BaseDatabaseWrapper) -> Iterator[str]:
     )
     if is_superuser and not is_embedded(connection.settings_dict["HOST"]):
         yield (
-            f"The role {name} is a superuser of PostgreSQL, which NotPanel does not need: who gets its password gets "
-            "the whole server. Use a role that owns the database and is nothing more."
+            f"The role {name} is a superuser of PostgreSQL, which NotPanel does not need: anybody who gets its "
+            "password gets the whole server. Use a role that only owns the database."
         )
     if not may_create:
         yield f"The role {name} may not create tables, so `migrate` fails. Let it own the database."
@@ -101,7 +101,7 @@ def _role(connection: BaseDatabaseWrapper) -> Iterator[str]:
 
 def _time_limits(connection: BaseDatabaseWrapper) -> Iterator[str]:
     for name in missing_time_limits(connection):
-        yield f"A connection has no {name}: a request could wait for ever. ALTER ROLE … SET {name} = …."
+        yield f"A connection has no {name}: a request could wait for ever. Run ALTER ROLE … SET {name} = …."
     for name, setting in _rows(
         connection,
         "SELECT name, setting::int FROM pg_settings"
@@ -110,10 +110,10 @@ def _time_limits(connection: BaseDatabaseWrapper) -> Iterator[str]:
         if name == "idle_in_transaction_session_timeout" and not setting:
             yield (
                 f"A connection has no {name}: the locks of a client that vanished would stay for hours. "
-                f"ALTER ROLE … SET {name} = '5min'."
+                f"Run ALTER ROLE … SET {name} = '5min'."
             )
         if name == "idle_session_timeout" and setting:
-            yield f"{name} ends connections that wait for work, and requests fail. ALTER ROLE … SET {name} = 0."
+            yield f"{name} ends connections that wait for work, so requests fail. Run ALTER ROLE … SET {name} = 0."
 
 
 def _connections(connection: BaseDatabaseWrapper) -> Iterator[str]:
@@ -154,7 +154,9 @@ def _queue(connection: BaseDatabaseWrapper) -> Iterator[str]:
     elif not figures.workers:
         yield "No worker is alive: start `manage.py work`, or `manage.py serve` with WORKER=on."
     elif figures.oldest and figures.oldest > LONGEST_WAIT:
-        yield f"The oldest job has waited for {figures.oldest_waits}: start more workers, or look what holds them up."
+        yield (
+            f"The oldest job has waited for {figures.oldest_waits}: start more workers, or find out what holds them up."
+        )
     if figures.failed:
         yield f"Jobs have failed ({figures.failed}): the admin lists them, and the log says why."
 
@@ -182,7 +184,7 @@ def _secrets(connection: BaseDatabaseWrapper) -> Iterator[str]:
 
 
 def _disk(connection: BaseDatabaseWrapper) -> Iterator[str]:
-    # A role without rights does not see where the files are, and those of another machine are not here.
+    # A role without the right cannot see where the files are, and a database on another machine has none here.
     for [directory] in _rows(
         connection,
         """
@@ -205,8 +207,8 @@ def _replica(primary: BaseDatabaseWrapper) -> Iterator[str]:
         [is_standby] = _row(replica, "SELECT pg_is_in_recovery()")
         if not is_standby:
             yield (
-                "DATABASE_REPLICA_URL leads to no standby: it was promoted, or is another server. Bring a standby "
-                "back, or remove the setting."
+                "DATABASE_REPLICA_URL does not lead to a standby: that was promoted, or this is another server. Bring "
+                "a standby back, or remove the setting."
             )
             return
         [name] = _row(replica, "SELECT current_user")
@@ -248,8 +250,8 @@ def _rows(connection: BaseDatabaseWrapper, sql: str, *parameters: str) -> list[t
 
 CHECKS = (
     DatabaseCheck("database", f"PostgreSQL is {OLDEST} or newer and takes writes.", _server),
-    DatabaseCheck("failover", "If DATABASE_URL names two hosts, one takes writes, and the other could.", _hosts),
-    DatabaseCheck("role", "The role has the rights that it needs, and is no superuser.", _role),
+    DatabaseCheck("failover", "If DATABASE_URL names two hosts, one takes writes, the other can take over.", _hosts),
+    DatabaseCheck("role", "The role has the rights that it needs, and is not a superuser.", _role),
     DatabaseCheck("time_limits", "Statements, locks and idle transactions have time limits.", _time_limits),
     DatabaseCheck("connections", "The database takes as many connections as this server opens.", _connections),
     DatabaseCheck("migrations", "All migrations are applied.", _migrations),

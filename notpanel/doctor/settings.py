@@ -23,13 +23,13 @@ def _hosts() -> Iterator[str]:
     if settings.HTTPS and hosts <= OF_THIS_MACHINE:
         yield "ALLOWED_HOSTS names only this machine: all other names get 421. Name the hosts of the site."
     if not settings.HTTPS and hosts - OF_THIS_MACHINE:
-        yield "HTTPS is off: passwords and cookies travel in clear. Set HTTPS=on, behind a proxy that speaks TLS."
+        yield "HTTPS is off: passwords and cookies travel unencrypted. Set HTTPS=on, behind a proxy that speaks TLS."
 
 
 def _proxies() -> Iterator[str]:
     if settings.HTTPS and not settings.TRUSTED_PROXIES:
         yield (
-            "HTTPS is on, and TRUSTED_PROXIES is empty: the proxy that speaks TLS is not believed, so pages redirect "
+            "HTTPS is on, and TRUSTED_PROXIES is empty: the proxy that speaks TLS is not trusted, so pages redirect "
             "for ever and all clients count as one address. Name the network of the proxy."
         )
     for network in settings.TRUSTED_PROXIES:
@@ -46,7 +46,7 @@ CHECKS = (
     Check("debug", "DEBUG is off.", _debug),
     Check("secret_key", "SECRET_KEY is long enough.", check_secret_key),
     Check("hosts", "ALLOWED_HOSTS and HTTPS suit each other.", _hosts),
-    Check("proxies", "TRUSTED_PROXIES names who speaks TLS for this site.", _proxies),
+    Check("proxies", "TRUSTED_PROXIES names the proxies that speak TLS for this site.", _proxies),
     Check("counters", "All processes of this server count the rate limits together.", check_counters),
     Check("listening", "The worker beside the server, if there is one, can listen for jobs.", _listening),
 )

@@ -43,7 +43,7 @@ def peer_is_trusted(request: HttpRequest) -> bool:
 
 
 def counted(address: Address | None) -> str:
-    """Return what limits count a client on: its address, or the first address of its /64 for IPv6.
+    """Return the address that limits count a client by: its own, or the first of its /64 for IPv6.
 
     An IPv6 client commands a whole /64, and could use a new address for each request.
     """
@@ -78,15 +78,15 @@ def parse_network(text: str) -> Network | None:
 
 
 def _warn_of(peer: Address | None) -> None:
-    """Say once per process that a proxy may be missing in ``TRUSTED_PROXIES``. Any client may send the header."""
+    """Warn once per process that a proxy may be missing in ``TRUSTED_PROXIES``. Any client may send the header."""
     global _has_warned
     if not _has_warned:
         _has_warned = True
         security_log.report(
             "forwarded_header_untrusted",
             address=str(peer or "a Unix socket"),
-            advice="X-Forwarded-For came from this address, which is not in TRUSTED_PROXIES: it is not believed. If "
-            "that is your proxy, all clients behind it count as one address until you add it. This is said once.",
+            advice="X-Forwarded-For from this address was ignored, because it is not in TRUSTED_PROXIES. If that is "
+            "your proxy, all clients behind it count as one address until you add it. This is logged once.",
         )
 
 

@@ -38,7 +38,7 @@ class BoundedPaginator(Paginator):
     @cached_property
     def _counted(self) -> int:
         if isinstance(self.object_list, QuerySet):
-            # In its order: the index of the order finds the first rows, where without it the whole table may be read.
+            # The ordering is kept: its index finds the first rows, while without it the whole table may be read.
             return self.object_list[: COUNTED + 1].count()
         return len(self.object_list)
 
@@ -46,7 +46,7 @@ class BoundedPaginator(Paginator):
 def bounded_counts(querysets: Iterable[QuerySet[Any]]) -> list[int]:
     """Count the rows of each queryset, COUNTED + 1 at most, in one statement.
 
-    An order is kept: its index finds the first rows.
+    Keeps their ordering, because its index finds the first rows.
     """
     querysets = list(querysets)
     parts = [queryset.values("pk")[: COUNTED + 1].query.sql_with_params() for queryset in querysets]
@@ -68,11 +68,11 @@ class FilteredAdmin(ModelAdmin):
         return any(lookup in _parameters(entry) for entry in self.get_list_filter(request))
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        """Run an action on what was selected. Django itself fails on an id that cannot be one."""
+        """Run an action on what was selected. Django itself fails on an invalid id."""
         try:
             return super().response_action(request, queryset)
         except ValidationError as error:
-            raise SuspiciousOperation("What was selected has an id that cannot be one.") from error
+            raise SuspiciousOperation("The selection has an invalid id.") from error
 
 
 def _parameters(entry: Any) -> set[str]:
@@ -94,8 +94,8 @@ class LargeTableAdmin(FilteredAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
-        # Otherwise the theme puts the bounded count into the head of the page as if it were the whole one. The pager
-        # below the list says which it is.
+        # Otherwise the theme shows the bounded count at the head of the page as if it were the total. The pager below
+        # the list says that it is bounded.
         changelist.full_result_count = getattr(changelist, "result_count", None)
         return changelist
 
@@ -107,7 +107,7 @@ class LargeTableAdmin(FilteredAdmin):
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """Shows, and changes nothing."""
+    """Shows objects, and lets nobody change them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -170,7 +170,7 @@ class PanelsAdmin(ModelAdmin):
 
 
 class UserNameFilter(TextFilter):
-    """Takes the whole user name of a customer: a panel has too many of them to choose from a list."""
+    """Takes the whole user name of a customer, because a panel has too many of them to choose from a list."""
 
     title = "customer"
     parameter_name = "account"
@@ -178,7 +178,7 @@ class UserNameFilter(TextFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return queryset
-        # The account first: joined to it, the list could not use its indexes.
+        # Look the account up first: with a join, the list could not use its indexes.
         accounts = list(get_user_model().objects.filter(username=self.value()).values_list("pk", flat=True))
         return queryset.filter(account__in=accounts)
 

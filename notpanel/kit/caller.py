@@ -12,7 +12,7 @@ class Caller:
     api_key_id: int
     api_key_prefix: str
     limit_per_minute: int | None  # the key's own limit; None: that of its tier
-    read_only: bool = False  # it may ask for everything, and request nothing
+    read_only: bool = False  # it may read everything, and change nothing
     answers: str = "notpanel"  # the name of the dialect in which it is answered
 
 

@@ -28,11 +28,11 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # what PostgreSQL's text cannot h
 
 
 def integer(lowest: int, highest: int, *, negative_is_zero: bool = False) -> Converter:
-    """Read a whole number. Those that count what is left go below zero in some panels: that can mean zero."""
+    """Read a whole number. In some panels, counts of what is left go below zero, which can be read as zero."""
 
     def convert(text: str) -> int:
         if _GROUPED.fullmatch(text):
-            raise ValueError(f"“{text}” may have a separator of thousands: write it without one")
+            raise ValueError(f"“{text}” may have a thousands separator: write it without one")
         number = int(text.partition(".")[0]) if _WHOLE.fullmatch(text) else None
         if number is not None and negative_is_zero:
             number = max(number, 0)
@@ -46,7 +46,7 @@ def integer(lowest: int, highest: int, *, negative_is_zero: bool = False) -> Con
 def _amount(lowest: int) -> Converter:
     def convert(text: str) -> Decimal:
         if "," in text:
-            raise ValueError(f"“{text}” has a comma: write amounts with a point and without separators, as 1234.56")
+            raise ValueError(f"“{text}” has a comma: write amounts with a point and no separators, such as 1234.56")
         value = Decimal(text if _DECIMAL.fullmatch(text) else "NaN")
         # The range of numeric(14, 5). An amount with more decimals is refused, not rounded.
         if not (value.is_finite() and lowest <= value < 10**9 and value == value.quantize(Decimal("0.00001"))):
@@ -106,7 +106,7 @@ def time(text: str, zone: tzinfo = UTC) -> datetime:
         raise ValueError(f"{value.year} is not a year from 1971 to 9998")
     if value.tzinfo:
         return value
-    # Of the hour that comes twice in autumn, the first is taken; the hour that is left out in spring is no time.
+    # Of the hour that comes twice in autumn, the first is meant; the hour that is left out in spring is refused.
     value = value.replace(tzinfo=zone)
     if value.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != value.replace(tzinfo=None):
         raise ValueError(f"“{text}” does not exist in {zone}, where the clocks were put forward")

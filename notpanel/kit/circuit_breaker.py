@@ -5,7 +5,7 @@ import time
 from notpanel.kit import metrics
 
 _NAMES = ("redis", "replica")
-OPEN = metrics.gauge("notpanel_breaker_open", "1: a process leaves it alone, because it failed.", "livemax", of=_NAMES)
+OPEN = metrics.gauge("notpanel_breaker_open", "1 if a process leaves it alone because it failed.", "livemax", of=_NAMES)
 OPENED = metrics.counter("notpanel_breaker_openings", "How often a process found that it failed.", of=_NAMES)
 
 

@@ -31,7 +31,7 @@ def csv_answer(found: QuerySet[Any], columns: Mapping[str, str], name: str) -> H
 
 @dataclass
 class _File:
-    """The lines of the file. Django closes it with the answer, also if the browser has gone: that ends the query."""
+    """The lines of the file. Django closes it with the answer, even if the browser has gone, which ends the query."""
 
     lines: Iterator[str]
     close: Callable[[], None]

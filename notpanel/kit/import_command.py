@@ -18,7 +18,7 @@ from notpanel.kit.row_files import Column, Imported
 
 
 class ImportCommand(BaseCommand):
-    """Share what the commands that import files have in common: the arguments, the progress bar, the report."""
+    """What the commands that import files have in common: the arguments, the progress bar, the report."""
 
     columns: tuple[Column, ...]
     importer: Callable[..., Imported]
@@ -46,7 +46,7 @@ class ImportCommand(BaseCommand):
                 type=_time_zone,
                 default=UTC,
                 metavar="ZONE",
-                help="of times that name no offset, such as Europe/Berlin; default: UTC",
+                help="of times without an offset, such as Europe/Berlin; default: UTC",
             )
         if self.may_skip:
             parser.add_argument("--skip-wrong", action="store_true", help="import the other rows if some are wrong")
@@ -54,7 +54,7 @@ class ImportCommand(BaseCommand):
                 "--report",
                 type=Path,
                 metavar="REPORT.csv",
-                help="where --skip-wrong writes the wrong rows, with what is wrong; put right, it can be imported",
+                help="where --skip-wrong writes the wrong rows and their errors; once corrected, it can be imported",
             )
 
     def handle(
@@ -80,7 +80,7 @@ class ImportCommand(BaseCommand):
         except BadFile as refusal:
             raise CommandError(f"{file}:\n{refusal.text}") from refusal
         except OperationalError as error:
-            if connection.connection is None:  # there is none: manage.py says why
+            if connection.connection is None:  # no connection: manage.py says why
                 raise
             raise CommandError(f"The database refused the file: {error}Nothing was changed.") from error
         self.stdout.write(
@@ -96,7 +96,7 @@ class ImportCommand(BaseCommand):
 
     def read(self, file: Path, **how: Any) -> Imported:
         with (
-            file.open("rb", buffering=0) as opened,  # a buffer would read past the bar
+            file.open("rb", buffering=0) as opened,  # a buffer would read ahead of the bar
             # There is no bar if standard error is not a terminal.
             tqdm.wrapattr(opened, "read", total=file.stat().st_size, desc=file.name, disable=None) as stream,
         ):
@@ -112,7 +112,7 @@ def _time_zone(name: str) -> tzinfo:
 
 @contextmanager
 def _report_at(path: Path) -> Iterator[Callable[[list[str], int, str, list[str]], None]]:
-    """Write wrong rows to a CSV file, which is there once all have been written, and not if the import fails."""
+    """Write wrong rows to a CSV file, which appears once all have been written, and not if the import fails."""
     descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8-sig", newline="") as file:

@@ -15,7 +15,7 @@ def was_sent(message: EmailMessage, what: str) -> bool:
     """Send a mail. Returns whether it could be sent; if not, the log says ``what`` it was, without the address."""
     try:
         message.send()
-    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors; an address may be none
+    except (OSError, ValueError) as error:  # smtplib's errors are OSErrors; an invalid address is a ValueError
         logger.warning("Failed to send %s: %s", what, type(error).__name__)
         MAILS.labels("failed").inc()
         return False

@@ -35,9 +35,9 @@ readers: dict[str, Reader] = {}  # by the name of what they read
 
 
 def counter(name: str, documentation: str, **labels: Sequence[str]) -> Counter:
-    """Declare a counter with its labels. Give each the values that it may have; none: they are not known beforehand.
+    """Declare a counter with its labels. Give each the values that it may have, or none if they are not known yet.
 
-    A series whose labels are all known is told as 0 before it first counts, so that the first event is seen as one.
+    A series whose labels are all known is reported as 0 before it first counts, so that its first event is noticed.
     """
     return _beginning(Counter(name, documentation, list(labels), registry=REGISTRY), labels)
 
@@ -48,7 +48,7 @@ def histogram(name: str, documentation: str, buckets: Sequence[float], **labels:
 
 
 def gauge(name: str, documentation: str, mode: Any = "livesum", **labels: Sequence[str]) -> Gauge:
-    """Declare a gauge of the processes that live, which ``mode`` puts together, with its labels as ``counter`` does."""
+    """Declare a gauge of the live processes, which ``mode`` combines, with its labels as ``counter`` takes them."""
     return _beginning(Gauge(name, documentation, list(labels), registry=REGISTRY, multiprocess_mode=mode), labels)
 
 
@@ -70,7 +70,7 @@ def collect() -> Iterable[Metric]:
 
 
 def _has_begun(file: Path) -> bool:
-    """Return whether a process has filled its file. One that starts has just made it; that of a dead one may vanish."""
+    """Return whether a process has filled its file. One that starts has only made it; that of a dead one may vanish."""
     try:
         return file.stat().st_size > 0
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _has_begun(file: Path) -> bool:
 
 
 def age(name: str, documentation: str, length: timedelta | None) -> GaugeMetricFamily:
-    """Return an age in seconds as a figure of the database; None, of what is not there, is 0."""
+    """Return an age in seconds as a figure of the database. None, where there is nothing to age, becomes 0."""
     return GaugeMetricFamily(name, documentation, value=length.total_seconds() if length else 0)
 
 
@@ -89,7 +89,7 @@ def share() -> Path:
     """Let this process, and all that it starts from now on, keep their metrics in files. Returns their new directory.
 
     Call it before anything is counted. The files end with the server: all its counters begin at 0 together, which
-    Prometheus takes for what it is. A file that vanished alone would look like a reset of the sum.
+    Prometheus recognises as a restart. A file that vanished alone would look like a reset of the sum.
     """
     _remove_of_the_dead()
     directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_base())
@@ -104,7 +104,7 @@ def are_shared() -> bool:
 
 
 def forget_process(pid: int) -> None:
-    """Take a process that has ended out of the gauges. What it counted stays in the sums."""
+    """Remove a process that has ended from the gauges. What it counted stays in the sums."""
     if are_shared():
         mark_process_dead(pid)
 
@@ -112,7 +112,7 @@ def forget_process(pid: int) -> None:
 def _base() -> Path:
     """Return where the directories are: in TMPDIR, if that is set, else in memory, where there is such a file system.
 
-    On a disk that is full the kernel ends a process that writes to a page of a mapped file.
+    If the disk is full, the kernel kills a process that writes to a mapped file.
     """
     usual, memory = Path(tempfile.gettempdir()), Path("/dev/shm")  # noqa: S108  # mkdtemp makes what lies in it
     return memory if usual == Path("/tmp") and os.access(memory, os.W_OK) else usual  # noqa: S108

@@ -27,7 +27,7 @@ IN_ALL = 10.0  # seconds for the look-up, the connection, the request and the an
 CONNECTING = 4.0  # of them for one of several addresses
 LARGEST_ANSWER = 64 * 1024  # bytes that are read, headers included
 LONGEST_URL = 500  # characters
-_LOOKUPS = 64  # at once; a name server that does not answer holds one of them for long
+_LOOKUPS = 64  # at once; a name server that does not answer holds one of them for a long time
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 
 # What is not public although it looks like it, by IANA's registries of special-purpose addresses. Written out, because
@@ -78,7 +78,7 @@ class BadUrl(ValueError):
 
 
 class NoAnswer(Exception):
-    """There was no answer. The text says why, and tells nothing of our own network."""
+    """There was no answer. The text says why, and reveals nothing about our own network."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def parse_url(url: str, *, loopback: bool = False) -> Target:
 
 
 def check_written_address(target: Target) -> None:
-    """Raise BadUrl if the host is written as an address that is never connected to. Names are looked up when it is."""
+    """Raise BadUrl if the host is an address that is never connected to. Names are looked up when connecting."""
     try:
         address = ipaddress.ip_address(target.host)
     except ValueError:
@@ -148,7 +148,7 @@ def check_written_address(target: Target) -> None:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether the address belongs to the public internet, in the form in which it is connected to."""
+    """Return whether the address, in the form in which it is connected to, belongs to the public internet."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _SPECIAL_IPV4)
     if address.scope_id is not None or address not in _PUBLIC_IPV6:
@@ -181,14 +181,14 @@ class Client:
     tls: ssl.SSLContext = field(default_factory=_public_authorities)
 
     def __post_init__(self) -> None:
-        # Of its own, because a look-up cannot be cancelled: it must keep no other work waiting.
+        # Threads of its own, because a look-up cannot be cancelled: it must keep no other work waiting.
         self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
 
     def close(self) -> None:
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, in_all: float = IN_ALL) -> Answer:
-        """Send a request and return its answer. Raises NoAnswer, also for a URL that is not allowed (any longer)."""
+        """Send a request and return its answer. Raises NoAnswer, also if the URL is not, or no longer, allowed."""
         try:
             target = parse_url(url, loopback=self.loopback)
         except BadUrl as error:
@@ -221,7 +221,7 @@ class Client:
         try:
             found = await loop.run_in_executor(self._lookups, self.resolve, target.host, target.port)
             addresses = [ipaddress.ip_address(text) for text in found]
-        except (OSError, ValueError) as error:  # UnicodeError, of a name that is none, is a ValueError
+        except (OSError, ValueError) as error:  # an invalid name raises UnicodeError, a ValueError
             raise NoAnswer("The host name has no address.") from error
         if not addresses:
             raise NoAnswer("The host name has no address.")
@@ -352,7 +352,7 @@ class _Exchange:
                     return
 
     def answer(self) -> Answer:
-        """Return what was read. There must be a head, or it raises NoAnswer."""
+        """Return what was read. Raises NoAnswer if that is less than a whole head."""
         if self.head is None:
             raise NoAnswer("The answer is too long to be read.")
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in self.head.headers}

@@ -38,7 +38,7 @@ def parse(prefix: str, text: str) -> str | int | None:
     if not text.isascii() or len(text) > LONGEST:
         return None
     if text.isdigit():
-        if text[0] == "0":  # a piece of a number that was torn apart at its thousands separators
+        if text[0] == "0":  # a piece of a number that was split at its thousands separators
             return None
         number = int(text)
         return number if number <= LARGEST_NUMBER else None

@@ -26,7 +26,7 @@ stopping = threading.Event()
 
 @dataclass(frozen=True)
 class Figures:
-    """How the queue is, as of now."""
+    """The state of the queue now."""
 
     workers: int  # that are alive
     waiting: int  # jobs that are due and that no worker has begun
@@ -48,12 +48,12 @@ def wake(task: str, *each: dict[str, Any], at: datetime | None = None) -> None:
         return
     try:
         app.configure_task(task, schedule_at=at).batch_defer(*each)
-    except ConnectorException as error:  # what requests and commands know as the database's error
+    except ConnectorException as error:  # requests and commands handle it as an error of the database
         raise OperationalError(str(error.__cause__ or error)) from error
 
 
 def wake_unless_due(task: str, arguments: dict[str, Any], at: datetime) -> None:
-    """Let a worker run the task from ``at`` on, unless a job that waits does so by then."""
+    """Let a worker run the task from ``at`` on, unless a waiting job already does so by then."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -73,8 +73,8 @@ def wake_unless_due(task: str, arguments: dict[str, Any], at: datetime) -> None:
 def waking(task: str, due: str) -> str:
     """Return SQL that does what ``wake_unless_due`` does, as a part of a WITH that has the parameter ``%(now)s``.
 
-    ``due`` names another part, whose rows have ``next_at``: the earliest of them is when the worker is woken. No rows,
-    no job. The task takes no arguments.
+    ``due`` names another part, whose rows have ``next_at``: the worker is woken at the earliest of them. Without rows,
+    no job is inserted. The task takes no arguments.
     """
     return f"""
         INSERT INTO procrastinate_jobs (queue_name, task_name, args, scheduled_at)
@@ -93,7 +93,7 @@ def is_stopping() -> bool:
 
 
 def figures(now: datetime, over: BaseDatabaseWrapper | None = None) -> Figures:
-    """Return how the queue is, in one statement, asked over the given connection or that of this thread."""
+    """Return the state of the queue, by one statement over the given connection or that of this thread."""
     with (over or connection).cursor() as cursor:
         cursor.execute(
             """

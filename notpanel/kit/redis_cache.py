@@ -1,4 +1,4 @@
-"""Django's cache in Redis, for what can be done without: hints."""
+"""Django's cache in Redis, for hints, which can be done without."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -37,7 +37,7 @@ class Outages:
 
     @property
     def is_under_way(self) -> bool:
-        """Return whether Redis has not answered, and has not since."""
+        """Return whether Redis has failed to answer, and has not answered since."""
         return self._breaker.is_open
 
     def begin(self, error: Exception) -> None:

@@ -54,7 +54,7 @@ def reads_may_lag(answer: Callable[P, T], not_before: str = "") -> Callable[P, T
     """Let ``answer`` read from the replica. It must not write, because it is called again if the replica fails.
 
     If the replica fails, the primary answers. For the next REST seconds nobody asks the replica; then one request
-    probes it. An error of the primary, which ``answer`` may ask too, is raised, and trips nothing. The primary also
+    probes it. An error of the primary, which ``answer`` may ask too, is raised, and trips no breaker. The primary also
     answers if the replica has not yet replayed ``not_before``, a position in the primary's log.
     """
 

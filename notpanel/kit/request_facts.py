@@ -1,4 +1,4 @@
-"""What is known of the request that is being answered. Its log line and the metrics tell it.
+"""What is known about the request that is being answered, for its log line and the metrics.
 
 Each part that answers a request adds what it knows. Outside of a request nothing is kept.
 """
@@ -40,7 +40,7 @@ class DeniedBy(StrEnum):
 
 @dataclass(slots=True)
 class RequestFacts:
-    """The facts of one request. No text that a client chose freely is among them but the path, without secrets."""
+    """The facts of one request. Except for the path, without secrets, no text that a client chose is among them."""
 
     request_id: str
     method: str = "-"

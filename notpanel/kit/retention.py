@@ -1,8 +1,8 @@
 """Delete what has been kept for long enough: a batch in each transaction, beside everything else that goes on.
 
-An app says what of its rows is kept for how long: a ``Kept`` each, which it registers when it is ready. Rows that
-somebody else works with are skipped and deleted at the next time, so nobody waits for anybody, two runs at once share
-the work, and one that is killed leaves the rest to the next.
+Each app says which of its rows are kept for how long: it registers a ``Kept`` for each kind when it is ready. Rows that
+somebody else has locked are skipped, and deleted by the next run. So nobody waits for anybody, two runs at once share
+the work, and a run that is killed leaves the rest to the next.
 """
 
 import logging
@@ -24,7 +24,7 @@ AT_ONCE = 1000  # rows in a transaction
 class Kept:
     """Rows that are kept for a while."""
 
-    what: str  # in the plural, as the command says it
+    what: str  # in the plural, as the command prints it
     kept_for: Callable[[], timedelta | None]  # None: for ever
     # SELECT that names the key of each row that is too old ``id``, the oldest first. It may use %(before)s, the moment
     # before which rows are too old, and %(now)s.
@@ -62,9 +62,10 @@ def register(*kept: Kept) -> None:
 
 
 def forget(now: datetime, *, dry_run: bool = False) -> Iterator[Outcome]:
-    """Delete what is too old, and yield what came of each kind of rows. ``dry_run`` counts it only.
+    """Delete what is too old, and yield the outcome for each kind of rows. ``dry_run`` only counts it.
 
-    A kind that fails keeps no other from being deleted. A worker that is told to stop leaves the rest to the next run.
+    If one kind fails, the others are deleted all the same. A worker that is told to stop leaves the rest to the next
+    run.
     """
     for kept in _registered:
         kept_for = kept.kept_for()

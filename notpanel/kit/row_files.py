@@ -1,6 +1,6 @@
 """Read files of rows as people have them: CSV as any spreadsheet writes it, or JSON lines. Collect the errors by line.
 
-What can be read in one way only is read; anything else is refused with a sentence that says where it is and what to do.
+Only what can be read in one way is read; anything else is refused with a sentence that says where it is and what to do.
 """
 
 import csv
@@ -83,8 +83,8 @@ def read(
 ) -> Iterator[tuple[int, Row]]:
     """Yield each good row of a file with the number of its first line, and add the errors of the others to ``errors``.
 
-    What the file does not say has the column's default in the row, or, with ``only_given``, is not in the row. A file
-    with a wrong header yields no row. ``zone`` is that of times that name no offset.
+    What the file does not say gets the column's default in the row or, with ``only_given``, is left out. A file with a
+    wrong header yields no row. ``zone`` is that of times without an offset.
     """
     defaults = {} if only_given else defaults_of(columns)
     for line, row, problems, _, _ in parse(file, columns, errors, zone=zone):
@@ -107,7 +107,7 @@ def parse(
     zone: tzinfo = UTC,
     ignored: Iterable[str] = (),
 ) -> Iterator[Parsed]:
-    """Yield every row of a file that is not empty, right or wrong, with what it says and no more.
+    """Yield every row of a file that is not empty, right or wrong, with only what it says.
 
     What is wrong with the file itself is added to ``errors``, and ends the reading. ``ignored`` are names of columns
     that are not read.
@@ -143,7 +143,7 @@ _DECLARES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's first lin
 
 
 class _Unreadable(Exception):
-    """The rest of the file cannot be read. ``line`` is where that begins, if that is known better than by the rows."""
+    """The rest of the file cannot be read. ``line`` is where it begins, if that is known better than by the rows."""
 
     def __init__(self, text: str, line: int = 0) -> None:
         self.line = line
@@ -267,7 +267,7 @@ def _normal(name: str) -> str:
 
 
 def _delimiter(header: str, known: _Columns) -> str:
-    """Return the delimiter with which most names of a header are known."""
+    """Return the delimiter with which the most names of a header are known."""
 
     def count(delimiter: str) -> int:
         [names] = list(csv.reader([header], delimiter=delimiter)) or [[]]

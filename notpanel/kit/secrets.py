@@ -1,4 +1,4 @@
-"""Encrypt what must be stored and read again, such as the keys of suppliers, by keys that are not in the database.
+"""Encrypt what must be stored and read again, such as the keys of suppliers, with keys that are not in the database.
 
 The keys are those of ENCRYPTION_KEYS, then one made from SECRET_KEY, then one from each of SECRET_KEY_FALLBACKS. The
 first one encrypts.
@@ -16,12 +16,12 @@ class Undecipherable(Exception):
 
 
 def encrypt(secret: str) -> str:
-    """Encrypt a secret by the first key."""
+    """Encrypt a secret with the first key."""
     return _all_keys().encrypt(secret.encode()).decode()
 
 
 def decrypt(token: str) -> str:
-    """Return what was encrypted, by any of the keys. Raises Undecipherable."""
+    """Return what was encrypted, with any of the keys. Raises Undecipherable."""
     try:
         return _all_keys().decrypt(token).decode()
     except InvalidToken as error:
@@ -29,7 +29,7 @@ def decrypt(token: str) -> str:
 
 
 def encrypt_anew(token: str) -> str:
-    """Encrypt by the first key what any of the keys has encrypted. Raises Undecipherable."""
+    """Re-encrypt with the first key what any of the keys has encrypted. Raises Undecipherable."""
     try:
         return _all_keys().rotate(token).decode()
     except InvalidToken as error:
@@ -37,7 +37,7 @@ def encrypt_anew(token: str) -> str:
 
 
 def is_by_first_key(token: str) -> bool:
-    """Return whether the first key has encrypted this, so that the others may go."""
+    """Return whether the first key has encrypted this, so that it needs none of the others."""
     try:
         _keys()[0].decrypt(token)
     except InvalidToken:
@@ -50,7 +50,7 @@ def _all_keys() -> MultiFernet:
 
 
 def _keys() -> list[Fernet]:
-    # Those made from secret keys are of a site that has not set ENCRYPTION_KEYS, or had not when it encrypted.
+    # Those made from secret keys are for a site that has not set ENCRYPTION_KEYS, or had not when it encrypted.
     derived = [_key_from(secret_key) for secret_key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
     keys: list[str | bytes] = [*settings.ENCRYPTION_KEYS, *derived]
     return [Fernet(key) for key in keys]

@@ -1,6 +1,6 @@
-"""Security events: a logger of their own, ``notpanel.security``, with names that stay (docs/operations.md, Logs).
+"""Security events: a logger of their own, ``notpanel.security``, with stable names (docs/operations.md, Logs).
 
-What the audit log records is told here by ``AuditEvent``. What only programs and strangers do is told where it happens.
+``AuditEvent`` reports what the audit log records. What only programs and strangers do is reported where it happens.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ logger = structlog.get_logger("notpanel.security")
 def report(event: str, *, alarming: bool = True, **facts: Any) -> None:
     """Report an event: as a warning if it is ``alarming``, else as information.
 
-    Facts that are None or empty are left out. Never pass a name that nobody has: some people type their password into
-    its field.
+    Facts that are None or empty are left out. Never pass a name that no account has: some people type their password
+    into the field for the name.
     """
     known = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
     (logger.warning if alarming else logger.info)(event, **known)

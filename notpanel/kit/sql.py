@@ -1,6 +1,6 @@
 """Run SQL that is written out, for the few statements that every request runs and that need no ORM objects.
 
-The statements are prepared by libpq, which spares the time of two layers of cursors. Everything around them is still
+The statements are prepared by libpq, which saves the time of two layers of cursors. Everything around them is still
 Django's and psycopg's: connections, transactions, errors and types
 (docs/decisions/0001-raw-sql-on-the-hot-path.md).
 """
@@ -53,10 +53,10 @@ def execute(statement: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _prepares(connection: BaseDatabaseWrapper) -> bool:
-    """Connect if need be. Return whether statements may be prepared.
+    """Connect if need be. Returns whether statements may be prepared.
 
-    They may not behind PgBouncer. Nor do they pass what looks at Django's cursors: the log of statements, which has to
-    show the parameters, and wrappers of ``execute``, except the one that counts statements.
+    They may not be behind PgBouncer, nor where something looks at Django's cursors: the log of statements, which has to
+    show the parameters, and wrappers of ``execute`` other than the one that counts statements.
     """
     if connection.queries_logged or connection.execute_wrappers not in ([], COUNTING):
         return False

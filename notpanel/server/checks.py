@@ -1,4 +1,4 @@
-"""What would keep the site from being served, each told in one sentence before anything starts."""
+"""What would keep the site from being served: each problem is reported in one sentence before anything starts."""
 
 import errno
 import socket
@@ -37,14 +37,14 @@ def check_secret_key() -> None:
     """Raise Unready if SECRET_KEY, or one of the keys that are accepted beside it, could be guessed."""
     if (length := len(settings.SECRET_KEY)) < SHORTEST_SECRET_KEY:
         raise Unready(
-            f"SECRET_KEY has {length} characters: it must have {SHORTEST_SECRET_KEY} at least, chosen at random. "
+            f"SECRET_KEY has {length} characters: it must have at least {SHORTEST_SECRET_KEY}, chosen at random. "
             "`make .env` writes a .env with one."
         )
     for number, key in enumerate(settings.SECRET_KEY_FALLBACKS, start=1):
         if len(key) < SHORTEST_SECRET_KEY:
             raise Unready(
                 f"SECRET_KEY_FALLBACKS: key {number} has {len(key)} characters, and sessions could be forged by it: it "
-                f"must have {SHORTEST_SECRET_KEY} at least. Without it everybody has to sign in again."
+                f"must have at least {SHORTEST_SECRET_KEY}. Without it everybody has to sign in again."
             )
 
 
@@ -52,8 +52,8 @@ def check_counters() -> None:
     """Raise Unready if several processes would each count the rate limits by itself."""
     if settings.WEB_CONCURRENCY > 1 and not settings.REDIS_URL:
         raise Unready(
-            f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each would count "
-            "the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
+            f"WEB_CONCURRENCY is {settings.WEB_CONCURRENCY}, but REDIS_URL is not set: each process would "
+            "count the rate limits by itself. Set REDIS_URL, or WEB_CONCURRENCY to 1."
         )
 
 
@@ -72,7 +72,7 @@ def check_port(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror:
-        raise Unready(f"HOST is “{host}”, which is no address and no name that this machine knows.") from None
+        raise Unready(f"HOST is “{host}”, which is neither an address nor a name that this machine knows.") from None
     except OSError as error:
         match error.errno:
             case errno.EADDRINUSE:

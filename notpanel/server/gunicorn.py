@@ -33,7 +33,7 @@ DRAIN = 5.0
 
 
 class Logger(glogging.Logger):
-    """gunicorn's log, as records of ours: it would write them in a form of its own."""
+    """gunicorn's log, in the form of our records rather than gunicorn's own."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

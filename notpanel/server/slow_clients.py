@@ -71,7 +71,7 @@ def with_names(header: bytes, names: Iterable[str]) -> bytes:
 
 
 class Parser(HTTPRequestParser):
-    """Read a request, and refuse one whose end another reader on the way may see elsewhere."""
+    """Read a request, and refuse one whose end a proxy on the way may see in another place."""
 
     path = ""  # until it has been read: waitress logs it if the client goes away
     completed: bool  # whether it was read whole, or is refused
@@ -81,14 +81,14 @@ class Parser(HTTPRequestParser):
         try:
             super().parse_header(header_plus)
             if takes_files(self.path):
-                # Every deadline stays, so a larger body must be sent as quickly as any other.
+                # The deadlines stay the same, so a large body must be sent as quickly as any other.
                 self.adj = copy.copy(self.adj)
                 self.adj.max_request_body_size = LARGEST_FILE + 1  # the first size that waitress refuses
         except ValueError:  # of an address with half an IPv6 address, or a length of thousands of digits
             raise ParsingError("A number or an address cannot be read") from None
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Neither HTTP/1.0 nor HTTP/1.1")
-        # waitress takes Transfer-Encoding out where it obeys it.
+        # waitress removes a Transfer-Encoding that it obeys.
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
             raise ParsingError("Two lengths, or a Transfer-Encoding in HTTP/1.0")
 
@@ -103,13 +103,13 @@ class Parser(HTTPRequestParser):
         return consumed
 
     def cut_off(self) -> None:
-        """End the request as one to refuse: its client has sent all that it will."""
+        """End the request as refused, because its client will send nothing more."""
         self.error = BodyCutOff("") if self.headers_finished else BadRequest("")
         self.completed = True
 
 
 class RefusalTask(ErrorTask):
-    """Answer a request that waitress refused, in JSON. Nothing of the request is in the answer or in the log."""
+    """Answer a request that waitress refused, in JSON. Neither the answer nor the log quotes the request."""
 
     def execute(self) -> None:
         refusal = REFUSED.get(type(self.request.error), errors.InternalServerError)
@@ -149,7 +149,7 @@ class Task(WSGITask):
         if self.request.command != "HEAD":
             super().write(data)
             return
-        # A page answers HEAD as it answers GET. Its content would be taken for the next answer.
+        # A page answers HEAD as it answers GET, and the client would read the content as the next answer.
         super().write(b"")
         self.content_bytes_written += len(data)
         self.chunked_response = False
@@ -180,7 +180,7 @@ class Channel(HTTPChannel):
 
     def handle_read(self) -> None:
         try:
-            # Not self.recv, which takes the end of what a client sends for the end of the connection.
+            # Not self.recv, which treats the end of what a client sends as the end of the connection.
             data = self.socket.recv(self.adj.recv_bytes)
         except OSError:
             self.handle_close()
@@ -234,7 +234,7 @@ class Channel(HTTPChannel):
             super().handle_write()
 
     def linger(self) -> None:
-        """Say that no more is sent, and wait for the client to close: closing first may take the answer from it."""
+        """Shut down sending, and wait for the client to close: if we closed first, it might lose the answer."""
         self.lingering_since = time.monotonic()
         try:
             self.socket.shutdown(socket.SHUT_WR)
@@ -287,7 +287,7 @@ class Server(TcpWSGIServer):
         now = time.monotonic()
         for channel in list(self.active_channels.values()):
             if channel.is_overdue(now):
-                # Not by will_close, which waitress looks at when the client reads: this one may read nothing.
+                # Not by will_close: waitress looks at that only when the client reads, and this one may read nothing.
                 channel.handle_close()
 
     def readable(self) -> bool:
@@ -295,7 +295,7 @@ class Server(TcpWSGIServer):
         return bool(super().readable()) and not (self.has_siblings and self.task_dispatcher.queue)
 
     def should_shed(self) -> bool:
-        """Return whether to close the connection of the current answer: of one in fifty, while requests wait."""
+        """Return whether to close the connection of the current answer: every fiftieth, while requests wait."""
         self.answered += 1
         return self.has_siblings and bool(self.task_dispatcher.queue) and self.answered % 50 == 0
 

@@ -1,6 +1,6 @@
-"""How this process does: its memory, its open files, its pools of connections. Each process tells it of itself.
+"""The state of this process: its memory, its open files, its pools of connections. Each process reports its own.
 
-The processes that serve publish it every second, in the loop that reads requests: also while all threads wait for the
+The processes that serve publish it every second, in the loop that reads requests, even while all threads wait for the
 database. A worker publishes it in a thread.
 """
 
@@ -17,11 +17,13 @@ from notpanel.kit import metrics
 
 EVERY = 5.0  # seconds, of a worker
 
-PROCESSES = metrics.gauge("notpanel_processes", "Processes of this server that live.", role=("server", "worker"))
+PROCESSES = metrics.gauge("notpanel_processes", "Live processes of this server.", role=("server", "worker"))
 MEMORY = metrics.gauge("notpanel_memory_bytes", "Resident memory of the processes.", role=("server", "worker"))
 FILES = metrics.gauge("notpanel_open_files", "Open files and connections of the processes.", role=("server", "worker"))
 REQUESTS = metrics.gauge(
-    "notpanel_http_requests", "Requests that threads work on, and that wait for a thread.", state=("running", "waiting")
+    "notpanel_http_requests",
+    "Requests that threads work on, and requests that wait for a thread.",
+    state=("running", "waiting"),
 )
 CONNECTIONS = metrics.gauge("notpanel_http_connections", "Connections of clients.", role=("server",))
 
@@ -35,12 +37,12 @@ POOL = metrics.gauge(
 POOL_WAITING = metrics.gauge("notpanel_pool_waiting", "Requests that wait for a connection.", database=_DATABASES)
 POOL_TAKEN = metrics.counter("notpanel_pool_requests", "Connections that were asked for.", database=_DATABASES)
 POOL_WAITED = metrics.counter("notpanel_pool_wait_seconds", "Seconds waited for connections.", database=_DATABASES)
-POOL_REFUSED = metrics.counter("notpanel_pool_timeouts", "Connections that nobody got in time.", database=_DATABASES)
+POOL_REFUSED = metrics.counter("notpanel_pool_timeouts", "Connections not handed out in time.", database=_DATABASES)
 POOL_LOST = metrics.counter("notpanel_pool_lost", "Connections that were found dead.", database=_DATABASES)
 
 
 def publish(role: str = "server") -> None:
-    """Publish how this process does."""
+    """Publish the state of this process."""
     PROCESSES.labels(role).set(1)
     if (statm := Path("/proc/self/statm")).exists():
         MEMORY.labels(role).set(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
@@ -57,7 +59,7 @@ def publish_http(connections: int, threads: ThreadedTaskDispatcher) -> None:
 
 
 def keep_publishing(role: str) -> None:
-    """Publish how this process does every now and then, in a thread that ends with the process."""
+    """Publish the state of this process every now and then, in a thread that ends with the process."""
 
     def publish_again() -> None:
         while True:
@@ -68,13 +70,13 @@ def keep_publishing(role: str) -> None:
 
 
 def _pools() -> dict[str, Any]:
-    """Return the pools that this process has opened. To ask Django for one would open it."""
+    """Return the pools that this process has opened. Asking Django for one would open it."""
     wrapper: Any = connections["default"]
     return {alias: pool for alias, pool in list(wrapper._connection_pools.items()) if alias in _DATABASES}
 
 
 def _publish_pool(alias: str, pool: Any) -> None:
-    found = pool.pop_stats()  # which begins its counters anew
+    found = pool.pop_stats()  # which resets its counters
     size, idle = found.get("pool_size", 0), found.get("pool_available", 0)
     POOL.labels(alias, "used").set(size - idle)
     POOL.labels(alias, "idle").set(idle)

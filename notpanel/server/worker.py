@@ -23,7 +23,7 @@ from notpanel.kit.queue import stopping
 logger = logging.getLogger(__name__)
 
 MANAGE = Path(__file__).resolve().parent.parent.parent / "manage.py"
-LISTEN_FALLBACK = 1.0  # seconds between two looks for jobs that are due; a new job is told at once
+LISTEN_FALLBACK = 1.0  # seconds between two looks for jobs that are due; a new job is announced at once
 RESTART_AFTER = 5.0  # seconds at least between two starts
 PATIENCE = 40  # seconds in which a worker may finish what it has begun
 
@@ -35,7 +35,7 @@ class WorkerStopped(Exception):
 def connect_directly() -> None:
     """Let this process reach the database without PgBouncer and without a pool, before it has connected.
 
-    A job may hold a lock of its session, which ends with the connection that is not given back to anybody.
+    A job may hold a session lock. It ends with the connection, which must not go back to be used by others.
     """
     if settings.WORKER_DATABASE:
         settings.DATABASES["default"].update(settings.WORKER_DATABASE)
@@ -81,12 +81,12 @@ async def _run() -> None:
 
 
 def _parameters() -> dict[str, object]:
-    """Return how the queue itself connects: without our limits, which would end its listening and its tidying."""
+    """Return how the queue itself connects: without our limits, which would end its listening and its cleaning up."""
     return connector_params("default") | {"options": "-c lock_timeout=0 -c statement_timeout=0"}
 
 
 def end_with_parent() -> None:
-    """Tell this process to stop as soon as the one that started it has ended, however it did."""
+    """Tell this process to stop as soon as the one that started it has ended, for whatever reason."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -105,7 +105,7 @@ class WorkerBeside:
         self._started = 0.0
 
     def keep_running(self) -> None:
-        """Start the worker, unless it runs. Call it again and again."""
+        """Start the worker unless it is running. Call this regularly."""
         if self._process and self._process.poll() is None:
             return
         if self._process and time.monotonic() - self._started < RESTART_AFTER:

@@ -56,7 +56,7 @@ def words(name: str) -> str:
 def time_tag(at: datetime | None) -> str:
     """Render a time to the minute, or nothing for None: ``{{ key.expires_at|time_tag|default:"never" }}``.
 
-    The time zone is said after it. The pages for customers hide that: they say once that all times are in UTC.
+    The time zone follows it. The pages for customers hide the zone: they say once that all times are in UTC.
     """
     if not at:
         return ""

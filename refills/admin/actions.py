@@ -81,7 +81,7 @@ class BulkActions(ModelAdmin):
     def release(self, request: SignedInRequest, queryset: QuerySet[Refill]) -> None:
         if selected := _selected(request, queryset):
             release(selected, request.user)
-            messages.success(request, "None of the selected refills is taken by you any longer.")
+            messages.success(request, "The selected refills that you had taken are released.")
 
     @admin.action(description="Snooze selected refills…", permissions=["settle"])
     def snooze(self, request: SignedInRequest, queryset: QuerySet[Refill]) -> HttpResponse | None:
@@ -132,4 +132,4 @@ def _selected(request: SignedInRequest, queryset: QuerySet[Refill]) -> list[str]
     return selected
 
 
-_TOO_MANY = f"Select {LARGEST_SELECTION:,} refills at most."
+_TOO_MANY = f"Select at most {LARGEST_SELECTION:,} refills."

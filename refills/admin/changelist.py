@@ -80,7 +80,7 @@ class RefillList(ChangeList):
             self.settle_buttons,
         )
         super().__init__(request, model, [*list_display, *columns], *options)
-        # Set after Django has: the columns whose order the view offers.
+        # Replaces what Django has set: only the columns by which the view can be sorted.
         self.sortable_by = [column for column in columns if _sort_of(column) in VIEWS[self.view].sorts]
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Refill]:
@@ -276,7 +276,7 @@ class RefillListAdmin(ModelAdmin):
         return UnreadList if getattr(request, "reads_no_rows", False) else RefillList
 
     def filtered(self, request: SignedInRequest, query: str) -> RefillQuerySet:
-        """Return the refills of the list whose address has ``query``, in its order; if it is wrong, of the whole."""
+        """Return the refills of the list at the address with ``query``, in its order; all of them if it is wrong."""
         for tried in (query, ""):
             unread = copy(request)
             unread.GET, unread.reads_no_rows = QueryDict(tried), True  # type: ignore[attr-defined]
@@ -284,12 +284,12 @@ class RefillListAdmin(ModelAdmin):
                 return self.get_changelist_instance(unread).queryset
             except (IncorrectLookupParameters, SuspiciousOperation):
                 continue
-        raise AssertionError("the list without a filter is right")
+        raise AssertionError("the list without a filter cannot be wrong")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refill], search_term: str
     ) -> tuple[QuerySet[Refill], bool]:
-        """Search for what staff are told. What is to be said of the search is left on the request for the list."""
+        """Search for what staff are given. Remarks about the search are left on the request, for the list to show."""
         if not search_term.strip():
             return queryset, False
         request.found = search(search_term, timezone.now())  # type: ignore[attr-defined]

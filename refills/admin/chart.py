@@ -6,7 +6,7 @@ from itertools import count
 
 from refills.statistics import Day
 
-# In units of the SVG's own grid. The one panel is above the other, and they share the days.
+# In units of the SVG's own grid. One panel is above the other, and they share the axis of days.
 WIDTH, LEFT, RIGHT, TOP = 760, 40, 12, 16
 FLOW, STOCK = 160, 90  # the heights of the panels: what came and went each day, and what was in flight
 GAP, BOTTOM = 34, 22

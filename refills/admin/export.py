@@ -51,7 +51,7 @@ def _day_field(label: str) -> forms.DateField:
 
 
 class ExportForm(forms.Form):
-    """Which settled refills to export: by the day of their settlement, with the columns that are wanted."""
+    """Ask which settled refills to export, by the day of their settlement, and which columns."""
 
     since = _day_field("Settled from")
     until = _day_field("Settled up to and including")

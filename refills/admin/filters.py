@@ -192,7 +192,7 @@ class TierFilter(DropdownFilter):
         if self.value() not in Account.Tier.values:
             return queryset
         accounts = list(Account.objects.filter(tier=self.value()).values_list("id", flat=True)[: FEW_ACCOUNTS + 1])
-        # Of a small tier the index by account finds the refills. Of a large one almost any refill is.
+        # For a small tier, the index by account finds the refills. For a large one, almost every refill matches.
         if len(accounts) <= FEW_ACCOUNTS:
             return queryset.filter(account__in=accounts)
         return queryset.filter(account__tier=self.value())
@@ -245,7 +245,7 @@ class SettledFilter(SimpleListFilter):
                 self.used_parameters[name] = values[-1]
         self.form = SettledForm(self.used_parameters)
         if not self.form.is_valid():
-            messages.error(request, "Enter the days of settlement as in 2026-11-25: the list is shown without filters.")
+            messages.error(request, "The list is shown without filters. Enter days of settlement such as 2026-11-25.")
             raise IncorrectLookupParameters
 
     def has_output(self) -> bool:

@@ -24,6 +24,7 @@ from refills.admin.status_changes import may_settle, report
 from refills.lists import LARGEST_LIST, Entry, Line, Numbers
 
 LARGEST_FILE = 256 * 1024  # bytes; a list of LARGEST_LIST lines is far smaller
+CHOOSE_NUMBERS = "Choose what the plain numbers refer to."
 NOT_TEXT = "Upload a text file in UTF-8: from a spreadsheet, save it as “CSV UTF-8”."
 # A line of exactly two columns, the second of which is a plain number.
 _WITH_UNITS = re.compile(rf"([^,;\t|]+)[,;\t]\s*[{QUOTES}]?(0|[1-9][0-9]{{0,18}})[{QUOTES}]?\s*")
@@ -45,12 +46,12 @@ class ListForm(forms.Form):
         error_messages={"empty": "Upload another file: this one is empty."},
     )
     numbers = forms.TypedChoiceField(
-        label="Plain numbers are those of",
+        label="Plain numbers refer to",
         choices=Numbers.choices,
         coerce=Numbers,
         initial=Numbers.EITHER,
         widget=UnfoldAdminSelectWidget,
-        error_messages={"required": "Say what the numbers are.", "invalid_choice": "Say what the numbers are."},
+        error_messages={"required": CHOOSE_NUMBERS, "invalid_choice": CHOOSE_NUMBERS},
     )
 
     def clean_file(self) -> str:
@@ -96,7 +97,7 @@ class ListPage(ModelAdmin):
             return self._list_page(request, ListForm())
         form = ListForm(request.POST, request.FILES)
         settle_form = SettleForm(request.POST) if "to" in request.POST else None
-        # What was previewed is settled, whatever the text would name now.
+        # Settle what was previewed, whatever the text would name now.
         if settle_form and settle_form.is_valid() and self._settle(request, settle_form):
             return redirect(f"{reverse('admin:refills_refill_list')}?done=yes")
         return self._list_page(request, form, settle_form)
@@ -172,7 +173,7 @@ def _carried(text: str, form: SettleForm) -> dict[str, int | None]:
 
 
 def _kind(problem: str) -> str:
-    """Return a problem without what is different in each line, so that equal ones can be counted."""
+    """Return a problem without what differs from line to line, so that equal ones can be counted."""
     for start in ("it is in the list already", "it may be", "no refill was requested"):
         if problem.startswith(start):
             return {"it may be": "it is not clear what they are"}.get(start, start)

@@ -41,7 +41,8 @@ def on_a_refill(
 ) -> Callable[[Any, SignedInRequest, str], HttpResponseBase]:
     """Pass the view the refill whose id is in the address. Refuse staff who may not settle.
 
-    A GET comes from who signed in again after pressing a button, or loaded its answer again. It leads to the refill.
+    A GET comes from a user who pressed a button and had to sign in again, or who reloaded the answer. It redirects to
+    the refill.
     """
 
     @wraps(view)
@@ -169,14 +170,14 @@ class RefillPage(ModelAdmin):
 
     @on_a_refill
     def dispatch_view(self, request: SignedInRequest, refill: Refill) -> HttpResponseBase:
-        """Decide about a refill of which it is not clear whether its supplier has it, or which that refused."""
+        """Carry out an agent's decision about a refill that the supplier refused, or may or may not have."""
         try:
             if request.POST.get("decision") == "is_there":
                 is_with_supplier(refill, request.POST.get("supplier_refill", ""), request.user)
-                messages.success(request, f"Refill #{refill.number} is followed at its supplier.")
+                messages.success(request, f"Refill #{refill.number} is now followed at its supplier.")
             else:
                 send_again(refill, request.user)
-                messages.success(request, f"Refill #{refill.number} is sent to its supplier again.")
+                messages.success(request, f"Refill #{refill.number} will be sent to its supplier again.")
         except Refusal as refusal:
             messages.error(request, refusal.text)
         return _to_page(request, refill)
@@ -207,7 +208,7 @@ class RefillPage(ModelAdmin):
         return _to_list(request.GET.get("back", ""))
 
     def queue_view(self, request: SignedInRequest) -> HttpResponseBase:
-        """Open the first refill of the queue. Shown when there is none, or before the first."""
+        """Open the first refill of the queue (POST), or show how many wait (GET)."""
         if not may_settle(request.user):
             raise PermissionDenied
         query = request.GET.get("queue", "")
@@ -225,7 +226,7 @@ class RefillPage(ModelAdmin):
         return TemplateResponse(request, "admin/refills/refill/queue.html", self._context(request) | context)
 
     def _go_on(self, request: SignedInRequest, refill: Refill | None) -> HttpResponse:
-        """Lease the next refill of the queue in which the agent works, and redirect to its page."""
+        """Claim the next refill of the queue in which the agent works, and redirect to its page."""
         query = request.GET.get("queue", "")
         following = desk.claim_next(request.user, refill, self.filtered(request, query))
         if following is None:
@@ -246,7 +247,7 @@ class RefillPage(ModelAdmin):
         settles = may_settle(request.user) and refill.status in IN_FLIGHT
         following = desk.next_in_queue(request.user, now, refill, self.filtered(request, query)) if settles else None
         look = desk.look_at(refill, request.user, now)
-        # Without the forms, because a colleague was first: what was typed into them may still become a note.
+        # The forms are not shown, because a colleague was first. What was typed into them may still become a note.
         lost = [settle_form, bound_forms.get("snooze_form")] if not settles or look.taken_by_another else []
         typed = [form.data.get(name, "") for form in lost if form for name in ("note", "words", "delivered")]
         dispatch = getattr(refill, "dispatch", None)

@@ -1,4 +1,4 @@
-"""Who looks at a refill's page just now. It is kept in the cache: a hint for colleagues, and no lock."""
+"""Who is looking at a refill's page right now. It is kept in the cache, as a hint for colleagues rather than a lock."""
 
 from django.core.cache import cache
 from django.utils import timezone
@@ -6,11 +6,11 @@ from django.utils import timezone
 from apikeys.models import Account
 from refills.models import Refill
 
-SEEN_FOR = 40  # seconds after the last word of a page that is still open (desk.js sends one every 15)
+SEEN_FOR = 40  # seconds after the last message from an open page (desk.js sends one every 15)
 
 
 def others(refill: Refill, viewer: Account) -> str:
-    """Note that ``viewer`` looks at the refill. Return a sentence that names the colleagues who do; "" if none does."""
+    """Note that ``viewer`` looks at the refill. Returns a sentence that names the colleagues who also do, or ""."""
     key, now = f"desk.presence.{refill.pk}", timezone.now().timestamp()
     seen: dict[str, float] = cache.get(key) or {}
     seen = {name: at for name, at in seen.items() if now - at < SEEN_FOR} | {viewer.username: now}

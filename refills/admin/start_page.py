@@ -125,8 +125,8 @@ def _tables(found: Statistics, *, with_agents: bool) -> list[Table]:
             )
             for score in found.scorecard
         ],
-        without_rows="No service has had so many in the last 30 days.",
-        remark=f"A rate needs {LEAST_SAMPLE} orders, or {LEAST_SAMPLE} settled refills. Without them it is a dash.",
+        without_rows="No service has had that many in the last 30 days.",
+        remark=f"A rate needs {LEAST_SAMPLE} orders, or {LEAST_SAMPLE} settled refills. A dash means fewer.",
     )
     customers = Table(
         "Customers rejected most, last 30 days (UTC)",
@@ -145,7 +145,7 @@ def _tables(found: Statistics, *, with_agents: bool) -> list[Table]:
             )
             for score in found.worst_customers
         ],
-        without_rows="No customer has had so many in the last 30 days.",
+        without_rows="No customer has had that many in the last 30 days.",
         remark=f"Customers with {LEAST_SAMPLE} settled refills or more. A refill rate needs {LEAST_SAMPLE} orders.",
     )
     return [*([agents] if with_agents else []), services, customers]

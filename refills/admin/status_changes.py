@@ -15,7 +15,7 @@ from refills.models import Refill
 from refills.settlement import Outcome, StatusChange, change_status
 
 LARGEST_SELECTION = 1000  # refills that an action takes at once
-NAMED = 5  # refills that a message names, of those done and for each cause of those refused
+NAMED = 5  # refills that a message names: of those done, and for each cause of refusal
 
 
 def may_settle(account: Account) -> bool:

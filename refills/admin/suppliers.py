@@ -18,12 +18,12 @@ from refills.supplier_statistics import score_of
 
 
 class WaitsFilter(DropdownFilter):
-    title = "who goes on"
+    title = "waiting for"
     parameter_name = "waits"
     all_option = ["", "All"]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("person", "An agent decides")]
+        return [("person", "An agent's decision")]
 
     def queryset(self, request: HttpRequest, queryset: DispatchQuerySet) -> DispatchQuerySet:
         return queryset.waiting_for_decision() if self.value() == "person" else queryset
@@ -53,5 +53,5 @@ class SupplierTextAdmin(FilteredAdmin):
 
 
 def scorecard(supplier: Supplier) -> str:
-    """Return the figures of a supplier in the last 30 days, as HTML."""
+    """Return the figures of a supplier for the last 30 days, as HTML."""
     return render_to_string("admin/refills/scorecard.html", {"score": score_of(supplier, timezone.now())})

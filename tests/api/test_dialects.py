@@ -30,7 +30,7 @@ def errors(response):
     return response.status_code, response.json(), response["X-Error-Code"]
 
 
-def test_the_dialects_are_those_that_a_key_may_have():
+def test_every_dialect_can_be_chosen_for_a_key():
     assert set(DIALECTS) == set(ApiKey.Answers.values)
 
 
@@ -105,7 +105,7 @@ def test_errors_have_status_200_and_their_code(other):
     assert errors(other.post("refill"))[0] == 200
 
 
-def test_those_of_the_key_the_account_and_the_limits_keep_theirs(other, settings, monkeypatch):
+def test_errors_of_keys_accounts_and_limits_keep_their_status(other, settings, monkeypatch):
     assert post(key="np_", action="services").status_code == 401
     ApiKey.objects.update(read_only=True)
     assert errors(other.post("refill", order="1")) == (403, {"error": "API key is read-only"}, "key_is_read_only")
@@ -154,7 +154,7 @@ def test_an_integer_of_json_is_answered_as_an_integer(answers):
     assert rows.sent("123") == ("123" if answers == "notpanel" else 123)
 
 
-def test_so_it_is_by_the_api_in_each_action(customer):
+def test_an_integer_is_answered_as_an_integer_in_each_action(customer):
     order = factories.Order(account=customer.account)
     sent = {"key": customer.raw_key, "orders": [order.number, str(order.number), 999999, -5]}
 
@@ -164,7 +164,7 @@ def test_so_it_is_by_the_api_in_each_action(customer):
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_it_takes_no_statement_more(other, count, django_assert_num_queries):
+def test_the_dialect_takes_no_more_statements(other, count, django_assert_num_queries):
     service = factories.Service()
     orders = factories.Order.create_batch(count, account=other.account, service=service)
     other.post("services")

@@ -74,7 +74,7 @@ def test_an_error_answer_has_its_code(customer, parameters, code):
     assert list(response.json()) == ["error"]
 
 
-def test_so_has_every_other_error(customer, settings, monkeypatch):
+def test_every_other_error_has_its_code(customer, settings, monkeypatch):
     assert post(key="x")["X-Error-Code"] == "invalid_api_key"
     assert Client().get("/api/v2")["X-Error-Code"] == "method_not_allowed"
     assert Client().get("/api/v3")["X-Error-Code"] == "not_found"
@@ -84,7 +84,7 @@ def test_so_has_every_other_error(customer, settings, monkeypatch):
     assert customer.post("services")["X-Error-Code"] == "rate_limit_exceeded"
 
 
-def test_so_has_an_error_that_a_middleware_finds(db, monkeypatch):
+def test_an_error_that_a_middleware_finds_has_its_code(db, monkeypatch):
     def fail(*args):
         raise RuntimeError("broken")
 
@@ -95,7 +95,7 @@ def test_so_has_an_error_that_a_middleware_finds(db, monkeypatch):
     assert (response.status_code, response["X-Error-Code"]) == (500, "internal_server_error")
 
 
-def test_a_success_has_none(customer):
+def test_a_success_has_no_code(customer):
     order = factories.Order(account=customer.account)
 
     assert "X-Error-Code" not in customer.post("status", order=order.pk)

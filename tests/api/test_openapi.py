@@ -49,7 +49,7 @@ def walk(node, path=""):
 
 
 def close(node):
-    """Return the document with its records closed, so that a member that it does not describe is found."""
+    """Return the document with its records closed, so that validation finds members that it does not describe."""
     if isinstance(node, list):
         return [close(each) for each in node]
     if not isinstance(node, dict):
@@ -102,7 +102,7 @@ def test_every_request_needs_a_key_and_an_action(document):
     assert document["paths"]["/api/v2"]["post"]["requestBody"]["required"] is True
 
 
-def test_it_describes_conditional_requests(document):
+def test_the_document_describes_conditional_requests(document):
     operation = document["paths"]["/api/v2"]["post"]
 
     assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [
@@ -134,7 +134,7 @@ def test_every_field_and_every_named_schema_has_a_description(document):
     fields = {
         f"{path}/{name}": field
         for path, found in walk(schemas)
-        if "description" in found or "title" in found  # the branches of a condition describe nothing anew
+        if "description" in found or "title" in found  # the branches of a condition need no description
         for name, field in found.get("properties", {}).items()
     }
 

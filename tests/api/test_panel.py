@@ -69,7 +69,7 @@ def test_files_flow_in(panel):
 )
 @pytest.mark.parametrize("body", [ACCOUNTS, '{"username": "shop", "email": "shop@example.com", "balance": 12.5}\n'])
 def test_csv_and_json_lines_are_told_by_their_first_character(panel, content_type, body):
-    """curl says x-www-form-urlencoded unless it is told otherwise."""
+    """curl sends x-www-form-urlencoded unless it is told otherwise."""
     assert panel.send("accounts", body, content_type=content_type).status_code == 200
     assert Account.objects.get().email == "shop@example.com"
 
@@ -100,7 +100,7 @@ def test_a_wrong_file_changes_nothing_and_its_errors_come_with_their_lines(panel
     assert not Order.objects.exists()
 
 
-def test_of_many_errors_the_first_are_listed_and_all_are_counted(panel):
+def test_the_first_of_many_errors_are_listed_and_all_are_counted(panel):
     response = panel.send("accounts", "username\n" + "a b\n" * 1000)
 
     assert response.json()["error"] == "The file has 1,000 errors. Nothing was changed."
@@ -143,23 +143,23 @@ class TestKeys:
         assert (response.status_code, response.json()) == (401, {"error": "Invalid API key"})
         assert not Account.objects.exists()
 
-    def test_a_revoked_one_is_refused(self, panel):
+    def test_a_revoked_key_is_refused(self, panel):
         revoke_panel_key(panel.key)
 
         assert panel.send("accounts", ACCOUNTS).status_code == 401
 
-    def test_one_for_another_address_is_refused(self, db):
+    def test_a_key_for_another_address_is_refused(self, db):
         assert Panel("203.0.113.0/24").send("accounts", ACCOUNTS).status_code == 401
 
     def test_a_customers_key_is_refused(self, panel, shop):
         assert panel.send("accounts", ACCOUNTS, key=create_api_key(shop)[1]).status_code == 401
 
-    def test_in_the_address_or_the_body_it_is_not_looked_at(self, panel):
+    def test_a_key_in_the_address_or_the_body_is_ignored(self, panel):
         for query, body in ((f"?key={panel.raw_key}", ACCOUNTS), ("", f"key={panel.raw_key}")):
             response = panel.send("accounts", body, query=query, Authorization="")
             assert response.status_code == 401
 
-    def test_no_log_line_has_it(self, panel, log):
+    def test_no_log_line_has_the_key(self, panel, log):
         panel.send("accounts", ACCOUNTS)
         panel.send(f"accounts/{panel.raw_key}", ACCOUNTS)
 
@@ -176,7 +176,7 @@ class TestLimits:
             count_in(settings, request.getfixturevalue("redis_url"))
         time_machine.move_to("2026-05-01T12:00:00Z", tick=False)
 
-    def test_each_key_has_its_own(self, panel, settings):
+    def test_each_key_has_its_own_limit(self, panel, settings):
         settings.PANEL_RATE_LIMIT = 2
         other, generous = Panel(), Panel(limit_per_minute=3)
 
@@ -265,13 +265,13 @@ class TestBodies:
         assert (response.status_code, response.json()) == (413, {"error": "Request body too large"})
 
     @pytest.mark.parametrize("length", ["-1", "x", "1_0"])
-    def test_a_length_that_is_none_is_refused(self, panel, length):
+    def test_an_invalid_length_is_refused(self, panel, length):
         status, _, _ = call(ACCOUNTS.encode(), "/api/panel/accounts", **self.headers(panel), CONTENT_LENGTH=length)
 
         assert status == 400
 
     def test_half_a_file_is_not_imported(self, panel):
-        """Of a client that hung up, or of a server that does not say so."""
+        """The client may have hung up, or the server may not report that it did."""
         whole = ACCOUNTS.encode()
 
         status, _, content = call(
@@ -326,7 +326,7 @@ def test_the_audit_log_says_from_where_an_account_was_changed(panel):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("what", "statements"), [("services", 6), ("orders", 13), ("accounts", 8)])
 def test_the_statements_do_not_grow_with_the_file(settings, redis_url, time_machine, what, statements):
-    """With the one that finds the key. COPY is not logged. Round trips: the address, the key."""
+    """The count includes the statement that finds the key. COPY is not logged. Round trips: the address, the key."""
     count_in(settings, redis_url)
     time_machine.move_to("2026-06-01T12:00:00Z", tick=False)
     panel = Panel()
@@ -352,7 +352,7 @@ class TestRaces:
     pytestmark = races.MARKS
 
     @pytest.mark.parametrize("what", FILES)
-    def test_the_same_file_twice_at_once_ends_in_one_of_both_orders(self, what):
+    def test_the_same_file_sent_twice_at_once_is_imported_in_either_order(self, what):
         panel = Panel()
         factories.Service(id=1)
         factories.Account(username="shop")

@@ -74,7 +74,7 @@ def test_a_request_over_the_key_limit_is_refused(customer, settings):
     denied = responses[-1]
     assert denied.json() == {"error": "Rate limit exceeded"}
     assert denied["X-RateLimit-DeniedBy"] == "key"
-    # What the key layer refuses is not counted on the tier.
+    # A request that the key layer refuses is not counted on the tier.
     assert denied["X-RateLimit-Tier-Remaining"] == "197"
     assert 1 <= int(denied["Retry-After"]) <= 60
     assert int(denied["X-RateLimit-Reset"]) == NOON.timestamp() + int(denied["Retry-After"])
@@ -132,7 +132,7 @@ def test_a_key_has_the_limit_of_its_tier(customers, settings, tier):
 @pytest.mark.parametrize(
     ("ip", "key", "tier", "first"), [(3, 2, 2, "key"), (2, 2, 2, "ip"), (3, 3, 2, "tier"), (1, 2, 3, "ip")]
 )
-def test_the_layer_that_is_said_to_refuse_first_does(customer, settings, ip, key, tier, first):
+def test_the_layer_that_the_pages_name_refuses_first(customer, settings, ip, key, tier, first):
     settings.RATE_LIMIT_IP = ip
     settings.RATE_LIMIT_KEYS, settings.RATE_LIMIT_TIERS = {"standard": key}, {"standard": tier}
 

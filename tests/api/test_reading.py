@@ -87,7 +87,7 @@ def test_anything_else_in_a_key_makes_it_another_key(customer, key):
 
 
 @pytest.mark.parametrize("text", ["", " ", '""', "\u200b", "\ufeff\n", " ' ' "])
-def test_a_value_of_which_nothing_is_left_is_missing(customer, text):
+def test_a_value_that_is_empty_after_cleaning_is_missing(customer, text):
     assert post_json({"key": customer.raw_key, "action": text}).json() == {
         "error": "Missing required parameter: action"
     }
@@ -103,7 +103,7 @@ def test_a_single_id_is_read_as_one_of_a_list(sent, order, written):
 
 
 @pytest.mark.parametrize("written", ["{0},{1}", "{0} {1}", "[{0}, {1}]", "{0}\n{1}"])
-def test_two_ids_in_the_place_of_one_name_nothing(sent, order, written):
+def test_two_ids_where_one_belongs_name_nothing(sent, order, written):
     text = written.format(order().number, order().number)
 
     assert sent("order=" + quote(text), "refill") == NOT_FOUND
@@ -194,12 +194,12 @@ def test_a_json_list_holds_text_integers_and_floats_without_a_fraction(customer,
 
     echoed = [row["order"] for row in response.json()]
     assert list(map(str, echoed)) == ids
-    # As sent: an integer of JSON is one in the answer, and nothing else is.
+    # In the answer, an id is an integer only if it was sent as an integer of JSON.
     assert all(isinstance(each, int) == is_integer(written, n) for n, each in enumerate(echoed))
 
 
 def is_integer(written, n):
-    """Return whether the place of the id ``n`` is an integer of JSON."""
+    """Return whether the id in place of ``n`` is an integer of JSON."""
     return re.search(rf"[\[ ]\{{{n}\}}[\],]", re.sub(r'"[^"]*"', "", written)) is not None
 
 
@@ -254,7 +254,7 @@ def test_a_number_with_thousands_separators_never_becomes_another_order(sent, or
 @pytest.mark.parametrize(
     "rest", ["orders=2,000,028,7", "orders=7;2,000,028", "orders=7%0A2,000,028", "orders[]=7&orders[]=2,000,028"]
 )
-def test_it_harms_no_other_id_of_the_list(sent, order, rest):
+def test_a_number_with_separators_harms_no_other_id_of_the_list(sent, order, rest):
     order(number=7)
 
     rows = {row["order"]: row for row in sent(rest, "refill")}
@@ -264,7 +264,7 @@ def test_it_harms_no_other_id_of_the_list(sent, order, rest):
 
 
 @pytest.mark.parametrize("text", ["000", "028", "0028", "00", "0"])
-def test_digits_that_begin_with_0_are_no_number(sent, order, text):
+def test_digits_that_begin_with_0_are_not_a_number(sent, order, text):
     order(number=28)
 
     assert sent(f"orders={text},028", "refill")[0] == {"order": text, **NOT_FOUND}
@@ -332,7 +332,7 @@ def test_a_parameter_with_several_values_is_refused(customer, sent, order, rest,
 
 
 @pytest.mark.parametrize("names", ["order", "action", "key"])
-def test_so_is_a_member_of_json_that_comes_twice(customer, order, names):
+def test_a_member_of_json_that_comes_twice_is_refused(customer, order, names):
     members = [("key", customer.raw_key), ("action", "refill"), ("order", str(order().number)), (names, "2")]
     body = "{" + ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in members) + "}"
 
@@ -390,7 +390,7 @@ def test_the_number_of_parameters_is_bounded(sent, count, error):
     assert sent("&".join("orders=1" for _ in range(count))) == {"error": error}
 
 
-# ---- What the body is, it says itself
+# ---- The body itself shows what it is
 
 
 def json_body(customer, order, **more):
@@ -535,7 +535,7 @@ def test_a_pasted_list_counts_on_the_account_as_the_api_does(client, customer, o
 
     assert customer.post("services").status_code == 200
     assert paste().status_code == 200
-    assert client.get("/dashboard/orders/list/").status_code == 200  # to look at the form is not counted
+    assert client.get("/dashboard/orders/list/").status_code == 200  # looking at the form is not counted
     assert customer.post("services")["X-RateLimit-Tier-Remaining"] == "0"
     refused = paste()
 

@@ -26,7 +26,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Return a Redis of this test's own, which it may freeze and wake."""
+    """Return a Redis of its own for this test, which may freeze and wake it."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not on the PATH")
@@ -83,7 +83,7 @@ def test_the_first_request_asks_it_once_and_the_next_ones_do_not(customer, serve
 
 
 @pytest.mark.parametrize("how", ["freeze", "kill"])
-def test_it_is_used_again_once_it_answers(customer, server, how):
+def test_redis_is_used_again_once_it_answers(customer, server, how):
     ask(customer)
     getattr(server, how)()
     assert ask(customer) == 503
@@ -144,7 +144,7 @@ def test_threads_count_together_in_memory(server, settings):
     assert sorted(counts) == list(range(1, 801))
 
 
-def test_what_redis_refuses_is_no_outage(customer, server, settings):
+def test_a_refusal_by_redis_is_not_an_outage(customer, server, settings):
     settings.REDIS_DOWN = "open"
     with contextlib.closing(redis.Redis.from_url(server.url)) as client:
         client.config_set("maxmemory", 1)

@@ -31,7 +31,7 @@ from tests.wsgi import call, wsgi_environ
 
 
 def as_server_reads(path):
-    """Return a path as an application server passes it. Django's client would take ``//api`` for a host."""
+    """Return a path as an application server passes it. Django's client would read ``//api`` as a host."""
     return unquote_to_bytes(path).decode("latin-1")
 
 
@@ -178,7 +178,7 @@ def test_a_body_whose_client_hangs_up_is_malformed(db):
     ("size", "read", "length"), [(100, 100, 100), (2**20, 2**20, 2**20), (2**20 + 2, 2**20 + 1, 10**18 - 1)]
 )
 def test_a_chunked_body_gets_a_content_length(monkeypatch, coding, size, read, length):
-    """axios sends its multipart forms that way: without a Content-Length. One that is too long is refused by it."""
+    """axios sends multipart forms without a Content-Length. A body that is too long gets a length that is refused."""
     monkeypatch.setattr("notpanel.wsgi.django_application", lambda environ, start_response: [environ])
     environ = wsgi_environ(b"x" * size, HTTP_TRANSFER_ENCODING=coding)
     del environ["CONTENT_LENGTH"]
@@ -576,7 +576,7 @@ def test_an_answer_is_what_rest_framework_would_render(customer):
     assert response.content == JSONRenderer().render(response.json(), "application/json", {"response": response})
     assert (response["Content-Type"], response["Allow"]) == ("application/json", "POST")
     assert names <= {name for name, _ in response.items()}
-    # An error is still rendered by REST framework, and has the same headers but for its code.
+    # An error is still rendered by REST framework, and has the same headers except for its code.
     refused = customer.post("status", order="none")
     assert {name for name, _ in refused.items()} == {name for name, _ in response.items()} | {"X-Error-Code"}
 

@@ -1,6 +1,6 @@
 """Pin the work of each action: its SQL statements and its round trips to Redis.
 
-docs/performance.md shows the same figures. A commit that raises one says why.
+docs/performance.md shows the same figures. A commit that raises a figure must say why.
 """
 
 from datetime import UTC, datetime
@@ -79,7 +79,7 @@ def test_refill_with_a_request_id(customer, orders, count):
     _, first = work(lambda: customer.post("refill", orders=ids, request_id="1"))
     repeated, again = work(lambda: customer.post("refill", orders=ids, request_id="1"))
 
-    # In addition: the request id, a savepoint and its release, the answer.
+    # In addition to those of a refill: the request id, a savepoint and its release, the answer.
     assert first == Work(statements=10, round_trips=3)
     # The key; BEGIN, the request id, the answer, COMMIT.
     assert repeated["X-Idempotent-Replay"] == "true"

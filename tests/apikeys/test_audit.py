@@ -113,7 +113,7 @@ def test_a_reset_by_mail_and_a_password_given_by_staff(client, account, events, 
     assert events() == [("signed_in", "agent", "agent"), changed, changed]
 
 
-def test_a_password_that_is_hashed_anew_is_no_new_one(client, account, events, settings):
+def test_a_rehashed_password_is_not_a_new_one(client, account, events, settings):
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.ScryptPasswordHasher",
         "django.contrib.auth.hashers.MD5PasswordHasher",
@@ -262,13 +262,13 @@ class TestAdmin:
         assert client.post(f"{self.url}{event.pk}/change/", {"kind": "locked"}).status_code == 403
         assert client.post(f"{self.url}{event.pk}/delete/", {"post": "yes"}).status_code == 403
 
-    def test_it_tells_the_details_as_text(self, client, staff, account):
+    def test_the_page_shows_the_details_as_text(self, client, staff, account):
         client.force_login(staff)
         AuditEvent.record("rights_changed", account, {"added": {"groups": ["Night", "Day"]}, "name": "", "n": None})
 
         assert "added: groups Night, Day<" in client.get(self.url).content.decode()
 
-    def test_nobody_else_does_whatever_their_permissions(self, client, account):
+    def test_nobody_else_reads_it_whatever_their_permissions(self, client, account):
         agent = factories.Account(is_staff=True)
         agent.user_permissions.set(Permission.objects.all())
         client.force_login(agent)
@@ -276,7 +276,7 @@ class TestAdmin:
         assert client.get(self.url).status_code == 403
         assert client.get(f"{self.url}{AuditEvent.objects.latest('pk').pk}/change/").status_code == 403
 
-    def test_it_is_searched_by_whom_and_by_whose_doing(self, client, staff, account):
+    def test_it_is_searched_by_who_was_affected_and_by_who_acted(self, client, staff, account):
         client.force_login(staff)
         other = factories.Account(username="berta")
         client.post(

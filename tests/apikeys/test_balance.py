@@ -20,12 +20,12 @@ def test_the_balance_is_what_the_books_said_last(customers, balance, text):
     assert response.json() == {"balance": text, "currency": "EUR"}
 
 
-def test_each_account_is_told_its_own(customers):
+def test_each_account_gets_its_own_balance(customers):
     mine, another = (customers(balance=Decimal(amount)) for amount in (1, 2))
 
     assert [who.post("balance").json()["balance"] for who in (mine, another)] == ["1.00", "2.00"]
 
 
-def test_it_needs_a_key_of_an_active_account(db, customers):
+def test_the_balance_needs_a_key_of_an_active_account(db, customers):
     assert post(key="np_", action="balance").status_code == 401
     assert customers(is_active=False).post("balance").status_code == 403

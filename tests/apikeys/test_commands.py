@@ -99,7 +99,7 @@ def test_revokeapikey_refuses_a_whole_key_and_does_not_repeat_it(customer, capsy
 
 
 @pytest.mark.parametrize("prefix", ["", "np_", "shop", "xx_abcdefgh", "np_abc defg", "np_abcd\0fgh"])
-def test_revokeapikey_of_what_is_no_prefix_is_wrong_usage(db, prefix):
+def test_revokeapikey_of_an_invalid_prefix_is_wrong_usage(db, prefix):
     with pytest.raises(CommandError, match="PREFIX is np_ and 8 characters") as error:
         call_command("revokeapikey", prefix)
 
@@ -110,5 +110,5 @@ def test_revokeapikey_fails_for_an_unknown_or_revoked_key(customer):
     with pytest.raises(CommandError, match="There is no key np_unknown0…"):
         call_command("revokeapikey", "np_unknown0")
     call_command("revokeapikey", customer.api_key.prefix)
-    with pytest.raises(CommandError, match="was revoked before"):
+    with pytest.raises(CommandError, match="is already revoked"):
         call_command("revokeapikey", customer.api_key.prefix)

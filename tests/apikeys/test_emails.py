@@ -56,12 +56,12 @@ def test_an_address_changes_when_the_link_sent_to_it_is_followed(client, account
     assert stored(account) == ("old@example.com", "old@example.com")
 
     visitor = Client()
-    assert "new@example.com becomes the address" in visitor.get(link()).content.decode()
-    assert stored(account) == ("old@example.com", "old@example.com")  # programs that check mails follow links
+    assert "Confirm that new@example.com is the e-mail address" in visitor.get(link()).content.decode()
+    assert stored(account) == ("old@example.com", "old@example.com")  # programs that scan mails follow links
     visitor.post(link())
 
     assert stored(account) == ("new@example.com", "new@example.com")
-    assert mail.outbox[-1].to == ["old@example.com"]  # who had it is told
+    assert mail.outbox[-1].to == ["old@example.com"]  # the previous owner of the address is told
     event = AuditEvent.objects.get(kind="account_changed")
     assert (event.account, event.details) == (account, {"changed": ["email", "confirmed_email"]})
 
@@ -109,7 +109,7 @@ def test_a_link_works_once_and_not_after_a_change(client, account, spoil, time_m
     assert stored(account) == before
 
 
-def test_an_address_that_another_account_has_confirmed_is_refused_to_who_has_the_mail_only(client, account):
+def test_only_who_has_the_mail_learns_that_another_account_confirmed_the_address(client, account):
     factories.Account(email="New@example.com", confirmed_email="New@example.com")
     assert "A link was sent to new@example.com." in ask(client).content.decode()
 
@@ -137,7 +137,7 @@ def test_a_mail_that_cannot_be_sent_is_an_error_on_the_form(client, account, mon
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
-def test_of_two_accounts_that_confirm_one_address_at_once_one_has_it():
+def test_only_one_of_two_accounts_can_confirm_one_address_at_once():
     accounts = [factories.Account() for _ in range(2)]
     tokens = [token_for(account, "both@example.com") for account in accounts]
 

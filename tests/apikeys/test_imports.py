@@ -1,4 +1,4 @@
-"""importaccounts: accounts come from files, whole or not at all."""
+"""importaccounts: accounts are imported from whole files, or not at all."""
 
 import io
 import re
@@ -89,7 +89,7 @@ def test_what_a_file_has_no_column_for_stays(db, absent):
     assert changed == [name for name in names if name != absent]
 
 
-def test_an_empty_cell_empties_the_balance_and_says_nothing_else(db):
+def test_an_empty_cell_clears_the_balance_and_changes_nothing_else(db):
     load(HEADER + ROW)
 
     load(HEADER + "shop,,,NULL,\n")
@@ -223,12 +223,12 @@ class TestInvitations:
         assert Account.objects.get(username="shop").check_password("another-horse-8")
         assert AuditEvent.objects.filter(kind="invited").get().account.username == "shop"
 
-    def test_nobody_gets_a_mail_unless_that_is_asked_for(self, db, file):
+    def test_nobody_gets_a_mail_unless_asked_for(self, db, file):
         call_command("importaccounts", file(HEADER + ROW), verbosity=0)
 
         assert mail.outbox == []
 
-    def test_accounts_that_could_not_be_sent_one_are_named_and_kept(self, db, file, monkeypatch):
+    def test_accounts_whose_mail_could_not_be_sent_are_named_and_kept(self, db, file, monkeypatch):
         send = mail.EmailMessage.send
 
         def fail(message, *args, **options):
@@ -239,7 +239,7 @@ class TestInvitations:
         monkeypatch.setattr("apikeys.invitations.EmailMessage.send", fail)
         path = file("username,email\na,a@example.com\nb,b@example.com\nc,c@example.com\n")
 
-        with pytest.raises(CommandError, match=r"could not be sent a mail: b\."):
+        with pytest.raises(CommandError, match=r"no mail could be sent to these: b\."):
             call_command("importaccounts", path, "--invite", "https://panel.example")
 
         assert Account.objects.count() == 3
@@ -250,7 +250,7 @@ class TestInvitations:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
 
-        with pytest.raises(CommandError, match=r"could not be sent a mail: a, b\."):
+        with pytest.raises(CommandError, match=r"no mail could be sent to these: a, b\."):
             call_command(
                 "importaccounts",
                 file("username,email\na,a@example.com\nb,b@example.com\n"),
@@ -259,7 +259,7 @@ class TestInvitations:
             )
 
     @pytest.mark.parametrize("site", ["panel.example", "https://panel.example/dashboard/", "ftp://panel.example", ""])
-    def test_a_site_that_is_none_is_wrong_usage(self, db, file, site):
+    def test_an_invalid_site_is_wrong_usage(self, db, file, site):
         with pytest.raises(CommandError, match="must be the site without a path, such as https://panel"):
             call_command("importaccounts", file(HEADER + ROW), "--invite", site)
 
@@ -269,7 +269,7 @@ class TestInvitations:
 class TestRaces:
     pytestmark = races.MARKS
 
-    def test_two_imports_of_the_same_accounts_end_in_one_of_both_orders(self):
+    def test_two_imports_of_the_same_accounts_end_in_either_order(self):
         names = [f"a{n}" for n in range(60)]
         files = ["username,balance\n" + "".join(f"{name},1\n" for name in order) for order in (names, names[::-1])]
 

@@ -58,7 +58,8 @@ def test_a_key_may_be_read_only_and_answered_as_most_panels_answer(client, accou
 
     assert post(key=raw_key, action="refill", order="1").json() == {"error": "API key is read-only"}
     assert post(key=raw_key, action="status", order="1").json() == {"error": "Incorrect order ID"}
-    assert "It is read-only. It is answered as most panels answer." in text(client.get(f"/dashboard/api/{api_key.pk}/"))
+    page = text(client.get(f"/dashboard/api/{api_key.pk}/"))
+    assert "It is read-only. Its requests are answered as most panels answer." in page
     form = client.get(f"/dashboard/api/{api_key.pk}/change/").context["form"]
     assert (form["answers"].value(), form["read_only"].value()) == ("perfectpanel", True)
 
@@ -122,7 +123,7 @@ class TestGenerate:
         assert response.status_code == 429
         assert 0 < int(response["Retry-After"]) <= 900
         assert not ApiKey.objects.exists()
-        assert 'value="shop"' in response.content.decode()  # the form keeps what was filled in
+        assert 'value="shop"' in response.content.decode()  # the form keeps what was entered
 
     def test_right_passwords_are_not_limited(self, client, settings):
         settings.ATTEMPTS_PER_NAME = 2
@@ -224,7 +225,7 @@ class TestAllowedAddresses:
 
 
 class TestLastDay:
-    def test_a_key_works_to_the_end_of_its_last_day(self, client, time_machine):
+    def test_a_key_works_until_the_end_of_its_last_day(self, client, time_machine):
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
         raw_key = shown_key(generate(client, expires_on="2026-05-03"))
 
@@ -271,7 +272,7 @@ class TestRotate:
         assert post(key=old, action="services").json() == {"error": "Invalid API key"}
 
     @pytest.mark.parametrize("hours", [1, 6, 24])
-    def test_the_old_value_works_on_for_the_hours_chosen(self, client, key, hours, time_machine):
+    def test_the_old_value_keeps_working_for_the_hours_chosen(self, client, key, hours, time_machine):
         api_key, old = key
         time_machine.move_to(datetime(2026, 5, 1, 12, tzinfo=UTC), tick=False)
 
@@ -548,13 +549,13 @@ def test_the_error_names_at_most_three_malformed_networks(client):
     assert "These are neither: a1, b2, c3<" in page
 
 
-def test_revoking_a_key_twice_says_that_it_was_revoked_before(client, account):
+def test_revoking_a_key_twice_says_that_it_is_already_revoked(client, account):
     api_key, _ = create_api_key(account)
     path = f"/dashboard/api/{api_key.pk}/revoke/"
 
     assert "is revoked" in client.post(path, follow=True).content.decode()
     before = ApiKey.objects.get().revoked_at
-    assert "was revoked before" in client.post(path, follow=True).content.decode()
+    assert "is already revoked" in client.post(path, follow=True).content.decode()
     assert ApiKey.objects.get().revoked_at == before
 
 

@@ -282,13 +282,13 @@ def test_the_latest_prefix_is_of_the_key_created_last_even_if_revoked(db):
 
 
 class TestGrace:
-    """The value before a rotation may work on for a while."""
+    """The old value may keep working for a while after a rotation."""
 
     @pytest.fixture
     def key(self, db):
         return create_api_key(factories.Account())
 
-    def test_both_values_are_the_same_key(self, key):
+    def test_both_values_authenticate_the_same_key(self, key):
         api_key, old = key
         new = rotate_api_key(api_key, api_key.prefix, timedelta(hours=1))
 
@@ -328,7 +328,7 @@ class TestGrace:
         with pytest.raises(IntegrityError), transaction.atomic():
             rotate_api_key(api_key, api_key.prefix, LONGEST_GRACE + timedelta(seconds=1))
 
-    def test_it_is_in_the_audit_log(self, key):
+    def test_the_grace_is_in_the_audit_log(self, key):
         api_key, _ = key
         rotate_api_key(api_key, api_key.prefix, timedelta(hours=1))
 
@@ -344,7 +344,7 @@ class TestGrace:
         assert plan.count("Bitmap Index Scan on apikeys_apikey_") == 2, plan
 
 
-def test_a_read_only_key_may_only_ask(customer):
+def test_a_read_only_key_may_only_read(customer):
     ApiKey.objects.update(read_only=True)
 
     refused = [action.name for action in ACTIONS if customer.post(action.name).status_code == 403]

@@ -17,7 +17,7 @@ def test_any_part_of_a_name_in_either_case_finds_the_account(part):
 
 
 @pytest.mark.parametrize("part", ["some shop", "s", "shopsome", "emo", "%", "__", "\\", "meso", "ann@example.or_"])
-def test_what_is_no_part_of_a_name_finds_nothing(part):
+def test_text_that_is_not_part_of_a_name_finds_nothing(part):
     factories.Account(username="some-shop", email="ann@example.org")
 
     assert not find_accounts([part], 9)
@@ -44,7 +44,7 @@ def test_several_names_are_found_at_once():
     assert find_accounts(["an", "be"], 9) == accounts
 
 
-def test_the_whole_name_is_among_few_that_are_asked_for():
+def test_the_whole_name_is_among_the_results_even_if_few_are_wanted():
     factories.Account.create_batch(3)  # customer…
     whole = factories.Account(username="custom")
 

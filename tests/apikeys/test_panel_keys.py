@@ -62,7 +62,7 @@ def test_a_key_is_bound_to_addresses_by_the_database_too(db):
 
 
 @pytest.mark.parametrize("address", ["203.0.114.7", "2001:db8::1", None])
-def test_it_is_refused_from_elsewhere(db, address):
+def test_a_key_is_refused_from_other_addresses(db, address):
     _, raw_key = create()
     assert authenticate(raw_key, HOME)
 
@@ -78,7 +78,7 @@ def test_revokepanelkey_revokes_from_the_next_request_on(db, capsys):
     assert capsys.readouterr().out == f"Revoked shop ({panel_key.prefix}…).\n"
     with pytest.raises(InvalidApiKey):
         authenticate(raw_key, HOME)
-    with pytest.raises(CommandError, match="was revoked before"):
+    with pytest.raises(CommandError, match="is already revoked"):
         call_command("revokepanelkey", panel_key.prefix)
 
 
@@ -98,7 +98,7 @@ def test_revokepanelkey_fails_for_an_unknown_key(db):
         call_command("revokepanelkey", "npp_unknown0")
 
 
-def test_the_audit_log_has_both_and_not_the_key(db):
+def test_the_audit_log_has_creation_and_revocation_but_not_the_key(db):
     panel_key, raw_key = create()
     call_command("revokepanelkey", panel_key.prefix)
 
@@ -125,7 +125,7 @@ def test_the_time_of_use_is_recorded_once_a_minute(db, time_machine):
 
 
 @pytest.mark.parametrize("sent", ["", "npp_", "npp_" + "x" * 43, "x" * 47])
-def test_what_is_no_key_is_refused(db, sent):
+def test_text_that_is_not_a_key_is_refused(db, sent):
     create()
 
     with pytest.raises(InvalidApiKey):

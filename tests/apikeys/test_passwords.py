@@ -1,4 +1,4 @@
-"""What a new password must be, how it is stored, and what goes with the old one."""
+"""What a new password must be, how it is stored, and what ends with the old one."""
 
 import pytest
 from django.conf import settings as project_settings
@@ -16,7 +16,7 @@ from apikeys.models import Account, AuditEvent
 from tests import factories, races
 
 PASSWORD = "correct-horse-7"
-HASHERS = list(project_settings.PASSWORD_HASHERS)  # before a fixture takes a quick one
+HASHERS = list(project_settings.PASSWORD_HASHERS)  # before a fixture replaces them with a quick one
 
 
 def code_of(error):
@@ -33,7 +33,7 @@ def test_staff_need_twelve_characters(db, rank):
     validate_password("kX93-bnq-Tz7", factories.Account(**{rank: True}))
 
 
-def test_staff_need_them_wherever_a_password_is_set(client, staff):
+def test_staff_need_twelve_characters_wherever_a_password_is_set(client, staff):
     client.force_login(staff)
     short = {"password1": "kX93-bnq-Tz", "password2": "kX93-bnq-Tz", "usable_password": "true"}
     page = client.post(reverse("admin:auth_user_password_change", args=[staff.pk]), short).content.decode()
@@ -41,7 +41,7 @@ def test_staff_need_them_wherever_a_password_is_set(client, staff):
     assert "Staff need a password of 12 characters or more." in page
 
 
-def test_a_superuser_of_the_command_needs_them(db, monkeypatch):
+def test_createsuperuser_holds_superusers_to_them(db, monkeypatch):
     def create(password):
         monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", password)
         call_command("createsuperuser", "--noinput", username="boss", email="boss@example.com", verbosity=0)
@@ -53,7 +53,7 @@ def test_a_superuser_of_the_command_needs_them(db, monkeypatch):
     assert Account.objects.get().check_password("kX93-bnq-Tz7")
 
 
-def test_a_superuser_of_the_command_needs_them_though_it_offers_a_bypass(db, monkeypatch):
+def test_createsuperuser_holds_superusers_to_them_despite_its_bypass(db, monkeypatch):
     monkeypatch.setattr("getpass.getpass", lambda *args: "kX93-bnq-Tz")
     monkeypatch.setattr("builtins.input", lambda *args: "y")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -106,13 +106,13 @@ class TestStaffWhoWereCustomers:
         assert self.change(client, self.LONG).headers["Location"] == self.DESK
         assert client.get(self.DESK).status_code == 200
 
-    def test_a_session_from_before_is_no_way_around(self, client, account):
+    def test_a_session_from_before_does_not_open_the_desk(self, client, account):
         self.sign_in(client)
         self.promote(account)
 
         assert client.get(self.DESK).headers["Location"] == self.PAGE
 
-    def test_nor_is_the_second_factor(self, client, account):
+    def test_the_second_factor_does_not_open_the_desk(self, client, account):
         self.promote(account)
         device = second_factor.prepare(account)
         _, recovery_code, *_ = second_factor.enable(account, device, f"{totp(device.bin_key):06}")
@@ -123,7 +123,7 @@ class TestStaffWhoWereCustomers:
         assert client.get("/dashboard/").status_code == 200
         assert client.get(self.DESK).headers["Location"] == self.PAGE
 
-    def test_nor_is_a_change_to_another_short_password(self, client, account):
+    def test_another_short_password_does_not_open_the_desk(self, client, account):
         self.sign_in(client)
         self.change(client, "kX93-bnq-Ty")
         self.promote(account)
@@ -158,7 +158,7 @@ def test_passwords_that_were_leaked_are_refused(password):
 @pytest.mark.parametrize(
     "password", ["correct-horse-7", "ünïcödé-pässwörd", "x7" * 2000, "\0" * 9 + "a-b-c", "🔑🔒🔑🔒🔑🔒🔑🔒🔑🔒"]
 )
-def test_others_are_not(password):
+def test_other_passwords_are_accepted(password):
     validate_password(password)
 
 
@@ -203,7 +203,7 @@ class TestKeys:
 
         return post
 
-    def test_all_are_revoked_with_the_password_if_one_asks_for_it(self, change, customer, customers):
+    def test_all_are_revoked_with_the_password_on_request(self, change, customer, customers):
         other = customers()
         second = create_api_key(customer.account)[0]
 
@@ -214,7 +214,7 @@ class TestKeys:
         revoked = AuditEvent.objects.filter(kind="key_revoked").values_list("details__key", flat=True)
         assert set(revoked) == {customer.api_key.prefix, second.prefix}
 
-    def test_they_stay_otherwise(self, change, customer):
+    def test_they_stay_unless_requested(self, change, customer):
         assert "revoked" not in change()
         assert customer.post("services").status_code == 200
 
@@ -232,7 +232,7 @@ class TestKeys:
 
         assert Account.objects.get(pk=customer.account.pk).check_password(PASSWORD)
 
-    def test_who_has_none_is_not_asked(self, client, db):
+    def test_a_user_without_keys_is_not_asked(self, client, db):
         client.force_login(factories.Account())
         assert "Revoke all" not in client.get("/dashboard/password/").content.decode()
 

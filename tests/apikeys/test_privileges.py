@@ -1,4 +1,4 @@
-"""No member of the staff gets rights that no superuser gave, and a superuser is always left."""
+"""Nobody on the staff gets rights that no superuser gave them, and there is always a superuser left."""
 
 import re
 
@@ -19,7 +19,7 @@ RIGHTS = {"is_staff": "on", "is_superuser": "on", "is_active": "on"}
 
 @pytest.fixture
 def agent(client, db):
-    """One who has every permission there is on accounts, groups and permissions, and is signed in."""
+    """Sign in an agent who has every permission on accounts, groups and permissions. Returns the account."""
     agent = factories.Account(username="agent", is_staff=True)
     agent.user_permissions.set(Permission.objects.filter(content_type__app_label__in=["apikeys", "auth"]))
     client.force_login(agent)
@@ -45,7 +45,7 @@ def rights_of(account):
 
 
 def crafted(account, **more):
-    """Everything that a form of an account might ever have."""
+    """Return everything that a form of an account might ever have."""
     return {
         "username": account.username,
         "email": "stolen@example.com",
@@ -202,7 +202,7 @@ class TestSuspension:
         assert str(message) == "Only superusers can change, suspend and restore the accounts of staff."
 
     def test_the_last_superuser_is_not_suspended(self, boss):
-        by = factories.Account(is_superuser=True)  # who cannot reach the desk
+        by = factories.Account(is_superuser=True)  # without is_staff, so the desk is out of reach
 
         with pytest.raises(LastSuperuser):
             set_active(boss, False, by, "left")
@@ -215,7 +215,7 @@ class TestRaces:
     def two(self):
         return [factories.Account(is_staff=True, is_superuser=True) for _ in range(2)]
 
-    def test_of_two_superusers_who_suspend_each_other_at_once_one_is_left(self, two):
+    def test_one_of_two_superusers_who_suspend_each_other_at_once_is_left(self, two):
         def suspend(by, account):
             try:
                 return set_active(account, False, by, "quarrel")
@@ -228,7 +228,7 @@ class TestRaces:
             assert sorted(done) == [False, True]
             assert Account.objects.filter(is_active=True).count() == 1
 
-    def test_of_two_who_demote_and_suspend_each_other_one_is_left(self, two, client):
+    def test_one_of_two_who_demote_and_suspend_each_other_is_left(self, two, client):
         first, second = two
         client.force_login(first)
         form = {"username": second.username, "tier": "standard"}

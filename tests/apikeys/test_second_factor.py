@@ -1,4 +1,4 @@
-"""The second factor of staff: setting it up, signing in with it, recovery codes, resetting it, and ends of sessions."""
+"""The second factor of staff: set-up, sign-in, recovery codes and reset. Also when sessions of staff end."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def code_of(device):
 
 @pytest.fixture
 def enabled(agent, later):
-    """Give the agent a second factor. Returns the app and the recovery codes; the code of noon is used up."""
+    """Give the agent a second factor. Returns the app and the recovery codes; the code of noon has been used."""
     device = second_factor.prepare(agent)
     codes = second_factor.enable(agent, device, code_of(device))
     later(60)
@@ -78,7 +78,7 @@ class TestSetUp:
         assert "<svg" in page
         assert second_factor.device_of(agent) is None
 
-        assert "This code is not right" in client.post(
+        assert "This code is wrong" in client.post(
             "/dashboard/second-factor/confirm/", {"code": "000000"}
         ).content.decode().replace("\n", " ")
         too_soon = client.post("/dashboard/second-factor/confirm/", {"code": code_of(device)})
@@ -94,7 +94,7 @@ class TestSetUp:
         assert len(set(codes)) == 10
         stored = str(list(RecoveryCode.objects.values())) + str(list(AuditEvent.objects.values()))
         assert not [code for code in codes if code in stored or code.replace("-", "") in stored]
-        assert client.get("/admin/").status_code == 200  # this browser has proved it
+        assert client.get("/admin/").status_code == 200  # this browser has proved the second factor
         assert client.get("/dashboard/second-factor/confirm/").status_code == 302
         assert codes[0] not in client.get("/dashboard/second-factor/").content.decode()
         assert events("factor_enabled") == ["factor_enabled"]
@@ -110,7 +110,7 @@ class TestSetUp:
         later(600)
         assert client.get("/dashboard/second-factor/confirm/").status_code == 302
 
-    def test_customers_are_offered_none(self, client, db):
+    def test_customers_are_not_offered_a_second_factor(self, client, db):
         client.force_login(factories.Account())
 
         assert client.get("/dashboard/second-factor/").status_code == 404
@@ -135,7 +135,7 @@ class TestSignIn:
         assert response["Location"] == "/admin/refills/refill/"
         assert client.get("/admin/").status_code == 200
 
-    def test_a_code_is_taken_once(self, client, agent, enabled, path):
+    def test_a_code_is_accepted_once(self, client, agent, enabled, path):
         code = code_of(enabled[0])
         for expected in (True, False):
             client.logout()
@@ -143,7 +143,7 @@ class TestSignIn:
             client.post(CODE_PAGE, {"code": code})
             assert is_signed_in(client) == expected
 
-    def test_a_recovery_code_is_taken_once_however_it_is_typed(self, client, agent, enabled, path):
+    def test_a_recovery_code_is_accepted_once_however_it_is_typed(self, client, agent, enabled, path):
         code = enabled[1][3].upper().replace("-", " ")
         for expected in (True, False):
             client.logout()
@@ -165,7 +165,7 @@ class TestCodePage:
         assert not is_signed_in(client)
 
     @pytest.mark.parametrize("change", ["time", "suspended", "new password"])
-    def test_forgets_the_password_when_it_counts_no_longer(self, client, agent, enabled, later, change):
+    def test_forgets_the_password_when_it_no_longer_counts(self, client, agent, enabled, later, change):
         give_password(client)
         if change == "time":
             later(60 + 600)
@@ -198,7 +198,7 @@ class TestCodePage:
             assert client.post(CODE_PAGE, {"code": "000000"}).status_code == expected
 
     @pytest.mark.parametrize("code", ["", "12345", "1234567", "١٢٣٤٥٦", "-12345", "1\0", "x" * 5000])
-    def test_what_is_no_code_is_refused(self, client, agent, enabled, code):
+    def test_text_that_is_not_a_code_is_refused(self, client, agent, enabled, code):
         give_password(client)
         assert client.post(CODE_PAGE, {"code": code}).status_code == 200
         assert not is_signed_in(client)
@@ -206,7 +206,7 @@ class TestCodePage:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
-def test_of_one_code_used_at_once_one_is_taken(agent, enabled):
+def test_one_code_used_twice_at_once_is_accepted_once(agent, enabled):
     device, codes = enabled
 
     def prove(code):

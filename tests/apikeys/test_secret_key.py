@@ -8,7 +8,7 @@ from django.urls import reverse
 from tests.conftest import new_customer
 
 OLD, NEW = "o" * 50, "n" * 50
-# What a process may have, by the steps that docs/operations.md tells.
+# The settings of a process at each of the steps in docs/operations.md.
 STEPS = [(OLD, []), (OLD, [NEW]), (NEW, [OLD]), (NEW, [])]
 
 

@@ -55,7 +55,7 @@ def test_a_wrong_password(account, client, log):
     assert "horse" not in log.text
 
 
-def test_a_password_in_the_field_of_the_name_is_not_told(account, client, log):
+def test_a_password_in_the_field_of_the_name_is_not_logged(account, client, log):
     sign_in(client, name="right-horse-7", password="x")
 
     assert events(log) == [("sign_in_failed", "warning")]
@@ -80,7 +80,7 @@ def test_the_life_of_a_key(account, log):
     assert events(log) == [("key_created", "info"), ("key_rotated", "info"), ("key_revoked", "info")]
     assert [event["key"] for event in log.security] == [raw_keys[0][:11], raw_keys[1][:11], raw_keys[1][:11]]
     assert not [raw_key for raw_key in raw_keys if raw_key in log.text]
-    assert "shop-secret" not in log.text  # the name is its owner's to choose
+    assert "shop-secret" not in log.text  # the name is not logged, because its owner chose it
 
 
 def test_a_suspension_and_a_key_of_the_suspended_account(log):
@@ -130,7 +130,7 @@ def test_a_form_that_is_not_ours(account, log):
     assert "elsewhere" not in log.text
 
 
-def test_what_is_rolled_back_is_not_told(account, log):
+def test_what_is_rolled_back_is_not_logged(account, log):
     with transaction.atomic():
         AuditEvent.record("key_created", account)
         transaction.set_rollback(True)

@@ -1,4 +1,4 @@
-"""A session that cannot be saved because the database is lost is not taken for one that has ended."""
+"""A session that cannot be saved because the database is lost is not mistaken for one that has ended."""
 
 import pytest
 from django.contrib.sessions.backends.base import UpdateError
@@ -11,7 +11,7 @@ from apikeys.sessions import SessionStore
 
 @pytest.fixture
 def lost():
-    """Return what loses the database at each statement that changes a session."""
+    """Return a wrapper that loses the database at each statement that changes a session."""
 
     def execute_or_lose(execute, sql, *arguments):
         if sql.startswith('UPDATE "django_session"'):

@@ -76,7 +76,7 @@ def test_an_address_that_is_not_confirmed_signs_nobody_in(client, account, store
     assert sign_in(client, "anna@example.com").status_code == 200
 
 
-def test_of_names_that_differ_in_case_only_the_exact_one_signs_in(client, account):
+def test_if_names_differ_only_in_case_the_exact_one_signs_in(client, account):
     other = factories.Account(username="Anna")
     other.set_password(PASSWORD)
     other.save()
@@ -125,7 +125,7 @@ class TestLimits:
         assert "_auth_user_id" not in client.session
 
     @pytest.mark.parametrize("spelling", ["ａｎｎａ", "aｎna", " anna ", "anna\u2003", "ANNA", "Anna@Example.com"])
-    def test_of_one_account_however_its_name_is_written(self, client, account, path, spelling):
+    def test_attempts_on_one_account_are_limited_however_its_name_is_written(self, client, account, path, spelling):
         for name in ("anna", spelling, spelling):
             sign_in(client, name, "wrong", path)
 
@@ -143,13 +143,13 @@ class TestLimits:
     def test_a_name_that_the_form_refuses_counts_on_the_address_alone(self, client, account, path, name):
         answers = [sign_in(client, name, "wrong", path).status_code for _ in range(6)]
 
-        if "\0" in name and path.startswith("/admin/"):  # the admin reads no such text
+        if "\0" in name and path.startswith("/admin/"):  # the admin refuses such text before it is counted
             assert answers == [400] * 6
             return
         assert answers == [200] * 5 + [429]
         assert AttemptCounter.objects.count() == 1
 
-    def test_right_ones_are_limited_generously(self, client, account, path, settings):
+    def test_right_attempts_are_limited_generously(self, client, account, path, settings):
         settings.PASSWORD_CHECKS = 4
         account.is_staff = True
         account.save()
@@ -161,7 +161,7 @@ class TestLimits:
         assert answers == [302] * 4 + [429]
         assert sign_in(client, path=path, REMOTE_ADDR="198.51.100.9").status_code == 302
 
-    def test_of_one_address_whatever_the_name(self, client, account, path):
+    def test_attempts_from_one_address_are_limited_whatever_the_name(self, client, account, path):
         for number in range(5):
             assert sign_in(client, f"name{number}", path=path).status_code == 200
 
@@ -228,7 +228,7 @@ def test_counters_that_have_ended_are_deleted(time_machine):
 
 
 @pytest.mark.django_db
-def test_no_counter_tells_the_name_or_the_password_typed_into_its_field():
+def test_no_counter_reveals_the_name_or_a_password_typed_into_its_field():
     Counter("sign-in:name", "correct-horse-7", 1).begin()
 
     assert "horse" not in str(AttemptCounter.objects.values())
@@ -248,7 +248,7 @@ def test_guesses_of_one_users_password_do_not_limit_another(account, settings):
 @pytest.mark.parametrize(
     ("wait", "minutes"), [(1, "1 minute"), (60, "1 minute"), (61, "2 minutes"), (900, "15 minutes")]
 )
-def test_the_wait_is_told_in_whole_minutes(wait, minutes):
+def test_the_wait_is_given_in_whole_minutes(wait, minutes):
     assert TooManyAttempts(wait).text == f"Too many wrong passwords. Try again in {minutes}."
 
 
@@ -396,7 +396,7 @@ class TestReset:
         assert Account.objects.get().check_password("another-horse-8")
         assert "has been used already" in text(client.get(link, follow=True))
 
-    def test_it_lifts_the_lock_of_the_name(self, client, account, mailoutbox, settings):
+    def test_a_reset_lifts_the_lock_of_the_name(self, client, account, mailoutbox, settings):
         settings.ATTEMPTS_PER_NAME = 1
         sign_in(client, password="wrong")
         assert sign_in(client).status_code == 429
@@ -422,7 +422,7 @@ class TestReset:
         assert [request["path"] for request in log.requests].count(path.replace(token, "…")) == 2
         assert token not in log.text
 
-    def test_the_answer_does_not_tell_who_has_an_account(self, client, account):
+    def test_the_answer_does_not_reveal_who_has_an_account(self, client, account):
         assert self.ask(client) == self.ask(client, "nobody@example.com")
         assert len(mail.outbox) == 1
 

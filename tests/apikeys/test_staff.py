@@ -1,4 +1,4 @@
-"""New agents are invited, leavers lose everything, and superusers alone do either."""
+"""New agents are invited, leavers lose everything, and only superusers do either."""
 
 import re
 import smtplib
@@ -53,7 +53,7 @@ def link_of(message):
 
 
 def set_password(link, password=PASSWORD):
-    """Set a password by a link, as a visitor. Returns the last page."""
+    """Set a password by following a link, as a visitor. Returns the last page."""
     visitor = Client()
     form = visitor.get(link, follow=True)
     fields = {"new_password1": password, "new_password2": password}
@@ -76,7 +76,7 @@ class TestNewAgents:
         assert answer["Location"] == reverse("admin:apikeys_account_change", args=[agent.pk])
         assert (agent.is_staff, agent.is_superuser, agent.has_usable_password()) == (True, False, False)
         assert [group.name for group in agent.groups.all()] == [role]
-        assert "An invitation went to anna@example.com." in messages_of(answer)[0]
+        assert "An invitation was sent to anna@example.com." in messages_of(answer)[0]
         [message] = mailoutbox
         assert message.to == ["anna@example.com"]
         assert "“anna”" in message.body
@@ -107,7 +107,7 @@ class TestNewAgents:
         again = reverse("admin:apikeys_account_invite", args=[agent.pk])
         assert "Send another invitation" in client.get(page).content.decode()
 
-        assert messages_of(client.post(again))[-1] == "Another invitation went to anna@example.com."
+        assert messages_of(client.post(again))[-1] == "Another invitation was sent to anna@example.com."
         first, second = map(link_of, mailoutbox)
         set_password(first)
 
@@ -145,10 +145,10 @@ class TestNewAgents:
             ("email", "anna", "valid email"),
             ("email", "", "required"),
             ("email", "a@example.com\nBcc: b@example.com", "valid email"),
-            ("role", "Superuser", "Choose a role of the list."),
+            ("role", "Superuser", "Choose a role from the list."),
         ],
     )
-    def test_a_mistake_is_told_and_nothing_typed_is_lost(self, client, boss, mailoutbox, field, value, error):
+    def test_a_mistake_is_explained_and_nothing_typed_is_lost(self, client, boss, mailoutbox, field, value, error):
         page = client.post(ADD, NEW | {field: value}).content.decode()
 
         assert error in page
@@ -251,9 +251,9 @@ class TestLeavers:
 
     def test_the_last_superuser_who_can_sign_in_stays(self, boss):
         with pytest.raises(LastSuperuser):
-            leave(boss, factories.Account(is_superuser=True))  # who cannot reach the desk
+            leave(boss, factories.Account(is_superuser=True))  # without is_staff, so the desk is out of reach
 
-    def test_all_or_nothing(self, boss, agent, monkeypatch):
+    def test_leaving_ends_all_or_nothing(self, boss, agent, monkeypatch):
         def fail(account):
             raise ZeroDivisionError
 
@@ -268,7 +268,7 @@ class TestLeavers:
 class TestOnlySuperusers:
     @pytest.fixture
     def other(self, client, boss):
-        """One with every permission there is, who is signed in."""
+        """Sign in an agent who has every permission there is. Returns the account."""
         other = factories.Account(is_staff=True)
         other.user_permissions.set(Permission.objects.all())
         client.force_login(other)
@@ -285,7 +285,7 @@ class TestOnlySuperusers:
         assert Account.objects.get(pk=colleague.pk).is_active
         assert not mailoutbox
 
-    def test_and_by_the_functions(self, other, boss):
+    def test_others_are_refused_by_the_functions(self, other, boss):
         colleague = create_agent("mia", "mia@example.com", "Support", boss)
         for call in (
             lambda: create_agent("x", "x@example.com", "Support", other),
@@ -332,7 +332,7 @@ class TestRaces:
         assert SuspensionEvent.objects.count() == 1
         assert timezone.now() - SuspensionEvent.objects.get().at < timedelta(minutes=1)
 
-    def test_of_two_superusers_who_end_each_others_accounts_at_once_one_is_left(self, two):
+    def test_one_of_two_superusers_who_end_each_others_accounts_at_once_is_left(self, two):
         boss, agent = two
         Account.objects.filter(pk=agent.pk).update(is_superuser=True)
         agent.refresh_from_db()

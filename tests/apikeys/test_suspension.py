@@ -59,7 +59,7 @@ def test_staff_suspend_a_customer_on_the_customers_page(client, staff, customer)
 
     assert response.url == page
     assert [str(message) for message in get_messages(response.wsgi_request)] == [
-        f"{customer.account} is suspended now."
+        f"{customer.account} is now suspended."
     ]
     text = client.get(page).content.decode()
     assert "Suspended: chargeback" in text
@@ -174,10 +174,10 @@ class TestPage:
 
         name = customer.account
         assert answer(active="no", reason=" ") == [("error", "Give a reason.")]
-        assert answer(active="no", reason="x") == [("success", f"{name} is suspended now.")]
-        assert answer(active="no", reason="x") == [("warning", f"{name} was suspended before.")]
-        assert answer(active="yes", reason="x") == [("success", f"{name} is active now.")]
-        assert answer(active="yes", reason="x") == [("warning", f"{name} was active before.")]
+        assert answer(active="no", reason="x") == [("success", f"{name} is now suspended.")]
+        assert answer(active="no", reason="x") == [("warning", f"{name} was already suspended.")]
+        assert answer(active="yes", reason="x") == [("success", f"{name} is now active.")]
+        assert answer(active="yes", reason="x") == [("warning", f"{name} was already active.")]
         assert suspend(staff, account_id=staff.pk, active="no", reason="x")[1] == [
             ("error", "You cannot suspend yourself.")
         ]

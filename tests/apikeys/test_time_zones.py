@@ -31,7 +31,7 @@ def test_staff_choose_their_own_time_zone(client, staff):
     staff.refresh_from_db()
     other.refresh_from_db()
     assert (staff.time_zone, other.time_zone) == ("Europe/Berlin", "UTC")
-    assert "shown in Europe/Berlin now" in page
+    assert "The desk now shows times in Europe/Berlin" in page
     assert '<option value="Europe/Berlin" selected>' in page
 
 
@@ -83,7 +83,7 @@ def test_the_desk_shows_times_in_the_time_zone_of_the_agent_and_says_it(client, 
     page = client.get(reverse("admin:refills_refill_change", args=[refill.pk])).content.decode()
 
     assert '2026-11-25 09:14 <span class="time-zone">CET</span>' in page
-    assert timezone.get_current_timezone_name() == "UTC"  # after the request as before
+    assert timezone.get_current_timezone_name() == "UTC"  # the request has not changed it
 
 
 def test_django_writes_times_of_the_admin_in_the_same_format(client, staff):
@@ -108,7 +108,7 @@ def in_berlin(client, staff, time_machine):
 SHOWN = re.compile(r"2026-11-25 09:14 (?:<span [^>]*>)?CET")
 
 
-def test_the_audit_log_and_the_suspensions_are_in_it_too(in_berlin, staff):
+def test_the_audit_log_and_the_suspensions_are_in_the_agents_time_zone(in_berlin, staff):
     account = factories.Account()
     set_active(account, False, staff, "Unpaid.")
     AuditEvent.record(AuditEvent.Kind.INVITED, account)
@@ -123,7 +123,7 @@ def test_the_audit_log_and_the_suspensions_are_in_it_too(in_berlin, staff):
         assert "2026-11-25 09:14:00 CET" in page if to_the_second else SHOWN.search(page), name
 
 
-def test_so_are_who_has_taken_a_refill_and_why_it_is_refused(in_berlin):
+def test_claims_and_refusals_are_in_the_agents_time_zone(in_berlin):
     ann, refills = factories.Account(username="ann"), [factories.Refill().pk, factories.Refill().pk]
     claim(refills[:1], ann)
     settle(refills[1:], "completed", ann)
@@ -156,7 +156,7 @@ def test_a_time_zone_that_this_machine_does_not_know_is_utc(client, staff):
     assert client.get(PAGE).status_code == 200
 
 
-def test_choosing_a_time_zone_is_nothing_for_the_audit_log(client, staff):
+def test_choosing_a_time_zone_is_not_in_the_audit_log(client, staff):
     client.force_login(staff)
     before = AuditEvent.objects.count()
 

@@ -1,4 +1,4 @@
-"""How webhooks are delivered: signed, at least once, again if they fail, and none held up by another."""
+"""How webhooks are delivered: signed, at least once, retried if they fail, and none held up by another."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def _quick(settings, monkeypatch, transactional_db):
 
 @pytest.fixture
 def clock(time_machine):
-    """Return a clock that goes on, and that can be put forward."""
+    """Return a clock that keeps running and can be moved forward."""
     time_machine.move_to(timezone.now())
     return time_machine
 
@@ -194,7 +194,7 @@ def test_an_endpoint_that_cannot_be_reached_says_why(endpoint):
     assert (delivery.state, delivery.status, delivery.words) == ("waiting", None, "No connection could be made.")
 
 
-def test_a_url_that_is_not_allowed_any_longer_is_not_requested(hook, endpoint, settings):
+def test_a_url_that_is_no_longer_allowed_is_not_requested(hook, endpoint, settings):
     settings.WEBHOOK_LOOPBACK = False
     [delivery] = waiting(endpoint)
 
@@ -205,7 +205,7 @@ def test_a_url_that_is_not_allowed_any_longer_is_not_requested(hook, endpoint, s
     assert hook.connections == 0
 
 
-def test_a_secret_that_cannot_be_decrypted_is_told(hook, endpoint):
+def test_a_secret_that_cannot_be_decrypted_is_reported(hook, endpoint):
     WebhookEndpoint.objects.update(encrypted_secret="nonsense")
     [delivery] = waiting(endpoint)
 
@@ -222,7 +222,8 @@ def test_an_error_of_ours_is_an_attempt_too(hook, endpoint, monkeypatch):
     deliver()
 
     delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts, delivery.words) == ("waiting", 1, "It failed by an error of ours.")
+    assert (delivery.state, delivery.attempts) == ("waiting", 1)
+    assert delivery.words == "It failed because of an error of ours."
 
 
 # ---- What comes of an attempt
@@ -343,7 +344,7 @@ def test_its_owner_is_warned_after_a_day_and_told_when_it_is_off(endpoint, clock
     assert endpoint.url in warning.body
     WebhookEndpoint.objects.update(state="off", off_because="failing", ended_at=timezone.now())
     keeping.sweep(), keeping.sweep()
-    assert [each.subject for each in mail.outbox] == ["Your webhook fails", "Your webhook is switched off"]
+    assert [each.subject for each in mail.outbox] == ["Your webhook is failing", "Your webhook is switched off"]
     assert "No delivery succeeded for three days." in mail.outbox[1].body
 
 
@@ -368,8 +369,8 @@ def test_a_mail_that_cannot_be_sent_is_tried_again(endpoint, settings):
 # ---- Leases
 
 
-def test_a_lease_that_is_not_written_down_ends(hook, endpoint, clock):
-    """As when its worker is killed: before the attempt, during it, or after it."""
+def test_a_lease_without_a_result_ends(hook, endpoint, clock):
+    """This is what happens when its worker is killed before, during or after the attempt."""
     [delivery] = waiting(endpoint)
     assert [each.id for each in lease(10, {}, failing=True)] == [delivery.pk]
     deliver()
@@ -527,7 +528,7 @@ def test_the_sweeper_wakes_a_worker_whose_job_was_lost(endpoint):
 
 
 def test_endpoints_that_hang_delay_no_others():
-    """100 endpoints, 5 of which hang with much to be told: every other one is told within seconds."""
+    """Of 100 endpoints, 5 hang with many events due: every other one gets its events within seconds."""
     release = threading.Event()
     at = {}
     with receiver() as hook, receiver() as black_hole:

@@ -60,7 +60,7 @@ def test_a_program_adds_an_endpoint_and_sees_its_secret_once(customer):
     assert customer.post("webhook.list").json() == [added]
 
 
-def test_without_events_it_is_told_of_all(customer):
+def test_without_events_an_endpoint_gets_all_of_them(customer):
     assert customer.post("webhook.add", url=URL).json()["events"] == list(EVENTS)
 
 
@@ -91,7 +91,7 @@ def test_a_url_is_added_once(customer):
     assert "secret" in new_customer().post("webhook.add", url=URL).json()
 
 
-def test_five_endpoints_and_no_more_whoever_is_first(customer):
+def test_an_account_has_five_endpoints_at_most_however_they_race(customer):
     added = race([lambda n=n: customer.post("webhook.add", url=f"{URL}/{n}").json() for n in range(8)])
 
     refused = [answer for answer in added if "error" in answer]
@@ -165,7 +165,7 @@ def test_nothing_is_done_with_the_endpoint_of_another_account(endpoint, call):
 
 
 def test_a_form_that_is_sent_twice_rotates_the_secret_once(endpoint):
-    """Else the secret with which the receiver verifies would be gone at once."""
+    """Otherwise the secret with which the receiver verifies would be gone at once."""
     version = endpoints.secret_version(endpoint)
     _, secret = endpoints.rotate_secret(endpoint.account_id, endpoint.pk, version)
 
@@ -189,7 +189,7 @@ def test_a_pause_does_not_resume_what_is_off(endpoint):
     assert (endpoint.state, endpoint.off_because, endpoint.ended_at) == ("active", "", None)
 
 
-def test_one_test_event_at_a_time(endpoint):
+def test_only_one_test_event_is_sent_at_a_time(endpoint):
     endpoints.send_test(endpoint.account_id, endpoint.pk)
 
     with pytest.raises(WebhookTestWaits):
@@ -228,7 +228,7 @@ def test_what_waits_for_a_late_attempt_is_replayed_at_once(endpoint):
     assert [each.id for each in lease(10, {}, failing=True)] == [put_off.pk]
 
 
-def test_what_is_being_attempted_or_cannot_be_told_yet_is_not_replayed(endpoint):
+def test_what_is_being_attempted_or_may_not_be_sent_yet_is_not_replayed(endpoint):
     delivery(endpoint, state="waiting", next_at=timezone.now(), attempted_at=None)
     [leased] = lease(10, {}, failing=True)
     unsent = delivery(endpoint, state="waiting", next_at=timezone.now() + timedelta(seconds=30), attempted_at=None)
@@ -239,7 +239,7 @@ def test_what_is_being_attempted_or_cannot_be_told_yet_is_not_replayed(endpoint)
     assert endpoints.replay_failed(endpoint.account_id, endpoint.pk, timezone.now() - timedelta(days=1)) == 0
 
 
-def test_all_that_failed_since_a_time_is_replayed(endpoint):
+def test_everything_that_failed_since_a_time_is_replayed(endpoint):
     now = timezone.now()
     delivery(endpoint, created_at=now - timedelta(hours=3))
     delivery(endpoint, state="delivered")
@@ -254,7 +254,7 @@ def test_all_that_failed_since_a_time_is_replayed(endpoint):
 # ---- Secrets
 
 
-def test_the_secrets_are_encrypted_anew(settings, endpoint):
+def test_the_secrets_are_reencrypted(settings, endpoint):
     endpoints.rotate_secret(endpoint.account_id, endpoint.pk, "first")
     before = WebhookEndpoint.objects.get()
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
@@ -268,7 +268,7 @@ def test_the_secrets_are_encrypted_anew(settings, endpoint):
     assert secrets.decrypt(after.encrypted_secret)
 
 
-def test_a_secret_that_cannot_be_decrypted_is_told(endpoint):
+def test_a_secret_that_cannot_be_decrypted_is_reported(endpoint):
     WebhookEndpoint.objects.update(encrypted_secret="nonsense")
 
     with pytest.raises(CommandError, match=f"must rotate them: {endpoint.pk}"):

@@ -46,7 +46,7 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def test_a_worker_that_is_killed_loses_nothing_and_repeats_only_what_it_was_telling(transactional_db):
+def test_a_killed_worker_loses_nothing_and_repeats_only_what_it_was_sending(transactional_db):
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM procrastinate_jobs")
         cursor.execute("DELETE FROM procrastinate_workers")

@@ -83,7 +83,7 @@ def test_the_secret_of_a_new_endpoint_is_shown_once(client, account):
         ({"events": []}, "This field is required."),
     ],
 )
-def test_what_is_wrong_is_told(client, fields, error):
+def test_mistakes_are_explained(client, fields, error):
     response = add(client, **fields)
 
     assert error in html.unescape(response.content.decode())
@@ -129,7 +129,7 @@ def test_pausing_resuming_and_removing(client, endpoint):
     assert "Resume" in client.get(path(endpoint)).content.decode()
     change(client, endpoint, "resume")
     assert endpoint.state == "active"
-    assert change(client, endpoint, "remove") == f"{endpoint.url} is removed: nothing is posted to it any longer."
+    assert change(client, endpoint, "remove") == f"{endpoint.url} was removed. Nothing more is posted to it."
     assert endpoint.state == "removed"
     assert client.get(path(endpoint)).status_code == 404
 
@@ -150,7 +150,7 @@ def test_a_rotation_needs_the_password_and_shows_the_new_secret(client, endpoint
 
 def test_a_test_event(client, endpoint):
     change(client, endpoint, "test")
-    assert change(client, endpoint, "test") == "A test event is on its way already. Look at the deliveries below."
+    assert change(client, endpoint, "test") == "A test event is already on its way. See the deliveries below."
 
     assert WebhookDelivery.objects.get().type == "webhook.test"
 
@@ -190,13 +190,13 @@ def test_one_delivery_is_replayed(client, endpoint):
     assert client.post(path(endpoint, "replay/"), {"delivery": "nonsense"}).status_code == 404
 
 
-def test_all_that_failed_since_a_time_is_replayed(client, endpoint):
+def test_everything_that_failed_since_a_time_is_replayed(client, endpoint):
     delivery(endpoint), delivery(endpoint), delivery(endpoint, created_at=timezone.now() - timedelta(days=2))
     since = (timezone.now() - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
 
     assert change(client, endpoint, "replay-failed", since=since) == "2 deliveries are on their way again."
     assert WebhookDelivery.objects.filter(state="waiting").count() == 2
-    assert change(client, endpoint, "replay-failed", since="x") == "Nothing is replayed: choose a day and a time."
+    assert change(client, endpoint, "replay-failed", since="x") == "Nothing was replayed. Choose a day and a time."
 
 
 def test_an_endpoint_that_is_off_says_why(client, endpoint):

@@ -22,7 +22,7 @@ from tests.server import free_port
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SECRET = "whsec_" + "c2VjcmV0" * 4
-# What runs each file at a port. PHP's server is given the port, the others read it.
+# The command that runs each file on a port. PHP's server gets the port as an argument, the others read it.
 RUN = {
     "JavaScript": ["node", "{file}"],
     "Python": ["python3", "{file}"],
@@ -68,7 +68,7 @@ def status_of(url, headers, body):
     return requests.post(url, data=body.encode(), headers=headers, timeout=5).status_code
 
 
-def test_it_takes_what_is_delivered_and_nothing_else(receiver, settings):
+def test_a_receiver_accepts_what_is_delivered_and_nothing_else(receiver, settings):
     settings.WEBHOOK_LOOPBACK = True
     endpoint = factories.WebhookEndpoint(url=receiver)
     now = timezone.now()

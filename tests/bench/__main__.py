@@ -33,7 +33,7 @@ from tests.server import free_port
 HERE = Path(__file__).resolve().parent
 BASE_DIR = HERE.parent.parent
 SIZES = (10_000, 1_000_000)  # orders
-SECONDS = 4  # how long a measurement lasts that does not end by itself
+SECONDS = 4  # how long a measurement that does not end by itself lasts
 CLIENTS = 8  # of pgbench and wrk
 BATCH = 100
 

@@ -1,4 +1,4 @@
-"""Count what each kind of request asks of PostgreSQL and Redis.
+"""Count the statements and the round trips to Redis of each kind of request.
 
 ``python -m tests.bench.counts KEY LIMITED_KEY ORDERS`` uses the database and the Redis of the environment, and prints
 JSON: for each kind of request, the number of its SQL statements and of its round trips to Redis.

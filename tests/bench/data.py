@@ -50,7 +50,7 @@ def main(count: int, file: Path) -> None:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute(
             "SET session_replication_role = replica"
-        )  # skips the checks of foreign keys, which are all right
+        )  # skips the checks of foreign keys, which are all valid
         # ULIDs: 48 bits of the time in milliseconds, then 80 random bits.
         ulid = "(lpad(to_hex(1700000000000 + n * 1000), 12, '0') || substr(md5(%s || n), 1, 20))::uuid"
         moment = "to_timestamp(1700000000 + n)"

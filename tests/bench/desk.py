@@ -83,9 +83,9 @@ def load() -> None:
         "agents": AGENTS,
     }
     with connection.cursor() as cursor:
-        with transaction.atomic():  # in which now() stays the same
+        with transaction.atomic():  # because now() stays the same within a transaction
             cursor.execute("SET LOCAL statement_timeout = 0")
-            cursor.execute("SET LOCAL session_replication_role = replica")  # no checks of foreign keys: all are right
+            cursor.execute("SET LOCAL session_replication_role = replica")  # no checks of foreign keys: all are valid
             for statement in (ACCOUNTS, SERVICE_ROWS, ORDER_ROWS, REFILL_ROWS):
                 # The percent signs of the arithmetic are not those of parameters.
                 cursor.execute(re.sub(r"%\((\w+)\)s", lambda name: str(figures[name[1]]), statement))
@@ -184,7 +184,7 @@ def measure() -> None:
     for name, parameters in lists():
         with CaptureQueriesContext(connection) as queries:
             response = client.get(url, parameters, secure=True)
-        captured = [query["sql"] for query in queries]  # before the next request forgets them
+        captured = [query["sql"] for query in queries]  # before the next request clears them
         assert response.status_code == 200, (name, response.status_code)
         took = []
         for _ in range(ROUNDS):
@@ -202,9 +202,9 @@ def measure() -> None:
 
 
 def cpu_clock() -> Callable[[], float]:
-    """Return a clock of the milliseconds that this process and that of its connection have had a processor.
+    """Return a clock of the processor time of this process and of its connection's backend, in milliseconds.
 
-    On a machine that does other work as well, that is what a request takes without it.
+    On a machine that does other work as well, that is the time of a request without this work.
     """
     from django.db import connection
 

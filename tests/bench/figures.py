@@ -1,4 +1,4 @@
-"""Measure what counting the start page's figures costs those who write: ``python -m tests.bench.figures``.
+"""Measure what counting the start page's figures costs each write: ``python -m tests.bench.figures``.
 
 Fills the empty database that DATABASE_URL names with a few orders, then requests and settles their refills from eight
 threads, in turns with and without the triggers that count. Prints medians.

@@ -50,7 +50,7 @@ REFILL_ROWS = f"""
     ) AS made
 """
 
-# Those that are not of constraints. They are built after the rows.
+# The indexes that belong to no constraint. They are built after the rows.
 INDEXES = """
     SELECT indexname, indexdef
     FROM pg_indexes
@@ -78,7 +78,7 @@ def load() -> None:
         cursor.execute(INDEXES)
         indexes = cursor.fetchall()
         cursor.execute(f"DROP INDEX {', '.join(name for name, _ in indexes)}")
-        with transaction.atomic():  # in which now() stays the same
+        with transaction.atomic():  # because now() stays the same within a transaction
             cursor.execute("SET LOCAL statement_timeout = 0")
             cursor.execute("SET LOCAL session_replication_role = replica")  # no checks of foreign keys, no triggers
             for statement in (ACCOUNTS, SERVICE_ROWS, ORDER_ROWS, REFILL_ROWS):

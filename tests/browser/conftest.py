@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def agent(transactional_db) -> Any:
-    """Return one of the support staff, with the permissions that the migration grants."""
+    """Return a member of the support staff, with the permissions that the migration grants."""
     # The migration's group is gone as soon as one test has emptied the tables.
     importlib.import_module("refills.migrations.0009_roles").create_roles(apps, None)
     importlib.import_module("refills.migrations.0011_answers_of_suppliers").extend_roles(apps, None)

@@ -110,7 +110,7 @@ def ids(agent):
     }
 
 
-# Each width and each scheme once: the four of them together take minutes.
+# Each width and each scheme once: all four combinations would take minutes.
 @pytest.fixture(params=[(1440, "light"), (390, "dark")], ids=["wide and light", "narrow and dark"])
 def look_of_page(request):
     return request.param
@@ -118,7 +118,7 @@ def look_of_page(request):
 
 @pytest.fixture
 def browse(browser, server, look_of_page):
-    """Return what opens the pages of an account, or of a visitor, in the window and the colours of the test."""
+    """Return a function that opens the pages of an account, or of a visitor, in the window and colours of the test."""
     width, scheme = look_of_page
     return lambda account=None: browsing(
         browser, server, account, viewport={"width": width, "height": 900}, color_scheme=scheme
@@ -126,7 +126,7 @@ def browse(browser, server, look_of_page):
 
 
 def faults(page):
-    """Return what axe finds on the page: for each rule, the elements. A page wider than the window is a fault too."""
+    """Return what axe finds on the page: the elements for each rule. A page wider than the window is a fault too."""
     violations = Axe().run(page, options=RULES).response["violations"]
     found = {each["id"]: [node["html"] for node in each["nodes"]] for each in violations}
     if too_wide := page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"):

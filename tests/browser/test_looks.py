@@ -92,7 +92,7 @@ def test_long_names_push_no_button_out_of_view_and_complete_stays_in_one_column(
     )
     completes = [button.bounding_box() for button in page.get_by_role("button", name="Complete").all()]
 
-    assert len(completes) == 4  # but for the one that a colleague has taken
+    assert len(completes) == 4  # all but the one that a colleague has taken
     assert len({round(box["x"]) for box in completes}) == 1
     names = page.locator("#result_list .field-customer")
     assert {name.evaluate("cell => getComputedStyle(cell).textOverflow") for name in names.all()} == {"ellipsis"}
@@ -150,7 +150,7 @@ def test_the_menu_of_the_user_opens_by_keyboard_and_changes_colours_and_time_zon
     page.get_by_label("Time zone").select_option("Asia/Tokyo")
     page.get_by_role("button", name="Save").click()
 
-    expect(page.get_by_text("Times at the desk are shown in Asia/Tokyo now.")).to_be_visible()
+    expect(page.get_by_text("The desk now shows times in Asia/Tokyo.")).to_be_visible()
     expect(page.get_by_role("main").get_by_text("JST")).to_be_visible()
 
 

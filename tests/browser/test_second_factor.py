@@ -20,7 +20,7 @@ SHOTS = os.environ.get("SCREENSHOTS")  # a directory to look at the pages in
 
 @pytest.fixture
 def account(agent, settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server knows too
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # which the server has too
     agent.set_password(PASSWORD)
     agent.is_superuser = True
     agent.save()
@@ -68,7 +68,7 @@ def test_set_up_sign_in_and_take_away(browser, server, account, width, scheme):
         page.get_by_role("textbox", name="Code").fill(codes[0])
         page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile("/admin/$"))
-        expect(page.get_by_text("You have used a recovery code. 9 are left.")).to_be_visible()
+        expect(page.get_by_text("You have used a recovery code. You have 9 left.")).to_be_visible()
 
         page.goto("/dashboard/second-factor/")
         look("overview")
@@ -76,7 +76,7 @@ def test_set_up_sign_in_and_take_away(browser, server, account, width, scheme):
         section.get_by_label("Your password").fill(PASSWORD)
         section.get_by_role("textbox", name="Code").fill(codes[1])
         section.get_by_role("button", name="Turn it off").click()
-        expect(page.get_by_role("status")).to_have_text("Signing in takes your password alone now.")
+        expect(page.get_by_role("status")).to_have_text("You now sign in with your password alone.")
         assert not TOTPDevice.objects.exists()
         page.goto("/dashboard/password/")
         look("password")

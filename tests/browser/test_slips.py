@@ -221,14 +221,14 @@ def test_undo_disappears_when_it_is_too_late(page, queue):
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
 
     page.clock.install()
-    page.evaluate("dispatchEvent(new Event('DOMContentLoaded'))")  # starts the timers again, on the test's clock
+    page.evaluate("dispatchEvent(new Event('DOMContentLoaded'))")  # restarts the timers on the test's clock
     page.clock.fast_forward(31_000)
 
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
 
 
 class TestQueue:
-    """The queue by keys: what is open is leased, and the next refill comes from the same filter."""
+    """The queue by keys: the open refill is claimed, and the next one comes from the same filter."""
 
     def open_first(self, page, query=""):
         page.goto(f"/admin/refills/refill/queue/?queue={query}")

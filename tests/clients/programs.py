@@ -1,4 +1,4 @@
-"""Programs that read answers as known clients of other panels do. Each raises if it cannot work with what it gets."""
+"""Programs that read answers as known clients of other panels do. Each raises if it cannot use what it gets."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import requests
 
 
 class Program:
-    """Sends a form, takes any status but 2xx for a failure, and raises what the answer has as ``error``."""
+    """Sends a form, treats any status but 2xx as a failure, and raises what the answer has as ``error``."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url, self.key = url, key
@@ -57,7 +57,7 @@ class Comparing(Program):
 
     def find(self, orders: list[int], wanted: int) -> Any:
         rows = self.ask("refill", orders=",".join(map(str, orders)))
-        # As rows.find(r => r.order === wanted) does: true and "1" are no 1.
+        # As rows.find(r => r.order === wanted) does: true and "1" are not 1.
         return next((row for row in rows if type(row["order"]) is int and row["order"] == wanted), None)
 
 

@@ -1,4 +1,4 @@
-"""docs/examples/bot.py asks once for each order and knows each fate, whatever is killed, and when."""
+"""docs/examples/bot.py requests each order once and learns what became of it, whatever is killed, and when."""
 
 import ast
 import json
@@ -40,13 +40,13 @@ class Bot:
 
     @property
     def known(self):
-        """Return what the bot's file says of refills."""
+        """Return what the bot's file says about refills."""
         with sqlite3.connect(self.arguments[1]) as db:
             return set(db.execute('SELECT id, "order", status, reason FROM refills'))
 
     @property
     def true(self):
-        """Return what the database says of them."""
+        """Return what the database says about them."""
         refills = Refill.objects.filter(account=self.customer.account)
         return {(refill.pk, refill.order_id, refill.status, refill.reason_text or None) for refill in refills}
 
@@ -66,7 +66,7 @@ def run(url, bots, steps):
 
 
 def settle_some(fates):
-    """Settle each refill in flight that its turn in ``fates`` has a status for."""
+    """Settle the refills in flight by ``fates``, in turn. A refill whose fate is empty is left alone."""
     admin = factories.Account(is_staff=True)
     in_flight = Refill.objects.filter(status__in=("pending", "approved")).order_by("number")
     for number, refill in enumerate(in_flight):
@@ -95,7 +95,7 @@ def asked_twice():
     return [order for order, count in Counter(Refill.objects.values_list("order_id", flat=True)).items() if count > 1]
 
 
-def test_it_is_killed_at_each_of_its_lines(server, tmp_path):
+def test_the_bot_is_killed_at_each_of_its_lines(server, tmp_path):
     orders = [{}, {"status": "partial"}, {"status": "in_progress"}]
     [[steps, *_]] = run(server, [Bot(tmp_path, 0, *orders)], [None])
     bots = [Bot(tmp_path, step, *orders) for step in range(1, steps + 1)]
@@ -132,7 +132,7 @@ def test_the_server_is_killed_while_it_answers(tmp_path, commit):
         running.join(20)
         until(lambda: backends(slow) == 0)
     made = Refill.objects.count()
-    settle_some(["completed"])  # so that the database would take a second refill
+    settle_some(["completed"])  # so that the database would accept a second refill
     server = Server(tmp_path)
     try:
         ends.append(bot.run(server.url))
@@ -148,7 +148,7 @@ def test_the_server_is_killed_while_it_answers(tmp_path, commit):
     assert bot.known == bot.true
 
 
-def test_more_orders_than_a_batch_and_a_page_take(server, tmp_path):
+def test_more_orders_than_fit_a_batch_and_a_page(server, tmp_path):
     bot = Bot(tmp_path, 0, *[{}] * 203)
 
     assert [bot.run(server) for _ in range(2)] == [0, 0]
@@ -161,9 +161,9 @@ def test_more_orders_than_a_batch_and_a_page_take(server, tmp_path):
     assert bot.known == bot.true
 
 
-def test_a_batch_whose_answer_is_kept_no_longer_is_not_sent_again(server, tmp_path):
+def test_a_batch_whose_answer_is_no_longer_kept_is_not_sent_again(server, tmp_path):
     bot = Bot(tmp_path, 0, {}, {})
-    bot.customer.refill(bot.orders[0])  # as a bot that was killed two days ago did, before the answer
+    bot.customer.refill(bot.orders[0])  # as a bot did that was killed two days ago, before it got the answer
     settle_some(["completed"])
     with sqlite3.connect(bot.arguments[1]) as db:
         db.execute("CREATE TABLE batch (request_id, orders, at)")

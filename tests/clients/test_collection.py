@@ -24,7 +24,7 @@ VARIABLE = re.compile(r"{{(\w+)}}")
 
 
 class Sent(NamedTuple):
-    """A request of a file, with its variables replaced, and what the file says of it."""
+    """A request of a file, with its variables replaced, and what the file says about it."""
 
     title: str
     method: str
@@ -51,7 +51,7 @@ def read_postman(text, own):
 
 
 def read_http_file(text, own):
-    """Return the requests of an .http file: a line, headers, a blank line, a body; ### stands between requests."""
+    """Return the requests of an .http file: a line, headers, a blank line, a body. ### separates requests."""
     head, *blocks = re.split(r"^### ?", text, flags=re.MULTILINE)
     variables = dict(re.findall(r"^@(\w+) = (.+)$", head, flags=re.MULTILINE)) | own
     for block in blocks:
@@ -104,7 +104,7 @@ def test_every_example_is_sent_and_answered_as_shown(server, own, path, read):
     sent = list(read(requests.get(server + path, timeout=30).text, own))
 
     assert [each.title for each in sent] == [f"{action.title}: {example.title}" for action, example in EXAMPLES]
-    await_others()  # of other tests, behind whose changes a page of the list ends
+    await_others()  # transactions of other tests: a page of the list ends before their changes
     # A request for a refill leaves its order with one in flight, so what asks whether one may be requested comes first.
     for each, (_, example) in sorted(zip(sent, EXAMPLES, strict=True), key=lambda pair: pair[1][0].name == "refill"):
         assert (each.method, each.url) == ("POST", f"{server}/api/v2")

@@ -144,7 +144,7 @@ class TestLytics:
         assert len(client.multi_refill(orders)) == 3
 
     def test_it_sends_a_refill_as_an_order_when_it_asks_for_its_status(self, client, orders, answers):
-        """So it gets the latest refill of the order that has the number of its refill, or an error."""
+        """It therefore gets the latest refill of the order that has the number of its refill, or an error."""
         client.refill(orders[0])
 
         found = client.refill_status(orders[0])
@@ -207,7 +207,7 @@ class TestPrograms:
 
 
 class TestProgramsWithoutTheirDialect:
-    """What the same programs make of our own answers (docs/clients.md)."""
+    """How the same programs handle our own answers (docs/clients.md)."""
 
     def test_typed_ids_fail(self, url, customer, orders):
         program = programs.Typed(url, customer.raw_key)

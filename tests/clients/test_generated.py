@@ -36,7 +36,7 @@ def orders(customer):
 
 @pytest.fixture(scope="module")
 def made(server, tmp_path_factory):
-    """Return the package that openapi-python-client makes. It must have nothing to warn of."""
+    """Return the package that openapi-python-client makes. It must not give any warnings."""
     package = tmp_path_factory.mktemp("python") / "made_client"
     config = package.with_name("config.yml")
     config.write_text("post_hooks: []\n")  # they would format it
@@ -74,7 +74,7 @@ def types_of(answer):
     return [type(each).__name__ for each in answer] if isinstance(answer, list) else type(answer).__name__
 
 
-def test_it_has_a_type_for_each_request(python):
+def test_the_package_has_a_type_for_each_request(python):
     for action in ACTIONS:
         assert hasattr(python.models, request_name(action))
 
@@ -99,7 +99,7 @@ def test_python_asks_about_refills(python, orders, as_list):
     assert (types_of(check), check.refillable, check.refill) == ("RefillCheck", False, made.refill)
     checks = python.ask("refill_check", orders=as_list([orders[1], UNKNOWN]))
     assert types_of(checks) == ["RefillCheckRow", "RefusedOrderRow"]
-    await_others()  # of other tests, behind whose changes a page ends
+    await_others()  # transactions of other tests: a page ends before their changes
     page = python.ask("refill_list", status="pending")
     assert (types_of(page), len(page.refills), page.more) == ("RefillListAnswer", 2, False)
 

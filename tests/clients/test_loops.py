@@ -1,4 +1,4 @@
-"""The loops that the page “When to try again” prints get their answer past every fault, and request once."""
+"""The loops that the page “When to try again” prints get their answer despite every fault, and request once."""
 
 import json
 import os
@@ -82,13 +82,13 @@ def loop(request, tmp_path):
     return run
 
 
-def test_it_asks_again_until_it_is_answered_and_requests_once(loop, server):
+def test_a_loop_asks_again_until_it_is_answered_and_requests_once(loop, server):
     customer = new_customer()
     order = factories.Order(account=customer.account)
     with Proxy(server, "lost", 429, 503, 502) as proxy:
         answer = loop(proxy, customer, order.pk)
 
-    assert answer == {"refill": Refill.objects.get().pk}  # with another request_id it were refused: already pending
+    assert answer == {"refill": Refill.objects.get().pk}  # with another request_id it would be refused: already pending
     lost, limited, unavailable, gateway, last = proxy.times
     assert limited - lost > 0.9
     assert unavailable - limited > 2.9  # Retry-After, not the two seconds of its own
@@ -96,7 +96,7 @@ def test_it_asks_again_until_it_is_answered_and_requests_once(loop, server):
     assert last - gateway > 7
 
 
-def test_it_takes_a_refusal_for_an_answer(loop, server):
+def test_a_loop_accepts_a_refusal_as_an_answer(loop, server):
     with Proxy(server) as proxy:
         assert loop(proxy, new_customer(), "nonsense") == {"error": "Order not found"}
 

@@ -4,13 +4,13 @@
 it with 53,000 refills, starts the real server on it, does each task as an expert would, and drops the database. It
 prints a table, and writes the figures to FILE as JSON if told to. It takes about MINUTES minutes.
 
-- ``ways.py`` has the fastest way for each task on the desk's pages as they are. Who changes the pages changes it too.
+- ``ways.py`` has the fastest way for each task on the desk's pages as they are. Change it together with the pages.
 - ``before.json`` has the figures of the desk's first edition, as ``--record`` wrote them at the commit that it names.
-  Those pages are gone, so it is not written again. The table shows it beside today's.
+  Those pages are gone, so the file stays as it is. The table shows its figures beside today's.
 - ``hand.py`` has the model of the hand, the keystroke-level model of Card, Moran and Newell (1980).
 - ``tasks.py`` names the tasks, and says how often a day of 300 refills has each.
 
 Two times are given for each task. The time of the hand is the sum of the model's operators for what the script clicks
 and types: it does not depend on the machine. The time of the machine is what the agent waits for the server and the
-browser. The hand takes its time, so what they do meanwhile costs nothing: the desk loads the next refill ahead.
+browser. What they do while the hand is busy costs nothing: the desk loads the next refill ahead.
 """

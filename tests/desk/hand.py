@@ -3,8 +3,8 @@
 The operators are those of the keystroke-level model (Card, Moran and Newell, 1980), in seconds. Where a thing is on the
 screen decides what it costs: no pointing if the pointer rests on it already, a scroll if it is out of view.
 
-The hand takes its time: each operator lasts as long as the model says, and what the desk does meanwhile costs nothing.
-The rest is the machine's: what the agent waits for.
+Each operator lasts as long as the model says, and what the desk does meanwhile costs nothing. The rest is the machine's
+time, for which the agent waits.
 """
 
 import time
@@ -20,7 +20,7 @@ BUTTON = 0.1  # B: to press the mouse's button
 HOME = 0.4  # H: to move the hand between mouse and keyboard
 THINK = 1.35  # M: to prepare mentally for one thing: to decide, to find something on the page
 
-# Whether a thing's middle is in the window, and nothing lies over it.
+# Whether the middle of an element is in the window, and nothing covers it.
 IN_VIEW = """thing => {
     const box = thing.getBoundingClientRect();
     const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
@@ -64,7 +64,7 @@ class Hand:
         self.count.pages += 1
 
     def start(self, path: str) -> None:
-        """Open the page on which a task begins, which counts for nothing, and begin to count."""
+        """Open the page on which a task begins, which is not counted, and begin to count."""
         self.page.goto(path)
         self.page.mouse.move(0, 0)
         self._pointer = (0.0, 0.0)

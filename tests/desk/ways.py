@@ -33,7 +33,7 @@ def settle_one(hands: Sequence[Hand], data: Data) -> Count:
 
 
 def settle_thirty(hands: Sequence[Hand], data: Data) -> Count:
-    """Work through the list by keys. A page that changes in place stays scrolled to what decides."""
+    """Work through the list by keys. A page that changes in place stays scrolled to what the agent needs to decide."""
     hand, [*refills, following] = hands[0], _queue(31, data.agents[0])
     page = hand.page
     hand.start(LIST)
@@ -111,7 +111,7 @@ def find_by_link(hands: Sequence[Hand], data: Data) -> Count:
 
 
 def find_by_number(hands: Sequence[Hand], data: Data) -> Count:
-    """The same for an order with a refill that is settled."""
+    """Paste the number of an order with a settled refill into the list, in the same way."""
     hand, order = hands[0], data.with_refill.pop()
     hand.start(LIST)
     hand.think()
@@ -121,7 +121,7 @@ def find_by_number(hands: Sequence[Hand], data: Data) -> Count:
 
 
 def correct_a_mistake(hands: Sequence[Hand], data: Data) -> Count:
-    """Undo, by its key, what the message on the list says. It begins when that shows the wrong number."""
+    """Undo, by its key, what the message on the list reports. The task begins when that shows the wrong number."""
     hand, [refill] = hands[0], _queue(1, data.agents[0])
     page = hand.page
     hand.start(LIST)
@@ -139,7 +139,8 @@ def correct_a_mistake(hands: Sequence[Hand], data: Data) -> Count:
 def hand_over(hands: Sequence[Hand], data: Data) -> Count:
     """Begin on the page of a refill that the giver has taken, and write the note there.
 
-    The giver tells the colleague the number by another program. The colleague reads the note and takes the refill over.
+    The first agent sends the colleague the number by other means. The colleague reads the note and takes the refill
+    over.
     """
     giver, taker = hands
     refill = _queue(200, data.agents[0])[-1]

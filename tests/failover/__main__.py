@@ -5,9 +5,9 @@ first, and a site that names both, with its worker. In each round the primary is
 with synchronous replication: it is killed, killed while the standby lags, frozen (SIGSTOP) and then killed, or its
 network is cut (``--ways vanished``, as root only: each server then has a network of its own). After
 ``--noticed-after`` seconds the other one is promoted, and the old primary rejoins by pg_rewind. It prints a line each
-time, and ends with status 1 if a refill was doubled, an answer was none of the contract's, the audit found something,
-or a refill that a customer was told of was lost with synchronous replication. With ``REDIS_URL`` two processes serve,
-else one.
+time, and ends with status 1 if a refill was doubled, an answer broke the contract, the audit found something, or
+synchronous replication lost a refill that a customer had been told about. With ``REDIS_URL`` two processes serve, else
+one.
 """
 
 import argparse

@@ -29,7 +29,7 @@ PATIENCE = 120.0  # seconds in which a server must do what it was told to
 class Machine:
     """Where a server runs: this machine, on which it can be killed or frozen."""
 
-    address, network = "127.0.0.1", "127.0.0.1/32"  # ``network`` is from where connections are taken
+    address, network = "127.0.0.1", "127.0.0.1/32"  # ``network`` is where connections are accepted from
     prefix: Sequence[str] = ()  # of the commands that run there
 
     def vanish(self) -> None:
@@ -40,7 +40,7 @@ class Machine:
 
 
 class Namespace(Machine):
-    """A network namespace, whose link to the others may be cut: then its packets are dropped, and nobody is told.
+    """A network namespace, whose link to the others may be cut: then its packets are dropped silently.
 
     Only root can make one. ``number`` is part of its address.
     """
@@ -84,7 +84,7 @@ class Cluster:
     """A PostgreSQL server with its files in ``directory``. It runs the embedded server's programs, or others."""
 
     def __init__(self, name: str, directory: Path, machine: Machine, programs: Path | None = None) -> None:
-        self._owner: Any = embedded._Server(directory / name)  # knows the programs, and as whom root runs them
+        self._owner: Any = embedded._Server(directory / name)  # knows the programs, and the user as whom root runs them
         self.name, self.machine, self.port = name, machine, free_port()
         self.programs = programs or self._owner.programs
         self.home = self._owner.home / "data"
@@ -155,7 +155,7 @@ class Cluster:
         primary.wait_for_standby(self.name)
 
     def _source(self, primary: "Cluster") -> str:
-        # The application's name is what synchronous_standby_names names.
+        # synchronous_standby_names refers to the application's name.
         return psycopg.conninfo.make_conninfo(primary.url(), dbname="postgres", application_name=self.name)
 
     def start(self) -> None:
@@ -213,7 +213,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def receiving_nothing(self) -> Iterator[None]:
-        """Let this standby receive nothing meanwhile, and never what was on its way, as over a slow network."""
+        """Let this standby receive nothing for a while, and never what was on its way, as over a slow network."""
         receiver = int(self.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'"))
         os.kill(receiver, signal.SIGSTOP)
         try:
@@ -228,7 +228,7 @@ class Cluster:
         wait_until(lambda: not self.ask("SELECT pg_is_in_recovery()"), f"{self.name} was not promoted")
 
     def commit_on_both(self, standby: str) -> None:
-        """Let each commit wait until the standby has it on its disk; an empty name: no longer."""
+        """Let each commit wait until the standby has it on its disk. An empty name ends that."""
         self.run_sql(f"ALTER SYSTEM SET synchronous_standby_names = '{standby}'", "SELECT pg_reload_conf()")
         wanted = "sync" if standby else "async"
         query = f"SELECT count(*) FROM pg_stat_replication WHERE sync_state = '{wanted}' AND state = 'streaming'"

@@ -1,4 +1,4 @@
-"""A site on two database servers, and a failover from one to the other while customers' programs go on."""
+"""A site on two database servers, and a failover from one to the other while customers' programs keep running."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ class Failover:
     lost: int  # of those, which the new primary does not have
     doubled: int  # orders with more than one refill
     unavailable: int  # answers 503
-    wrong: tuple[str, ...]  # answers that are none of the contract's, and whatever the audit found
+    wrong: tuple[str, ...]  # answers that break the contract, and what the audit found
     promotion: float  # from the order to promote until the standby took writes
     answered: float  # from the order to promote until the first 200 to a request sent after it
     away: float  # from the failure until then

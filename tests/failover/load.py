@@ -22,7 +22,7 @@ class Load:
     orders: range
     told: dict[int, str] = field(default_factory=dict)  # the refill of each order, as the API said
     answered: list[tuple[float, float, str, int]] = field(default_factory=list)  # sent, answered, action, status
-    wrong: list[str] = field(default_factory=list)  # answers that the contract does not know
+    wrong: list[str] = field(default_factory=list)  # answers that break the contract
 
     def __post_init__(self) -> None:
         self._waiting, self._lock, self._stopping = iter(self.orders), threading.Lock(), threading.Event()
@@ -48,7 +48,7 @@ class Load:
         return min(at for sent, at, kind, code in self.answered if (kind, code) == ("refill", 200) and sent > after)
 
     def longest_wait(self, since: float) -> float:
-        """Return how long the slowest answer to a request that was under way or sent since then took, in seconds."""
+        """Return how long, in seconds, the slowest answer took to a request that was under way then or sent since."""
         return max(at - sent for sent, at, _, _ in self.answered if at > since)
 
     def list_changed(self, cursor: str = "") -> tuple[int, str]:

@@ -3,7 +3,7 @@
 ``python -m tests.faults`` starts a PostgreSQL, a Redis, a server of two processes, a worker and a supplier of its own,
 lets eight customers' programs request refills and an agent settle them, and inflicts one fault after another. It takes
 about five minutes, and ends with status 1 if an answer is not the contract's, if the answers are not back within five
-seconds after a fault is lifted, or if the books disagree with what anybody was told. ``--quick`` has a few of the
+seconds after a fault is lifted, or if the books disagree with what a client was told. ``--quick`` has a few of the
 faults; ``--only`` those whose names match.
 
 ``python -m tests.faults soak MINUTES`` measures how much this machine can take, then gives it 70 % of that, and looks
@@ -77,5 +77,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended then
+    # Everything that was started is ended then.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())

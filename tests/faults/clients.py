@@ -1,4 +1,4 @@
-"""Customers' programs on connections that are kept: each records every answer, and what it was told."""
+"""Customers' programs on persistent connections: each records every answer, and what it was told."""
 
 import http.client
 import json
@@ -34,11 +34,11 @@ class Answer:
 
 @dataclass
 class Told:
-    """What a client knows of its refills."""
+    """What a client knows about its refills."""
 
     refills: dict[str, int] = field(default_factory=dict)  # the order of each refill that it was told of
     requests: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # how many it made for each order
-    # What became of requests that have no answer, by order.
+    # The attempts of requests that got no answer, by order.
     unanswered: dict[int, list[Answer]] = field(default_factory=lambda: defaultdict(list))
     listed: dict[str, str] = field(default_factory=dict)  # the last status of each, as refill_list told
     kept: list[tuple[dict[str, str], bytes]] = field(default_factory=list)  # requests with a request_id, and answers
@@ -102,7 +102,7 @@ class Client(threading.Thread):
         self._ask({"action": "balance"}, lambda answer: "balance" in answer)
 
     def _next_order(self) -> int:
-        """Return an order that was not requested yet, or now and then one whose refill may be settled."""
+        """Return an order whose refill was not requested yet or, now and then, one whose refill may be settled."""
         old = list(self.told.requests)
         if old and self.chance.random() < 0.2:
             return self.chance.choice(old)
@@ -112,7 +112,7 @@ class Client(threading.Thread):
     # ---- Requesting
 
     def _request(self, orders: list[int], request: dict[str, str]) -> None:
-        """Request refills. With a request_id it is repeated until there is an answer, else found out by order."""
+        """Request refills. With a request_id, repeat the request until there is an answer; otherwise ask by order."""
         are_fresh = [order not in self.told.requests for order in orders]
         for order in orders:
             self.told.requests[order] += 1
@@ -146,7 +146,7 @@ class Client(threading.Thread):
     # ---- Asking
 
     def _ask(self, request: dict[str, str], is_right: Callable[[Any], bool]) -> Any:
-        """Send a request. Returns the answer, a refusal of the action included; None: there is none."""
+        """Send a request. Returns the answer, which may be a refusal of the action, or None if there is none."""
         began, action = time.monotonic(), request["action"]
         try:
             self._connection.request("POST", "/api/v2", urlencode({"key": self.customer.key} | request), HEADERS)
@@ -169,7 +169,7 @@ class Client(threading.Thread):
         return answer if kind == GOOD else None
 
     def _judge(self, response: http.client.HTTPResponse, is_right: Callable[[Any], bool]) -> tuple[str, Any]:
-        """Return what kind of answer docs/contract.md says that this is."""
+        """Return what kind of answer this is, by docs/contract.md."""
         headers = response.headers
         try:
             answer = json.loads(self._body)
@@ -192,7 +192,7 @@ class Client(threading.Thread):
     def ask_again(self) -> list[str]:
         """Ask by request_id and by order for what was answered and what was not. Returns what is wrong, in words."""
         wrong = []
-        self._connection.close()  # the server may have done so: it was idle
+        self._connection.close()  # it was idle, so the server may have closed it already
         for request, first in self.chance.sample(self.told.kept, min(50, len(self.told.kept))):
             if self._ask(request, lambda answer: True) is None or self._body != first:
                 wrong.append(f"{request} was answered with {first!r}, and now with {self._body!r}")

@@ -173,7 +173,7 @@ def disk_full(site: Installation) -> Iterator[None]:
 
 @contextmanager
 def all_killed(site: Installation) -> Iterator[None]:
-    """Kill every process, as a power failure does. From then on they have a clock that can be set, if that can be."""
+    """Kill every process, as a power failure does. From then on they have a clock that can be set, where possible."""
     for part in site.parts:
         kill_all_of(part)
     if shutil.which("cc"):
@@ -194,7 +194,7 @@ def give_them_a_clock(site: Installation) -> None:
 
 
 def set_clock(site: Installation, seconds: int) -> None:
-    """Set the clock, at once and for all, so many seconds before or after what it is."""
+    """Set the clock of all processes at once, so many seconds before or after the real time."""
     assert site.clock
     with site.clock.open("r+b") as clock:
         clock.write(seconds.to_bytes(8, sys.byteorder, signed=True))
@@ -267,6 +267,6 @@ FAULTS = (
     Fault("the refills locked", partial(locked, "LOCK TABLE refills_refill"), 4, **QUICK),
     Fault("PostgreSQL’s disk full", disk_full, 6, **UNSURE, why_not=why_no_disk),
     Fault("all killed at once", all_killed, 1, **LOST, **UNSURE),
-    # Set right again, the clock makes an idle connection old, and the server closes it.
+    # Once the clock is right again, an idle connection looks old, and the server closes it.
     Fault("the clock set back", clock_set_back, 10, **LOST, why_not=why_no_clock),
 )

@@ -1,4 +1,4 @@
-"""An installation of its own in a directory: every process of it, under a supervisor, and what its books begin with."""
+"""A separate installation in a directory: all its processes, under a supervisor, and what its books begin with."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ RESTARTED_AFTER = 0.1  # seconds after which a process that ended is started aga
 
 
 class Installation:
-    """PostgreSQL, Redis, a server of two processes, a worker, a supplier, and somebody who settles.
+    """PostgreSQL, Redis, a server of two processes, a worker, a supplier, and a process that settles refills.
 
     With ``own_disk`` PostgreSQL gets a small disk, if this process may mount one: ``disk`` says where. The worker waits
     seconds where it would wait minutes.
@@ -38,8 +38,8 @@ class Installation:
     def __init__(self, directory: Path, *, own_disk: bool) -> None:
         self.directory = directory
         self.disk = _mount(directory / "disk") if own_disk else None
-        self.clock: Path | None = None  # the file that sets it, once the processes have one of their own
-        self.limited_key = ""  # of a customer who may make LIMIT requests a minute
+        self.clock: Path | None = None  # the file that sets the clock, once the processes have one of their own
+        self.limited_key = ""  # the key of a customer who may make LIMIT requests a minute
         self.wrong: list[str] = []  # what a fault itself found
         self.port = free_port()
         self.parts: list[Part] = []
@@ -66,7 +66,7 @@ class Installation:
         return part
 
     def _postgres(self, directory: Path) -> Part:
-        """Make a cluster with the embedded server's programs. Returns what runs it from then on."""
+        """Make a cluster with the embedded server's programs. Returns the part that runs it."""
         made = Postgres(directory)
         self.database_url = made.url()
         (self.directory / "postgres.log").touch()

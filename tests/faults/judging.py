@@ -41,7 +41,7 @@ class Window:
     over: float
 
     def back_after(self, answers: Iterable[Answer]) -> float:
-        """Return the seconds from the lifting to the first good answer after the last that was not good."""
+        """Return the seconds from the end of the fault to the first good answer after the last bad one."""
         bad = max((each.ended for each in answers if each.kind != GOOD and self.holds(each)), default=0.0)
         since = max(bad, self.lifted)
         first = min((each.ended for each in answers if each.kind == GOOD and each.ended >= since), default=self.over)
@@ -51,7 +51,7 @@ class Window:
         return self.began <= answer.ended <= self.over and answer.kind != WRONG
 
     def explains(self, answer: Answer) -> bool:
-        """Return whether the fault may have had this answer."""
+        """Return whether the fault may have caused this answer."""
         if answer.kind in (REFUSED, CLOSED):
             return self.fault.loses_answers and self.holds(answer)
         return answer.kind != WRONG and self.holds(answer)
@@ -93,7 +93,7 @@ def wrong_in_the_books(clients: Sequence[Client], windows: Sequence[Window]) -> 
 
 
 def _may_be_done(lost: Iterable[Answer], windows: Sequence[Window]) -> bool:
-    """Return whether one of the requests without an answer may have been done."""
+    """Return whether one of the requests without an answer may have been carried out."""
     return any(
         answer.kind == CLOSED
         or (answer.kind == UNAVAILABLE_503 and any(each.fault.may_commit and each.holds(answer) for each in windows))
@@ -111,7 +111,7 @@ def wrong_settlements(log: Path) -> Iterator[str]:
 
 
 def wrong_webhooks(got: Sequence[Any]) -> Iterator[str]:
-    """Yield what was not told to an endpoint."""
+    """Yield the events that an endpoint did not get."""
     import json
 
     from apikeys.models import WebhookEndpoint
@@ -129,7 +129,7 @@ def wrong_webhooks(got: Sequence[Any]) -> Iterator[str]:
 
 
 def wrong_at_the_supplier(log: Path) -> Iterator[str]:
-    """Yield what the proof of the suppliers finds."""
+    """Yield the problems that the judgement of the suppliers finds."""
     from orders.models import Supplier
     from refills.models import Refill
     from tests.suppliers import judging

@@ -12,7 +12,7 @@ from tests.faults.installation import Installation, say
 from tests.faults.judging import Window
 
 CALM = 1.5  # seconds of good answers after which a fault is over
-LONGEST = 60.0  # seconds that this is waited for
+LONGEST = 60.0  # seconds to wait for that
 KINDS = (GOOD, UNAVAILABLE_503, REFUSED, CLOSED, WRONG)
 
 
@@ -60,7 +60,7 @@ class Run:
         return since > lifted and len(by_client) == len(self.clients) and all(each.kind == GOOD for each in latest)
 
     def end(self, webhooks: Any) -> None:
-        """Let everything come to rest, and judge it."""
+        """Let everything come to rest, and judge the result."""
         for client in self.clients:
             client.stopping.set()
         self.visitor.stopping.set()

@@ -18,8 +18,8 @@ ORDERS = 2000  # of each customer
 MEASURED = 20.0  # seconds in which the capacity is measured
 SHARE = 0.7  # of the capacity
 SAMPLED_EVERY = 5.0  # seconds
-# What is flat: a slope of the last two thirds, by least squares, below this a minute, or below a share of the mean,
-# because PostgreSQL's processes come and go. What has neither is only told.
+# What counts as flat: over the last two thirds, a slope (least squares) below this per minute, or below a share of the
+# mean, because PostgreSQL's processes come and go. What has neither is only reported.
 FLAT = {"MiB": 0.2, "files": 0.2, "connections": 0.2}
 SHARE_OF_MEAN = 0.005
 
@@ -27,7 +27,7 @@ Sample = dict[str, float]
 
 
 class Pace:
-    """Return how long to wait, so that requests come at random moments, but so many a second."""
+    """Return how long to wait, so that so many requests a second come at random moments."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self._next = rate, time.monotonic()
@@ -67,7 +67,7 @@ def soak(minutes: float, directory: Path) -> int:
 
 
 def sample(site: Installation) -> Sample:
-    """Return what is to stay flat, and what is only told."""
+    """Return what is to stay flat, and what is only reported."""
     import redis
     from django.db import connection
 

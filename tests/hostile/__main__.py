@@ -71,7 +71,7 @@ def call_application(count: int) -> tuple[Found, Statuses, int]:
 
 
 def fill_log(count: int) -> tuple[Found, Statuses, int]:
-    """Write ``count`` lines of the log or a few more, one in twenty of a request. Returns problems, and the lines."""
+    """Write ``count`` lines of the log or a few more, every twentieth by a request. Returns problems, and the lines."""
     from django.conf import settings
 
     from tests.hostile.planted import Secrets, log, send

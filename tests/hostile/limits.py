@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 PROCESSES = 3
 THREADS = 16
-LONGEST = 45  # seconds that a flood may take: windows are of 60, and it begins in one that has as many left
+LONGEST = 45  # seconds that a flood may take: windows last 60, and a flood begins in one that has that many left
 
 Headers = list[tuple[str, str]]
 
@@ -37,7 +37,7 @@ class Sent:
 
 
 def forged(chance: random.Random) -> Headers:
-    """Return headers with which a client may hope to be taken for another."""
+    """Return headers with which a client may hope to pass for another one."""
     other = f"{chance.randrange(1, 224)}.{chance.randrange(256)}.0.1"
     value = chance.choice(
         [other, f"{other}, 127.0.0.1", f" {other} ,", f"[2001:db8::{chance.randrange(9999):x}]:80", '"' + other]
@@ -63,7 +63,7 @@ def spelled(network: IPv6Address, chance: random.Random) -> str:
 
 
 def disguised(key: str, chance: random.Random) -> str:
-    """Return the key with what is taken off it when it is read."""
+    """Return the key surrounded by what is stripped when it is read."""
     around = ["", " ", "\t", "\r\n", "\u00a0", "\u200b", "\ufeff", "\u2060"]
     quote = chance.choice(["", '"', "'"])
     return chance.choice(around) + quote + key + quote + chance.choice(around)

@@ -1,8 +1,8 @@
 """Requests and records full of secrets, each drawn anew, to look for them in the log.
 
-A secret stands in every field that a client can send. What has the form of a secret (keys, tokens, sessions, e-mail
-addresses, links) also stands in paths, methods, hosts and request ids. A password has no form: it stands in bodies,
-queries, headers, cookies and names, but not in a path or a request id, which the log has as they were sent.
+There is a secret in every field that a client can send. Secrets with a recognisable form (keys, tokens, sessions,
+e-mail addresses, links) are also in paths, methods, hosts and request ids. A password has no such form: it is in
+bodies, queries, headers, cookies and names, but not in paths or request ids, which are logged as they were sent.
 """
 
 import base64
@@ -51,7 +51,7 @@ class Secrets:
 
     @property
     def fragments(self) -> list[str]:
-        """Return what no line may have: the ends of the long ones, so that no half of one is overlooked."""
+        """Return what no line may have: the ends of long secrets, so that half of one is not overlooked."""
         long = (self.key, self.panel_key, self.webhook, self.reset, self.confirm, self.session, self.csrf)
         link = self.link.rpartition("/")[2]
         return [*(text[-16:] for text in long), RAW_KEY[-16:], self.email.partition("@")[0], link, self.password]

@@ -19,7 +19,7 @@ from tests import factories
 from tests.wsgi import call
 
 RAW_KEY = "np_" + "SecretThatNobodyMayRead-0123456789_abcdefghi"[:43]
-UNFINISHED = 123_456_789  # the number of an order that only requests that break off name
+UNFINISHED = 123_456_789  # the number of an order that only unfinished requests name
 FORM = "application/x-www-form-urlencoded"
 CODECS = [
     "utf-8",

@@ -170,7 +170,7 @@ class Attack:
         match chance.randrange(10):
             case 0:
                 requests = _breaks_off(chance)
-            case 1:  # damaged somewhere, though not in its address, which would be another page's
+            case 1:  # damaged somewhere, but not in its address, which would lead to another page
                 requests = _request(chance)
                 at = chance.randrange(requests.index(b"\n"), len(requests) + 1)
                 requests = requests[:at] + chance.randbytes(chance.randrange(1, 5)) + requests[at + 2 :]
@@ -183,7 +183,7 @@ class Attack:
 
 
 def _request(chance: random.Random) -> bytes:
-    """Return a request with a fault or two. What is first in each list is as it should be."""
+    """Return a request with a fault or two. The first item of each list is the correct one."""
     faults = chance.sample(
         ["method", "path", "version", "length", "chunks", "end", "header", "header"], chance.choice([0, 1, 1, 2])
     )

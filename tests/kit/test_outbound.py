@@ -1,4 +1,4 @@
-"""The outbound client: which addresses it never connects to, and that nothing can mislead or hold it."""
+"""The outbound client: which addresses it never connects to, and that nothing can mislead it or hold it up."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ PUBLIC = [
 
 _connected: list[object] = []
 _watching = threading.Event()
-_others: set[threading.Thread] = set()  # of other tests: one may still be looking for its Redis
+_others: set[threading.Thread] = set()  # threads of other tests: one may still be looking for its Redis
 
 
 def _audit(event, arguments):
@@ -89,7 +89,7 @@ def post(url, *, body=b"{}", in_all=5.0, **options):
 
 
 def local(address):
-    """Take one address of this machine for a public one."""
+    """Treat one address of this machine as public."""
     return address == ipaddress.ip_address("127.0.0.2")
 
 
@@ -129,7 +129,7 @@ def test_a_public_address_is_allowed(address):
 
 
 @pytest.mark.parametrize("others", [["1.1.1.1", "127.0.0.1"], ["10.0.0.1", "1.1.1.1"], ["2606:4700::1111", "::1"]])
-def test_one_address_that_is_not_public_forbids_all(others, connected):
+def test_a_single_address_that_is_not_public_forbids_all(others, connected):
     with pytest.raises(NoAnswer, match="not public"):
         post(f"https://{NAME}/", resolve=lambda host, port: others)
 
@@ -300,7 +300,7 @@ def test_the_status_counts_even_if_the_body_never_ends(hooks):
     assert (found_answer.status, found_answer.body) == (202, b"hello")
 
 
-def test_of_a_long_answer_only_the_beginning_is_read(hooks):
+def test_only_the_beginning_of_a_long_answer_is_read(hooks):
     found, options = hooks
     found.answer = answer(500, b"x" * 5_000_000)
 
@@ -318,7 +318,7 @@ def test_of_a_long_answer_only_the_beginning_is_read(hooks):
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "not HTTP|too long"),
     ],
 )
-def test_what_is_no_answer_is_told(hooks, sent, words):
+def test_what_is_not_an_answer_is_explained(hooks, sent, words):
     found, options = hooks
     found.answer = stalling(sent, pause=0)
 

@@ -1,4 +1,4 @@
-"""A connection that leads to a server that is lost, or takes no writes any more, is not used a second time."""
+"""A connection to a server that is lost, or no longer takes writes, is not used a second time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def _no_connection_is_kept():
 
 
 def as_a_request(work):
-    """Do the work in a thread of its own, which then lets go of its connection as the end of a request does."""
+    """Do the work in a thread of its own, which then releases its connection as the end of a request does."""
 
     def run():
         try:
@@ -48,7 +48,7 @@ def as_a_request(work):
 
 
 def fill_the_pool(count):
-    """Let the pool hold so many connections that nobody uses."""
+    """Let the pool hold this many idle connections."""
     together = threading.Barrier(count)
 
     def connect():
@@ -122,12 +122,12 @@ def test_an_error_with_neither_a_code_nor_a_class_means_that_the_server_crashed(
 
 
 def read_only_from_now_on():
-    """Make the server refuse writes over this connection, as one does that was told to let another one take over."""
+    """Make the server refuse writes over this connection, as a server does before another one takes over."""
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")
 
 
-def test_a_server_that_takes_no_writes_any_more_is_left_with_a_503(customer):
+def test_a_server_that_no_longer_takes_writes_is_left_with_a_503(customer):
     order = factories.Order(account=customer.account)
 
     def request():
@@ -138,7 +138,7 @@ def test_a_server_that_takes_no_writes_any_more_is_left_with_a_503(customer):
     assert as_a_request(lambda: customer.post("refill", order=order.pk)).status_code == 200
 
 
-def test_the_orm_leaves_it_too(customer):
+def test_the_orm_leaves_such_a_server_too(customer):
     def write():
         read_only_from_now_on()
         with transaction.atomic():

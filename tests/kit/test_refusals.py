@@ -19,7 +19,7 @@ def test_the_text_has_the_figures_that_the_refusal_was_raised_with():
     assert refusal.text == str(refusal) == "Too many stars (5 at most)"
 
 
-def test_a_time_is_written_in_the_current_time_zone_which_is_said():
+def test_a_time_is_written_in_and_with_the_current_time_zone():
     class Taken(Refusal):
         message = "taken at {at}"
 

@@ -1,4 +1,4 @@
-"""What is read from the replica and what from the primary, and what happens when the replica lags or fails."""
+"""What is read from the replica, what from the primary, and what happens when the replica lags or fails."""
 
 import re
 

@@ -4,7 +4,7 @@ from cryptography.fernet import Fernet
 from notpanel.kit import secrets
 
 
-def test_what_was_encrypted_is_read_again_and_not_stored_in_clear():
+def test_what_was_encrypted_is_read_again_and_not_stored_in_clear_text():
     token = secrets.encrypt("their-key")
 
     assert "their-key" not in token
@@ -46,7 +46,7 @@ def test_processes_read_each_others_secrets_while_keys_are_replaced_in_two_steps
 
     for step, keys in enumerate([[old], [old, new], [new, old]]):
         settings.ENCRYPTION_KEYS = keys
-        # Beside a process at one step others are at the step before or after, not further.
+        # While one process is at a step, others may be at the step before or after it, but no further away.
         assert [secrets.decrypt(token) for token in tokens[: step + 2]] == ["their-key"] * min(step + 2, 3)
 
 

@@ -150,7 +150,7 @@ def test_each_connection_prepares_for_itself():
 
 
 def test_nothing_is_prepared_where_psycopg_may_not_prepare(db, monkeypatch):
-    """As behind PgBouncer, where the next transaction may get another connection."""
+    """Behind PgBouncer, for example, the next transaction may get another connection."""
     connection.ensure_connection()
     monkeypatch.setattr(connection.connection, "prepare_threshold", None)
 
@@ -319,8 +319,8 @@ def test_a_backend_that_was_killed_fails_one_request(in_a_transaction):
 
 
 @real_transactions
-def test_a_server_that_went_without_a_word_was_lost():
-    """As when PostgreSQL crashes: libpq could not write, but reads a notice, and takes the connection for whole."""
+def test_a_server_that_vanished_silently_was_lost():
+    """When PostgreSQL crashes, libpq cannot write, but reads a notice, and considers the connection intact."""
     sql.fetch("SELECT 1", {})
     run("LISTEN notice")
     with psycopg.connect(database_url(), autocommit=True) as other:
@@ -365,7 +365,7 @@ def test_a_transaction_that_has_to_be_rolled_back_runs_nothing_more(db):
 
 @real_transactions
 def test_a_thread_that_waits_for_a_lock_holds_up_no_other():
-    """While libpq waits it must not keep the GIL: this thread would stop until the lock's time limit."""
+    """While libpq waits, it must not hold the GIL, or this thread would stop until the lock's time limit."""
     service = factories.Service()
     lock = "SELECT name FROM orders_service WHERE id = %(id)s FOR UPDATE"
 
@@ -383,7 +383,7 @@ def test_a_thread_that_waits_for_a_lock_holds_up_no_other():
 
 
 class Stop(BaseException):
-    """What is no Exception, as KeyboardInterrupt and SystemExit are none."""
+    """A BaseException that is not an Exception, like KeyboardInterrupt and SystemExit."""
 
 
 def names():

@@ -1,4 +1,4 @@
-"""The alerts, the dashboard and the documentation of the metrics name what is there."""
+"""The alerts, the dashboard and the documentation name metrics that exist."""
 
 import json
 import re
@@ -21,7 +21,7 @@ ALERTS = PROMETHEUS / "alerts.yml"
 DASHBOARD = json.loads((BASE_DIR / "deploy" / "grafana" / "notpanel.json").read_text())
 PAGE = BASE_DIR / "docs" / "monitoring.md"
 
-# A server tells them once there is a supplier.
+# A server reports these once there is a supplier.
 OF_SUPPLIERS = {"notpanel_supplier_resting", "notpanel_supplier_paused"}
 _NAME = re.compile(r"\bnotpanel_\w+")
 

@@ -24,7 +24,7 @@ SKIPPED = {"name": "tqdm", "skip_reason": "Dependency not found on PyPI and coul
         (None, 0, "AUDIT: not done."),
     ],
 )
-def test_it_says_what_is_known(tmp_path, answer, status, said):
+def test_the_audit_lists_known_vulnerabilities(tmp_path, answer, status, said):
     python = tmp_path / "python"
     os.symlink(sys.executable, python)
     fake = tmp_path / "pip-audit"

@@ -1,4 +1,4 @@
-"""The doctor finds each planted fault, names no secret, and goes on whatever is down."""
+"""The doctor finds each planted fault, reveals no secret, and goes on whatever is down."""
 
 import io
 import ipaddress
@@ -32,7 +32,7 @@ LATER = "pg_catalog.clock_timestamp() + interval '1 hour'"
 
 
 def connect_as_outside_of_tests(wrapper):
-    """Connect: Django forbids that to tests, except for the databases that were in the settings when they began."""
+    """Connect, which Django forbids in tests except for the databases that were in the settings when they began."""
     if wrapper.connection is None:
         with wrapper.wrap_database_errors:
             wrapper.connect()
@@ -46,7 +46,7 @@ def run_sql(*statements):
 
 @pytest.fixture
 def role():
-    """Return the name of a role that is no superuser and has the rights that the database's owner has."""
+    """Return the name of a role that is not a superuser and has the rights of the database's owner."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         if not cursor.fetchone()[0]:
@@ -123,7 +123,7 @@ def test_nothing_is_wrong(healthy):
     assert all(line.startswith("ok     ") for line in lines)
 
 
-def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, connect_with):
+def test_problems_are_printed_with_status_1_and_without_secrets(healthy, connect_with):
     healthy.DEBUG = True
     healthy.REDIS_URL = f"redis://:{SECRET}@127.0.0.1:1/0"
     healthy.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said_with_the_status_1_and_without_secrets(healthy, co
     assert SECRET not in out.getvalue() + str(error.value)
 
 
-def test_it_goes_on_without_a_database(healthy):
+def test_the_doctor_goes_on_without_a_database(healthy):
     connections["default"].settings_dict["PORT"] = "1"
     healthy.DEBUG = True
 
@@ -357,7 +357,7 @@ class TestFailover:
 class TestReplica:
     @pytest.fixture
     def add(self, healthy, role, monkeypatch):
-        """Return a function that adds a replica, which is reached with options."""
+        """Return a function that adds a replica that is reached with the given options."""
         monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", connect_as_outside_of_tests)
 
         def add(path="public", **changes):
@@ -383,27 +383,27 @@ class TestReplica:
 
         return stand_by
 
-    def test_one_that_cannot_be_reached(self, add):
+    def test_a_replica_that_cannot_be_reached(self, add):
         add(PORT="1")
 
         assert "The database of DATABASE_REPLICA_URL cannot be used" in wrong()["replica"]
 
-    def test_one_that_was_promoted(self, add):
+    def test_a_replica_that_was_promoted(self, add):
         add()
 
-        assert "leads to no standby" in wrong()["replica"]
+        assert "does not lead to a standby" in wrong()["replica"]
 
-    def test_one_that_follows(self, standby):
+    def test_a_replica_that_follows(self, standby):
         standby("pg_catalog.pg_current_wal_lsn()")
 
         assert wrong() == {}
 
-    def test_one_that_lags(self, standby):
+    def test_a_replica_that_lags(self, standby):
         standby("'0/0'::pg_lsn")
 
         assert "has not replayed within" in wrong()["replica"]
 
-    def test_one_that_may_not_be_read(self, standby, role):
+    def test_a_replica_that_may_not_be_read(self, standby, role):
         standby("pg_catalog.pg_current_wal_lsn()")
         run_sql(f'REVOKE SELECT ON orders_order FROM "{role}"')
 
@@ -466,7 +466,7 @@ class TestMail:
         call_command("doctor", "--mail-to", "me@shop.example", stdout=io.StringIO())
         assert [message.to for message in mail.outbox] == [["me@shop.example"]]
 
-    def test_an_address_that_is_none(self, healthy):
+    def test_an_invalid_address(self, healthy):
         with pytest.raises(CommandError, match="“me” is not an e-mail address"):
             call_command("doctor", "--mail-to", "me")
 

@@ -25,7 +25,7 @@ sys.stdin.read()
 """
 
 NOBODY = 65534
-# The standard library may be where only root can read: what needs it is imported before.
+# Only root may be able to read the standard library, so what is needed from it is imported before.
 BECOME = f"""
 import os, hashlib, logging, platform, socket, stat, encodings.idna
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
@@ -62,7 +62,7 @@ class User:
 
 @pytest.fixture
 def tmp_path():
-    """Replaces pytest's, which keeps other users out: it is in the way of the user that runs the server for root."""
+    """Replace pytest's, which keeps other users out, including the one that runs the server for root."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o711)
         yield Path(made)
@@ -70,7 +70,7 @@ def tmp_path():
 
 @pytest.fixture(autouse=True)
 def elsewhere():
-    """Return what stands for /var/lib/notpanel."""
+    """Return the directory that takes the place of /var/lib/notpanel."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o711)
         ELSEWHERE[:] = [made]
@@ -178,7 +178,7 @@ def long_directory(directory):
 
 
 @pytest.mark.parametrize("name", ["a blank, a comma", "quotes '\" $HOME `id` 100%40;?&# ü"])
-def test_it_may_be_in_a_directory_with_any_name(tmp_path, name):
+def test_the_server_may_be_in_a_directory_with_any_name(tmp_path, name):
     user = User(tmp_path / name / "postgres")
 
     assert ask(user.url, "SELECT 1") == 1
@@ -186,7 +186,7 @@ def test_it_may_be_in_a_directory_with_any_name(tmp_path, name):
     assert not is_running(tmp_path / name / "postgres")
 
 
-def test_a_path_too_long_for_a_socket_is_no_matter(long_directory):
+def test_a_path_too_long_for_a_socket_does_not_matter(long_directory):
     user = User(long_directory)
     with psycopg.connect(user.url) as connection:
         sockets = Path(connection.info.host)
@@ -196,7 +196,7 @@ def test_a_path_too_long_for_a_socket_is_no_matter(long_directory):
     assert not sockets.exists()
 
 
-def test_it_opens_no_directory_to_others(tmp_path, directory, elsewhere):
+def test_the_server_opens_no_directory_to_others(tmp_path, directory, elsewhere):
     tmp_path.chmod(0o700)
     directory.parent.mkdir()
     above = {path: path.stat().st_mode for path in directory.parents}
@@ -283,7 +283,7 @@ def test_no_other_user_is_let_in_even_if_they_reach_its_socket(directory):
     user.leave()
 
 
-def test_files_of_an_earlier_version_let_nobody_else_in_any_longer(directory):
+def test_files_of_an_earlier_version_no_longer_let_anybody_else_in(directory):
     User(directory).leave()
     (directory / "pg_hba.conf").write_text("local all all trust\n")
 
@@ -296,7 +296,7 @@ def test_files_of_an_earlier_version_let_nobody_else_in_any_longer(directory):
 
 
 @pytest.mark.parametrize("whose", ["root", "its own"])
-def test_a_program_that_has_the_number_of_a_server_that_died_is_left_alone(directory, whose):
+def test_a_program_with_the_process_id_of_a_dead_server_is_left_alone(directory, whose):
     killed = User(directory)
     lines = (directory / "postmaster.pid").read_text().splitlines()
     killed.kill(signal.SIGKILL)
@@ -332,7 +332,7 @@ def test_a_copy_of_a_running_server_has_a_server_of_its_own(directory):
     first.leave()
 
 
-def test_a_data_directory_that_was_half_made_is_made_anew(directory):
+def test_a_half_made_data_directory_is_made_again(directory):
     half = directory.with_name("postgres.new")
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
@@ -355,11 +355,11 @@ def refused(code, *arguments):
 
 
 def test_a_full_disk_is_named(directory):
-    """A limit on the size of files stands for it."""
+    """A limit on the size of files simulates it."""
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
 
     assert "cannot start" in refused(limited + USER, directory)
-    User(directory).leave()  # nothing half-made is in its way
+    User(directory).leave()  # nothing half-made is left in its way
 
 
 def test_what_postgresql_says_is_passed_on(directory):

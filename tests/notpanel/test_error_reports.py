@@ -1,4 +1,4 @@
-"""What Sentry would get of an error, caught in the transport of its client (tests/error_report.py)."""
+"""What Sentry would be sent about an error, caught in the transport of its client (tests/error_report.py)."""
 
 import json
 import subprocess

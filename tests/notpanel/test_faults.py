@@ -18,7 +18,7 @@ from tests.server import run_alone
 @pytest.mark.xdist_group("embedded")  # it starts a PostgreSQL of its own
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not on the PATH")
 def test_nothing_is_lost_doubled_or_unexplained_while_parts_are_killed_and_locked():
-    done = run_alone("tests.faults", "--quick", "--within", "20")  # a machine that tests may be slow
+    done = run_alone("tests.faults", "--quick", "--within", "20")  # a machine that runs tests may be slow
 
     assert done.returncode == 0, done.stdout + done.stderr
     for fault in ("PostgreSQL killed", "Redis killed", "a process of the server killed", "the worker killed"):

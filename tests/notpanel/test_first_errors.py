@@ -1,4 +1,4 @@
-"""What a newcomer or an operator may get wrong first: each is told in one sentence, without a traceback."""
+"""What a newcomer or an operator may get wrong first: each gets one sentence, without a traceback."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def manage(*arguments, **environment):
 
 
 def database(**parts):
-    """Return DATABASE_URL with other parts."""
+    """Return DATABASE_URL with some of its parts replaced."""
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(**parts))
 
 
@@ -122,12 +122,12 @@ def test_a_port_that_is_taken_is_named_before_anything_is_printed(command):
     )
 
 
-def test_a_port_that_is_free_is_nothing_to_talk_about():
+def test_a_free_port_is_not_mentioned():
     assert manage("serve", "--port", str(free_port()), "--probe") == (0, "")
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "1.5", "٣"])
-def test_a_port_that_is_none_is_named(port):
+def test_an_invalid_port_is_named(port):
     status, output = manage("serve", f"--port={port}")
 
     assert status == 2
@@ -136,7 +136,7 @@ def test_a_port_that_is_none_is_named(port):
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "nosuch.invalid"])
-def test_an_address_that_is_another_machines_is_named(host):
+def test_an_address_of_another_machine_is_named(host):
     status, output = manage("serve", HOST=host, PORT=str(free_port()))
 
     assert status == 1
@@ -144,7 +144,7 @@ def test_an_address_that_is_another_machines_is_named(host):
     assert "HOST" in output
 
 
-def test_two_that_set_up_at_once_take_turns(tmp_path):
+def test_two_setups_at_once_take_turns(tmp_path):
     """Two `make demo` at once: the second waits, and finds everything done."""
     code = """
 import sys, time
@@ -168,7 +168,7 @@ class TestWhatServeWants:
     def test_a_long_secret_key(self, settings, length):
         settings.SECRET_KEY = "x" * length
 
-        with pytest.raises(checks.Unready, match=rf"SECRET_KEY has {length} characters: it must have 50"):
+        with pytest.raises(checks.Unready, match=rf"SECRET_KEY has {length} characters: it must have at least 50"):
             checks.check_settings()
 
     def test_fifty_characters_are_enough(self, settings):

@@ -1,4 +1,4 @@
-"""/healthz says that the process lives, /readyz what keeps the site from doing its work."""
+"""/healthz says that the process is alive, /readyz what keeps the site from doing its work."""
 
 import logging
 import threading
@@ -22,13 +22,13 @@ READY = {"ready": True, "database": "ok", "migrations": "ok", "queue": "ok", "re
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch):
-    """Let no test see what another one's check has found."""
+    """Keep each test from seeing what the check of another one has found."""
     monkeypatch.setattr(health, "readiness", health.Readiness())
 
 
 @pytest.fixture
 def server(db):
-    """Return where new connections to the database lead, to be changed."""
+    """Return the settings of new connections to the database, for the test to change."""
     settings = connections["default"].settings_dict
     before = settings["PORT"], settings["OPTIONS"]
     settings["OPTIONS"] = dict(settings["OPTIONS"])
@@ -148,7 +148,7 @@ def test_a_redis_that_is_down_is_named(db, settings, down, status):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("waits", "worker", "is_ready"), [(31, False, False), (31, True, True), (20, False, True)])
-def test_a_queue_that_nobody_works_is_named(waits, worker, is_ready):
+def test_a_queue_without_a_worker_is_named(waits, worker, is_ready):
     queue.wake("refills.tasks.follow_supplier", {"supplier": 1}, at=timezone.now() - timedelta(seconds=waits))
     if worker:
         with connection.cursor() as cursor:
@@ -174,7 +174,7 @@ def checks(monkeypatch):
     return threads, may_end
 
 
-def test_many_who_ask_are_one_check_a_second(db, checks, monkeypatch):
+def test_many_requests_make_one_check_a_second(db, checks, monkeypatch):
     threads, may_end = checks
     may_end.set()
     monkeypatch.setattr(health, "KEPT_FOR", 60)
@@ -238,4 +238,4 @@ def test_the_site_is_ready_again_although_the_connection_of_the_thread_was_ended
         assert ask() == (200, READY)
     finally:
         connection.close()
-        connection.close_pool()  # which does not know that it was ended
+        connection.close_pool()  # the pool does not know that its connection was ended

@@ -13,7 +13,7 @@ from django.test import Client
 from tests import factories
 from tests.conftest import end
 
-pytestmark = pytest.mark.django_db(transaction=True)  # an error of the database would spoil the test's transaction
+pytestmark = pytest.mark.django_db(transaction=True)  # an error of the database would break the test's transaction
 
 NUL = "\0"
 HUGE = "9" * 30
@@ -125,7 +125,7 @@ def failures(client, addresses, method="get"):
 
 @pytest.mark.parametrize(("group", "drawn"), [("", 2), ("Support", 1)])
 def test_no_list_and_no_export(desk, group, drawn):
-    """Each filter of each list, with some of the values: others in each run."""
+    """Try each filter of each list with some of the values, which differ in each run."""
     addresses = [
         f"{path}?{encoded({name: value})}"
         for path in lists()
@@ -208,7 +208,7 @@ class TestForms:
         assert order.refills.count() == 1
 
     @pytest.mark.parametrize("value", [value for value in VALUES if "\ud800" not in value])
-    def test_of_the_desk(self, desk, value):
+    def test_forms_of_the_desk(self, desk, value):
         client = member("")
         refill = factories.Refill()
         page = f"/admin/refills/refill/{refill.pk}"
@@ -227,7 +227,7 @@ class TestForms:
                 assert client.post(list_, sent).status_code < 500
 
     @pytest.mark.parametrize("value", [value for value in VALUES if "\ud800" not in value])
-    def test_of_the_dashboard(self, customer, value):
+    def test_forms_of_the_dashboard(self, customer, value):
         client = Client(raise_request_exception=False)
         client.force_login(customer.account)
         for path in ("orders/refill/", "orders/list/", "api/new/", "sign-in/", "password/", "reset/"):
@@ -236,7 +236,7 @@ class TestForms:
 
 
 def test_an_account_is_not_found_by_its_password(desk):
-    """A list that may be filtered by any field tells what staff may not see."""
+    """A list that may be filtered by any field would reveal what staff may not see."""
     response = member("").get("/admin/apikeys/account/?password__startswith=a")
 
     assert response.status_code == 400
@@ -272,7 +272,7 @@ def test_head_answers_as_get(desk, customer):
 )
 def test_a_mistake_of_a_client_is_one_line_of_the_log(client, staff, caplog, path):
     client.force_login(staff)
-    caplog.clear()  # the security log tells of that
+    caplog.clear()  # the security log reports that
 
     assert client.get(path).status_code == 400
 

@@ -1,4 +1,4 @@
-"""What the log says, whatever clients send, and what an error collector gets to see."""
+"""What the log says, whatever clients send, and what an error tracker gets to see."""
 
 import ipaddress
 import json
@@ -30,7 +30,7 @@ NOW = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 class TestLinesOfRequests:
     """A request leaves one line, in JSON."""
 
-    def test_it_says_who_asked_for_what_and_what_became_of_it(self, customer, log):
+    def test_the_line_says_who_asked_for_what_and_what_became_of_it(self, customer, log):
         order = factories.Order(account=customer.account)
 
         customer.post("refill", order=order.pk)
@@ -56,12 +56,12 @@ class TestLinesOfRequests:
             "ids": 1,
         }
 
-    def test_it_has_the_id_of_the_answer(self, customer, log):
+    def test_the_line_has_the_id_of_the_answer(self, customer, log):
         response = customer.post("services")
 
         assert [line["request_id"] for line in log.requests] == [response["X-Request-ID"]]
 
-    def test_it_has_the_address_that_the_limits_see(self, db, log, settings):
+    def test_the_line_has_the_address_that_the_limits_see(self, db, log, settings):
         settings.TRUSTED_PROXIES = [ipaddress.ip_network("127.0.0.1")]
 
         Client().get("/api", headers={"X-Forwarded-For": "2001:db8::7"})
@@ -79,7 +79,7 @@ class TestLinesOfRequests:
         assert (line["outcome"], line["ids"]) == ("partial", 4)
         assert line["refused"] == {"order_not_found": 2, "refill_already_pending": 1}
 
-    def test_a_list_of_which_nothing_is_left_is_refused(self, customer, log):
+    def test_a_list_that_is_refused_whole_counts_as_refused(self, customer, log):
         customer.post("refill", orders="nosuch1,nosuch2")
 
         assert log.requests[0]["outcome"] == "refused"
@@ -117,7 +117,7 @@ class TestLinesOfRequests:
         [line] = log.requests
         assert (line["account"], line["view"], line["outcome"]) == (staff.pk, "admin:refills_refill_changelist", "ok")
 
-    def test_a_page_that_asks_for_nobody_takes_no_statement_to_say_so(self, client, db, log):
+    def test_a_page_without_a_user_takes_no_statement_to_log_one(self, client, db, log):
         client.get("/robots.txt")
 
         assert (log.requests[0]["statements"], "account" in log.requests[0]) == (0, False)
@@ -138,7 +138,7 @@ class TestLinesOfRequests:
         assert "RuntimeError: broken" in error["exception"]
 
     @pytest.mark.parametrize(("method", "logged"), [("GET", "GET"), ("PROPFIND", "-"), ("GET\n2026 INFO x", "-")])
-    def test_an_unknown_method_is_not_told(self, db, log, method, logged):
+    def test_an_unknown_method_is_not_logged(self, db, log, method, logged):
         Client().generic(method, "/api")
 
         assert [line["method"] for line in log.requests] == [logged]
@@ -226,7 +226,7 @@ def assert_denied(log, denied_by, code):
 
 
 class TestStatements:
-    """A request's statements are counted, on whichever way they take to PostgreSQL."""
+    """A request's statements are counted, whichever way they take to PostgreSQL."""
 
     def count(self, call):
         facts, token = request_facts.begin("x")
@@ -236,13 +236,13 @@ class TestStatements:
             request_facts.end(token)
         return facts.statements
 
-    def test_those_of_the_orm(self, db):
+    def test_statements_of_the_orm(self, db):
         assert self.count(lambda: list(Order.objects.all())) == 1
 
-    def test_those_that_are_prepared(self, db):
+    def test_prepared_statements(self, db):
         assert self.count(lambda: sql.fetch("SELECT 1", {})) == 1
 
-    def test_those_of_a_cursor_that_may_not_prepare(self, db, monkeypatch):
+    def test_statements_of_a_cursor_that_may_not_prepare(self, db, monkeypatch):
         monkeypatch.setattr(connection.connection, "prepare_threshold", None)
 
         assert self.count(lambda: sql.fetch("SELECT 1", {})) == 1
@@ -253,7 +253,7 @@ class TestStatements:
         names = [row[0] for row in sql.fetch("SELECT statement FROM pg_prepared_statements", {})]
         assert "SELECT 1 AS counted_and_prepared" in names
 
-    def test_outside_of_a_request_none_are(self, db):
+    def test_none_are_counted_outside_of_a_request(self, db):
         sql.fetch("SELECT 1", {})
 
         assert request_facts.current() is None
@@ -352,7 +352,7 @@ class TestSecrets:
 
     @pytest.mark.parametrize("unit", ["a", "a.", "@", "a@", "a@a.", "np", "np_", "://", "a://", "/", "-", "1-", "é"])
     def test_a_long_text_takes_no_longer_than_many_short_ones(self, unit):
-        """It reads the paths that clients choose, so its time must not grow with the square of their length."""
+        """The filter reads paths that clients choose, so its time must not grow with the square of their length."""
         short, long = unit * (2_000 // len(unit)), unit * (200_000 // len(unit))
 
         def seconds(text, times):
@@ -363,7 +363,7 @@ class TestSecrets:
 
         assert seconds(long, 1) < 10 * seconds(short, 100) + 0.05
 
-    def test_a_traceback_has_none(self, log):
+    def test_a_traceback_has_no_secrets(self, log):
         try:
             raise ValueError(f"{KEY} {TOKEN} anna@example.com")
         except ValueError:
@@ -372,7 +372,7 @@ class TestSecrets:
         [record] = log.records()
         assert record["exception"].endswith("ValueError: np_… … …")
 
-    def test_a_row_that_postgresql_quotes_is_none_of_the_log(self, customer, log):
+    def test_a_row_that_postgresql_quotes_is_not_logged(self, customer, log):
         try:
             factories.Account(username=customer.account.username)
         except IntegrityError:
@@ -406,7 +406,7 @@ def test_no_planted_secret_is_in_the_log(db, settings, log):
 @pytest.mark.parametrize(("encode", "content_type"), [(urlencode, FORM), (json.dumps, "application/json")])
 @pytest.mark.parametrize("failing", ["apikeys.keys.fetch", "refills.api.request_refills"])
 def test_an_error_collector_gets_no_key(db, monkeypatch, caplog, encode, content_type, failing):
-    """It reads the frames of what is logged, as Django's own report does."""
+    """A collector reads the frames of what is logged, as Django's own report does."""
     customer = new_customer()
     sent = {"key": customer.raw_key, "action": "refill", "order": factories.Order(account=customer.account).pk}
 

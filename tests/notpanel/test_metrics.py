@@ -44,7 +44,7 @@ LATE = timedelta(days=2)
 
 @pytest.fixture(autouse=True)
 def _anew(settings, monkeypatch, tmp_path):
-    """Let no test be told the figures that another one has read."""
+    """Keep each test from getting the figures that another one has read."""
     settings.METRICS_TOKEN = TOKEN
     monkeypatch.setattr(metrics, "_directory", lambda: tmp_path)
 
@@ -90,7 +90,7 @@ def test_the_page_is_for_the_holder_of_the_token(db):
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", "Bearer ü"])
-def test_nobody_else_is_told_anything(db, authorization):
+def test_nobody_else_learns_anything(db, authorization):
     response = Client().get("/metrics", headers={"Authorization": authorization})
 
     assert (response.status_code, response["WWW-Authenticate"]) == (401, "Bearer")
@@ -181,7 +181,7 @@ def test_nothing_that_a_client_chose_becomes_a_label(customer):
     }
 
 
-def test_it_tells_no_key_no_name_and_no_link(customer, transactional_db):
+def test_the_page_has_no_key_no_name_and_no_link(customer, transactional_db):
     staff = factories.Account(username="somebody-on-the-staff", is_staff=True)
     supplier = factories.Supplier(name="Secret supplier")
     order = factories.Order(account=customer.account, service__supplier=supplier, link="https://example.com/secret")
@@ -342,7 +342,7 @@ def elsewhere(db):
     found["PORT"] = port
 
 
-def test_a_database_that_is_down_is_told(elsewhere):
+def test_a_database_that_is_down_is_reported(elsewhere):
     found = told()
 
     assert found["notpanel_database_up", ""] == 0
@@ -391,7 +391,7 @@ def test_the_database_is_read_once_in_seconds_however_many_ask(transactional_db,
     assert (len(times), len(texts)) == (1, 1)
 
 
-def test_nobody_waits_for_who_reads_while_what_was_read_is_fresh(transactional_db, reads, monkeypatch):
+def test_nobody_waits_for_a_reading_while_the_last_one_is_fresh(transactional_db, reads, monkeypatch):
     times, may_end = reads
     may_end.set()
     before = metrics.figures.text()
@@ -404,7 +404,7 @@ def test_nobody_waits_for_who_reads_while_what_was_read_is_fresh(transactional_d
         assert metrics.figures.text() == before
         monkeypatch.setattr(metrics, "TOO_OLD", 0)
         monkeypatch.setattr(metrics, "PATIENCE", 0.1)
-        assert metrics.figures.text().endswith(b"notpanel_database_up 0.0\n")  # for who reads hangs
+        assert metrics.figures.text().endswith(b"notpanel_database_up 0.0\n")  # because the reading hangs
         may_end.set()
         reading.result()
 
@@ -498,7 +498,7 @@ def test_without_a_token_a_server_keeps_no_files(transactional_db, tmp_path):
 
 
 @with_marks
-def test_a_worker_by_itself_answers_at_a_port_of_its_own(transactional_db, tmp_path):
+def test_a_separate_worker_answers_on_a_port_of_its_own(transactional_db, tmp_path):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {"DATABASE_URL": database_url(), "METRICS_TOKEN": TOKEN, "WORKER_METRICS_PORT": str(port)}
@@ -516,7 +516,7 @@ def test_a_worker_by_itself_answers_at_a_port_of_its_own(transactional_db, tmp_p
         response = requests.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
         found = samples(response.text)
         assert found["notpanel_processes", "role=worker"] == 1
-        assert ("notpanel_database_up", "") not in found  # the server tells that
+        assert ("notpanel_database_up", "") not in found  # the server reports that
         second = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
         assert (second.returncode, f"Port {port} of 127.0.0.1 is taken" in second.stderr) == (1, True)
     finally:

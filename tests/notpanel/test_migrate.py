@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _later(settings, monkeypatch):
-    """Let the code have two migrations more than the database, and take them back afterwards."""
+    """Let the code have two more migrations than the database, and reverse them afterwards."""
     settings.MIGRATION_MODULES = {"notpanel": "tests.notpanel.later.migrations"}
     monkeypatch.setattr(migrate, "FIRST_PAUSE", 0.3)
     yield
@@ -95,7 +95,7 @@ def test_requests_pass_while_a_migration_cannot_get_its_lock(other):
     ]
 
 
-def test_it_gives_up_in_a_sentence_and_has_applied_nothing(other):
+def test_the_command_gives_up_with_a_sentence_and_has_applied_nothing(other):
     hold(other, "LOCK TABLE orders_service IN ACCESS SHARE MODE")
 
     with pytest.raises(CommandError, match=r"The migration notpanel\.0001_column did not get its lock in 0 minutes"):
@@ -133,7 +133,7 @@ def test_what_a_broken_off_attempt_left_of_an_index_is_replaced(rows):
 
 
 def test_a_migration_that_is_not_atomic_can_begin_anew():
-    """Before its last operation it does only what `migrate` takes back when the migration is tried again."""
+    """Before its last operation it does only what `migrate` undoes when the migration is tried again."""
     ours = ("apikeys", "orders", "refills")
     others = [
         (key, operation)

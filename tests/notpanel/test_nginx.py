@@ -145,7 +145,7 @@ def served(django_db_setup, django_db_blocker, tmp_path_factory, proxy):
         )
     front = proxy(server.port)
     yield front
-    front.process.terminate()  # and with it the idle connections, for which a server that stops would wait
+    front.process.terminate()  # this also ends the idle connections, for which a stopping server would wait
     server.stop()
 
 
@@ -155,7 +155,7 @@ def site(served, transactional_db):
     return served
 
 
-def test_what_passes_is_as_without_it(site):
+def test_requests_that_pass_are_answered_as_without_nginx(site):
     customer = new_customer()
     order = factories.Order(account=customer.account, status="pending")
 
@@ -174,7 +174,7 @@ def test_what_passes_is_as_without_it(site):
 
 
 def test_a_form_is_accepted_at_a_port_of_its_own(site):
-    """The Host has the port, and so has the Origin that browsers send."""
+    """The Host has the port, and so does the Origin that browsers send."""
     page = site.request("GET", "/dashboard/sign-in/")
     cookie = page.getheader("Set-Cookie").split(";")[0]
     form = {"username": "x", "password": "y", "csrfmiddlewaretoken": cookie.partition("=")[2]}
@@ -195,7 +195,7 @@ def test_a_form_is_accepted_at_a_port_of_its_own(site):
     assert page.getheader("Server") == "nginx"
 
 
-def test_what_comes_without_tls_is_led_to_it_with_its_method(site):
+def test_requests_without_tls_are_redirected_to_it_with_their_method(site):
     answer = requests.post(
         f"http://127.0.0.1:{site.plain_port}/api/v2", headers={"Host": NAME}, timeout=10, allow_redirects=False
     )
@@ -230,7 +230,7 @@ def test_its_logs_hold_no_query_key_or_token(site):
         assert secret not in site.logs
 
 
-def test_a_server_that_is_down_is_told_in_json_and_logged_without_the_query(proxy):
+def test_a_server_that_is_down_is_reported_in_json_and_logged_without_the_query(proxy):
     without_server = proxy(free_port())
 
     answer = without_server.request("POST", "/api/v2?key=s3cret", {"key": "s3cret"}, **{"X-Request-ID": "shop-42"})

@@ -75,7 +75,7 @@ def test_a_file_of_ten_mebibytes_is_taken_and_a_byte_more_is_not(server, key):
 
 @pytest.mark.parametrize("path", ["/api/v2", "/api/panel/refills", "/dashboard/", "/api/panel/orders/../../v2"])
 def test_no_other_address_takes_more_than_before(server, key, path):
-    """The server refuses the body by its length, before it has come."""
+    """The server refuses the body by its length, before it has arrived."""
     connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=10)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", str(slow_clients.LARGEST_BODY))
@@ -93,7 +93,7 @@ def test_a_file_in_chunks_is_taken_too(server, key):
 
 
 def test_a_file_must_come_as_quickly_as_any_other_body(monkeypatch):
-    """A larger body gets no longer deadline."""
+    """A larger body does not get a longer deadline."""
     parser = slow_clients.Parser(_adjustments())
     parser.received(b"POST /api/panel/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n")
     channel = slow_clients.Channel.__new__(slow_clients.Channel)

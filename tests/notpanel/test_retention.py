@@ -1,4 +1,4 @@
-"""What has outlived its time is deleted, beside everything else, and nothing younger."""
+"""What has been kept for long enough is deleted, while everything else goes on, and nothing younger is."""
 
 import re
 from datetime import timedelta
@@ -99,7 +99,7 @@ def keys(model):
 
 
 def events():
-    """Return those of ``event``: to make an account records one as well."""
+    """Return the events of the kind ``event``, because making an account records one as well."""
     return set(AuditEvent.objects.filter(kind="signed_in").values_list("pk", flat=True))
 
 
@@ -186,7 +186,7 @@ def test_the_worker_does_it_every_day(db):
 
 
 def test_a_kind_that_fails_keeps_no_other_from_being_deleted(db, settings, caplog):
-    settings.AUDIT_LOG_DAYS = 27  # which no setting may be
+    settings.AUDIT_LOG_DAYS = 27  # less than the setting may be
     event(timezone.now() - timedelta(days=27, hours=1))
     dispatch(timezone.now() - timedelta(days=400))
 
@@ -214,7 +214,7 @@ ALLOWED = "SELECT set_config('notpanel.forgets_before', (now() - interval '%s da
 @pytest.mark.parametrize(
     ("allowed", "statement"),
     [
-        (None, "DELETE FROM apikeys_auditevent"),  # nobody says that this is the daily run
+        (None, "DELETE FROM apikeys_auditevent"),  # without what marks the daily run
         (801, "DELETE FROM apikeys_auditevent"),  # it is not that old
         (0, "DELETE FROM apikeys_auditevent WHERE at > now() - interval '28 days'"),  # whatever the setting says
         (0, "UPDATE apikeys_auditevent SET details = '{}'"),
@@ -248,7 +248,7 @@ def test_the_database_still_refuses_to_change_the_logs(staff, allowed, statement
 
 
 def test_what_lets_old_rows_go_ends_with_its_transaction(db):
-    sql("SELECT set_config('notpanel.forgets_before', '', false)")  # as in a connection that has had it
+    sql("SELECT set_config('notpanel.forgets_before', '', false)")  # as on a connection on which it was set before
     event(timezone.now() - timedelta(days=800))
 
     with pytest.raises(DatabaseError, match="never changed"), transaction.atomic():

@@ -1,4 +1,4 @@
-"""manage.py serve: what can be tested over a real connection only."""
+"""manage.py serve: what can only be tested over a real connection."""
 
 import http.client
 import itertools
@@ -65,7 +65,7 @@ def test_a_large_body_is_refused_in_json(server, db, chunked, size):
 
 
 def test_a_body_that_is_cut_off_requests_nothing(server, customer):
-    """The part that arrived of the last id may be the number of another order."""
+    """The part of the last id that arrived may be the number of another order."""
     order = factories.Order(account=customer.account)
     body = f"key={customer.raw_key}&action=refill&orders={order.number}"
     connection = http.client.HTTPConnection(urlsplit(server).netloc, timeout=10)

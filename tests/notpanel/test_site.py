@@ -236,7 +236,7 @@ def test_an_account_that_is_suspended_is_signed_out_at_once(client, customer):
 
 
 @pytest.mark.parametrize(("peer", "status"), [("10.0.0.1", 200), ("203.0.113.7", 301)])
-def test_x_forwarded_proto_is_believed_from_trusted_proxies_only(db, settings, peer, status):
+def test_x_forwarded_proto_is_trusted_from_trusted_proxies_only(db, settings, peer, status):
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/8")]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.SECURE_SSL_REDIRECT = True

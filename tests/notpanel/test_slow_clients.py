@@ -1,4 +1,4 @@
-"""Clients that send slowly, read slowly or never close: they wait alone. And what the server itself refuses."""
+"""Clients that send slowly, read slowly or never close hold up nobody else. And what the server itself refuses."""
 
 import contextlib
 import json
@@ -128,7 +128,7 @@ class TestDeadlines:
 
         assert 0.2 < seconds_until_closed(connection) < 3
 
-    def test_a_byte_now_and_then_is_no_excuse(self, serve):
+    def test_a_byte_now_and_then_does_not_extend_the_deadline(self, serve):
         connection = connect(serve(HEADER_DEADLINE=0.5))
         began = time.monotonic()
 
@@ -310,7 +310,7 @@ class TestHalfClosed:
         assert len(answer) > (2 * LARGE if path == b"/large" else 0)
 
     @pytest.mark.parametrize("nothing", [b"", b"\r\n", b" \r\n"])
-    def test_nothing_gets_no_answer(self, serve, nothing):
+    def test_a_client_that_sends_nothing_gets_no_answer(self, serve, nothing):
         connection = connect(serve())
         connection.sendall(nothing)
         connection.shutdown(socket.SHUT_WR)
@@ -347,7 +347,7 @@ def test_a_client_is_told_to_continue_once(serve, monkeypatch):
 def test_the_answer_to_head_has_no_content(serve, path):
     connection = connect(serve())
     connection.sendall(LARGE_ANSWER.replace(b"GET", b"HEAD").replace(b"/large", path))
-    if path != b"/unmeasured":  # of which only the end of the connection tells the end
+    if path != b"/unmeasured":  # its end shows only by the end of the connection
         connection.sendall(LARGE_ANSWER.replace(b"/large", b"/wait"))
     connection.shutdown(socket.SHUT_WR)
 
@@ -388,7 +388,8 @@ class TestCrowds:
                 assert requests.post(f"{server}/api/v2", data={"key": "x"}, timeout=30).status_code in (401, 429)
                 return time.monotonic() - began
 
-            # Other tests run beside this one. They can delay a round, but a server that is held up is so in each.
+            # Other tests run beside this one and can delay a round, but a server that is held up is slow in every
+            # round.
             rounds = []
             with ThreadPoolExecutor(4) as others:
                 while len(rounds) < 3 and min(rounds, default=1) >= 0.5:

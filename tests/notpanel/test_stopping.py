@@ -87,7 +87,7 @@ def test_a_killed_process_comes_back_and_the_others_go_on(start):
 
 
 def test_a_server_that_stops_under_load_answers_every_request_that_it_has_begun(start):
-    """An answer that gets lost would be a refill that its customer does not know of."""
+    """A lost answer would be a refill that its customer does not know about."""
     server = start()
     customers = [new_customer() for _ in range(CLIENTS)]
     orders = [factories.Order.create_batch(400, account=customer.account) for customer in customers]
@@ -156,7 +156,7 @@ def test_a_server_that_stops_answers_once_more_on_an_idle_connection(transaction
 
 
 def test_servers_at_a_socket_of_systemd_are_replaced_without_a_lost_request(transactional_db, tmp_path, redis_url):
-    """deploy/systemd runs two at one socket. Each says when it serves."""
+    """deploy/systemd runs two servers at one socket. Each reports when it serves."""
     customer = new_customer()
     statuses: list[int | str] = []
     is_over = threading.Event()

@@ -19,7 +19,7 @@ def render(source, path="/", **context):
     "path", sorted((settings.BASE_DIR / "templates").rglob("*.*")), ids=lambda path: "/".join(path.parts[-2:])
 )
 def test_no_line_of_a_template_is_longer_than_120_characters(path):
-    # djlint breaks tags, but no prose, and no value of an attribute. A long list of the theme's classes becomes one
+    # djlint breaks tags, but not prose or values of attributes. A long list of the theme's classes becomes one
     # class of admin.css.
     lines = enumerate(path.read_text().splitlines(), 1)
 

@@ -1,4 +1,4 @@
-"""Files as people have them: a hundred small ones, each read, or refused with the sentence that helps."""
+"""Files as people have them: a hundred small ones, each of which is read, or refused with a helpful sentence."""
 
 import gzip
 import io
@@ -48,7 +48,7 @@ OPEN = {"completed": ""}  # what an order under way must have
 
 
 def cells(delimiter=",", **changed):
-    """Return a file of one row, in which these cells are other ones."""
+    """Return a file of one row, with these cells replaced."""
     return f"{delimiter.join(CELLS)}\n{delimiter.join((CELLS | changed).values())}\n"
 
 
@@ -176,7 +176,7 @@ READ = {
 }
 
 REFUSED = {
-    # ---- what is no file of rows
+    # ---- what is not a file of rows
     "an empty file": (b"", "line 1: the file is empty"),
     "nothing but empty lines": ("\n\n,,\n", "line 3: the file is empty"),
     "a spreadsheet": (b"PK\x03\x04\x14\0", "line 1: this is a spreadsheet, not CSV: save it as “CSV UTF-8”"),
@@ -214,16 +214,19 @@ REFUSED = {
     "an exponent in a whole number": (cells(quantity="1e3"), "line 2: quantity: “1e3” is not a whole number"),
     "a separator of thousands": (
         cells(";", quantity="1,000"),
-        "line 2: quantity: “1,000” may have a separator of thousands: write it without one",
+        "line 2: quantity: “1,000” may have a thousands separator: write it without one",
     ),
-    "a point that may separate thousands": (cells(quantity="1.000"), "line 2: quantity: “1.000” may have a separator"),
-    "a blank between thousands": (cells(remains="12 000"), "line 2: remains: “12 000” may have a separator"),
+    "a point that may separate thousands": (
+        cells(quantity="1.000"),
+        "line 2: quantity: “1.000” may have a thousands separator",
+    ),
+    "a blank between thousands": (cells(remains="12 000"), "line 2: remains: “12 000” may have a thousands separator"),
     "a negative quantity": (cells(quantity="-5"), "line 2: quantity: “-5” is not a whole number from 1"),
     "a negative count at the start": (cells(start_count="-1"), "line 2: start_count: “-1” is not a whole number"),
     "seven decimals": (cells(charge="0.2781912"), "line 2: charge: “0.2781912” is not an amount from 0 to"),
     "a comma before the decimals": (
         cells(";", charge="0,28"),
-        "line 2: charge: “0,28” has a comma: write amounts with a point and without separators, as 1234.56",
+        "line 2: charge: “0,28” has a comma: write amounts with a point and no separators, such as 1234.56",
     ),
     "an amount with its currency": (cells(charge="$0.28"), "line 2: charge: “$0.28” is not an amount"),
     "NULL where there must be a value": (cells(quantity="NULL"), "line 2: quantity: “NULL” is not a whole number"),
@@ -276,7 +279,7 @@ def values_of(order):
 
 
 @pytest.mark.parametrize("name", READ)
-def test_it_is_read(shop, name):
+def test_a_file_is_read(shop, name):
     content, differs = READ[name]
 
     import_orders(file_of(content))
@@ -285,7 +288,7 @@ def test_it_is_read(shop, name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_its_line_and_its_column(shop, name):
+def test_a_wrong_file_is_refused_with_line_and_column(shop, name):
     content, error = REFUSED[name]
 
     with pytest.raises(BadFile) as refused:
@@ -322,7 +325,7 @@ def test_a_time_that_the_clocks_left_out_is_refused(shop):
 
 
 def test_lines_of_json_need_not_have_the_same_names(shop):
-    """What a line does not say stays, whatever the other lines say."""
+    """What a line does not have stays as it is, whatever the other lines have."""
     import_orders(file_of(json_line() + json_line(number=18)))
 
     import_orders(file_of(json.dumps(CELLS | {"number": 18, "remains": 7}) + "\n" + without("remains")))
@@ -344,7 +347,7 @@ def test_the_words_of_panels_are_read_for_services_too(db):
 
 
 def test_a_file_in_another_encoding_ends_at_its_first_wrong_character(shop):
-    """Every row of it would have the same error."""
+    """Otherwise every row of it would have the same error."""
     content = f"{HEADER}\n" + "".join(f"{ROW.replace('17', str(n), 1)}ü\n" for n in range(SHOWN_ERRORS * 2))
 
     with pytest.raises(BadFile) as refused:

@@ -122,7 +122,7 @@ class TestOrders:
 
         assert Order.objects.values().get(number=17) == before | {"quantity": 2000}
 
-    def test_an_empty_cell_empties_what_may_be_empty_and_leaves_the_currency(self, shop, write):
+    def test_an_empty_cell_clears_what_may_be_empty_and_leaves_the_currency(self, shop, write):
         call_command("importorders", write(ORDER, ORDER | {"number": "18"}), verbosity=0)
         empty = {"start_count": "", "remains": "", "currency": ""}
 
@@ -197,7 +197,7 @@ class TestOrders:
             "line 3: status",
         ]
 
-    def test_of_many_errors_the_first_are_reported_and_all_are_counted(self, shop, write):
+    def test_the_first_of_many_errors_are_reported_and_all_are_counted(self, shop, write):
         message = refused("importorders", write(*[ORDER | {"number": "x"}] * 500))
 
         assert "line 2: number" in message
@@ -378,7 +378,7 @@ class TestOrders:
 
         assert Order.objects.get().link == "a\r\nb"
 
-    def test_of_errors_of_several_kinds_those_of_the_first_lines_are_shown(self, shop, write):
+    def test_the_errors_of_the_first_lines_are_shown_whatever_their_kind(self, shop, write):
         rows = [ORDER | {"service": "9"}] * 40 + [ORDER | {"account": "x"}] * 40
         rows = [row | {"number": str(number)} for number, row in enumerate(rows, 1)]
 
@@ -462,7 +462,7 @@ class TestSkippingWrongRows:
             ("6", "number: 17 is in the file twice"),
         ]
 
-    def test_a_report_that_was_put_right_is_imported_as_it_is(self, shop, write, report):
+    def test_a_corrected_report_is_imported_as_it_is(self, shop, write, report):
         path = write(ORDER | {"account": "nobody", "link": 'a;b,"c"\nd'}, ORDER | {"number": "18", "charge": "x"})
         call_command("importorders", path, "--skip-wrong", "--report", str(report), verbosity=0)
         report.write_text(report.read_text().replace("nobody", "shop").replace(",x,", ",1,"))
@@ -538,7 +538,7 @@ class TestTimeZone:
         assert Order.objects.get().created_at == datetime(2026, 5, 1, 8, tzinfo=UTC)
 
     @pytest.mark.parametrize("name", ["Mars/Olympus", "", "Europe", "../../etc/passwd"])
-    def test_one_that_does_not_exist_is_wrong_usage(self, shop, write, name):
+    def test_an_unknown_time_zone_is_wrong_usage(self, shop, write, name):
         with pytest.raises(CommandError, match="is not a time zone such as Europe/Berlin"):
             call_command("importorders", write(ORDER), "--time-zone", name)
 
@@ -617,7 +617,7 @@ class TestServices:
         services = Service.objects.values_list("name", "type", "active", "refill_days", "refill_limit")
         assert list(services) == [("Views", "Custom", False, 60, 5), ("Likes", "Default", True, None, None)]
 
-    def test_an_empty_cell_empties_what_may_be_empty_and_leaves_the_rest(self, db, write):
+    def test_an_empty_cell_clears_what_may_be_empty_and_leaves_the_rest(self, db, write):
         kept = {"type": "Custom", "active": "no", "refill_days": "60", "refill_limit": "5"}
         call_command("importservices", write(SERVICE | kept), verbosity=0)
 

@@ -187,7 +187,7 @@ def test_a_catalogue_without_a_version_is_read_each_time(customer):
         assert names(customer) == ["one"]
     assert "orders_service" in queries[-1]["sql"]
 
-    Service.objects.update(name="another")  # makes a version
+    Service.objects.update(name="another")  # creates a new version
     assert names(customer) == ["another"]
     assert Catalogue.objects.count() == 1
 

@@ -54,7 +54,7 @@ def test_digits_are_the_number(customer, write):
     assert customer.post("status", order=write.format(order.number)).status_code == 200
 
 
-def test_digits_that_begin_with_0_are_no_number(customer):
+def test_digits_that_begin_with_0_are_not_a_number(customer):
     order = factories.Order(account=customer.account, number=28)
 
     assert customer.post("status", order=f"0{order.number}").json() == {"error": "Order not found"}

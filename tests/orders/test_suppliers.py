@@ -49,7 +49,7 @@ def test_an_empty_key_keeps_the_stored_one_which_no_page_shows(admin):
     text = admin.get(page).content.decode()
     assert "their-key" not in text
     assert supplier.encrypted_key not in text
-    assert "Unclear at some time" in text
+    assert "Unclear at some point" in text
 
 
 @pytest.mark.parametrize("url", ["https://acme.example/api/v2", "http://127.0.0.1:8001/", "http://localhost/api"])
@@ -66,7 +66,7 @@ def test_a_key_is_sent_to_no_other_address(url):
         check_api_address(url)
 
 
-def test_keys_are_encrypted_anew(db, settings, capsys):
+def test_keys_are_reencrypted(db, settings, capsys):
     supplier, lost = factories.Supplier(), factories.Supplier(name="Lost", encrypted_key="nonsense")
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
 
@@ -78,7 +78,7 @@ def test_keys_are_encrypted_anew(db, settings, capsys):
     lost.refresh_from_db()
     assert key_of(supplier) == "their-key"
     assert lost.encrypted_key == "nonsense"
-    assert "Encrypted anew: 1." in capsys.readouterr().out
+    assert "Re-encrypted: 1." in capsys.readouterr().out
 
 
 def test_services_are_imported_with_their_suppliers(db):

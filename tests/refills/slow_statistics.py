@@ -130,7 +130,7 @@ def _days(now: datetime, requested: dict[date, int], in_flight: int) -> list[Day
 def _agents(now: datetime) -> list[AgentScore]:
     rows = (
         _settled_since(_midnight(now, WEEK.days), now)
-        .filter(settled_by__supplier=None)  # else a supplier settled it, in the name of its own account
+        .filter(settled_by__supplier=None)  # otherwise a supplier settled it, in the name of its own account
         .values_list("settled_by", "settled_by__username")
         .annotate(**_OUTCOMES, took=Percentile(_TOOK, 0.5))
         .order_by()

@@ -267,7 +267,7 @@ def test_selected_refills_are_snoozed_with_a_note(admin, staff):
 
 
 @pytest.mark.parametrize("hours", ["", "5", "soon"])
-def test_snoozing_for_a_time_that_is_none_asks_again_and_keeps_the_selection(admin, hours):
+def test_snoozing_for_an_invalid_time_asks_again_and_keeps_the_selection(admin, hours):
     refill = factories.Refill()
 
     response = admin.post(LIST, {"action": "snooze", "_selected_action": [refill.pk], "hours": hours, "note": "a note"})
@@ -298,7 +298,7 @@ def test_the_whole_filtered_list_can_be_selected(admin):
     assert set(Refill.objects.filter(status="approved")) == set(refills)
 
 
-def test_what_a_colleague_has_settled_since_the_list_was_shown_is_refused_and_told(admin):
+def test_what_a_colleague_has_settled_since_the_list_was_shown_is_refused_with_the_reason(admin):
     refills = factories.Refill.create_batch(31)
     shown = shown_on(admin.get(LIST))
     settle([refills[3].pk], RefillStatus.COMPLETED, factories.Account(username="ann"))
@@ -317,7 +317,7 @@ def test_a_whole_list_that_was_not_shown_is_refused(admin, shown):
     refill = factories.Refill()
 
     assert act(admin, "approve", [refill], select_across="1", shown=shown) == [
-        "The list has changed since it was shown. Load it again, and select again."
+        "The list has changed since it was shown. Reload it, and select the refills again."
     ]
     refill.refresh_from_db()
     assert refill.status == "pending"
@@ -348,7 +348,7 @@ def test_a_selection_is_1000_refills_at_most(admin, thousand_and_one, how, actio
     if how:
         numbers = Refill.objects.order_by("created_at", "id").values_list("number", flat=True)
         how = how | {"shown": " ".join(map(str, numbers))}
-    assert act(admin, action, thousand_and_one, **why, **how) == ["Select 1,000 refills at most."]
+    assert act(admin, action, thousand_and_one, **why, **how) == ["Select at most 1,000 refills."]
     assert not Refill.objects.exclude(status="pending").exists()
 
     thousand_and_one.pop().delete()

@@ -14,7 +14,7 @@ from tests.conftest import new_customer, settle
 from tests.races import race
 
 OTHER = "(SELECT id FROM apikeys_account WHERE username = 'agent')"
-# How each invariant is broken. The constraints that would refuse it are out of the way.
+# How to break each invariant, with the constraints that would refuse it dropped.
 PLANTED = [
     (
         "in_flight",
@@ -79,7 +79,7 @@ def broken():
 
 
 def drop_guards():
-    """Take away what keeps violations out. The transaction of the test is rolled back."""
+    """Drop what keeps violations out. The transaction of the test is rolled back."""
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(
@@ -128,12 +128,12 @@ def test_a_violation_is_named_by_its_number(books):
 
 @pytest.mark.django_db(transaction=True)
 class TestCommand:
-    def test_it_says_that_all_is_well(self, staff, capsys):
+    def test_the_command_says_that_all_is_well(self, staff, capsys):
         call_command("audit")
 
         assert capsys.readouterr().out == f"{len(NAMES)} invariants hold.\n"
 
-    def test_it_names_what_is_broken_and_fails(self, staff, capsys):
+    def test_the_command_names_what_is_broken_and_fails(self, staff, capsys):
         refills = factories.Refill.create_batch(7, status="completed")
 
         with pytest.raises(CommandError, match=r"^1 of 13 invariants are broken\.$"):
@@ -142,7 +142,7 @@ class TestCommand:
         shown = sorted(f"refill {Refill.objects.get(pk=refill.pk).number}" for refill in refills)[:5]
         assert f"broken by {', '.join(shown)} and 2 more\n" in capsys.readouterr().out
 
-    def test_it_sees_one_snapshot_while_others_write(self, staff):
+    def test_the_audit_sees_one_snapshot_while_others_write(self, staff):
         customer = new_customer()
         orders = factories.Order.create_batch(20, account=customer.account)
 

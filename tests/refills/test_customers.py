@@ -20,7 +20,7 @@ from tests.work import counted
 
 @pytest.fixture
 def agent(client, db):
-    """An agent of the support, who is signed in."""
+    """Sign in a support agent. Returns the account."""
     agent = factories.Account(username="agent", is_staff=True)
     codenames = ["view_account", "view_order", "view_refill", "request_refill"]
     agent.user_permissions.set(Permission.objects.filter(codename__in=codenames))
@@ -195,7 +195,7 @@ class TestRequesting:
         assert answer.status_code == 200
         assert "<script>alert" not in answer.content.decode()
 
-    def test_a_suspended_customer_gets_none(self, client, agent, account):
+    def test_a_suspended_customer_gets_no_refills(self, client, agent, account):
         order = factories.Order(account=account)
         account.is_active = False
         account.save()
@@ -218,7 +218,7 @@ class TestRequesting:
 
         assert Refill.objects.get().order == order
 
-    def test_it_needs_its_own_permission(self, client, account):
+    def test_requesting_needs_its_own_permission(self, client, account):
         viewer = factories.Account(is_staff=True)
         viewer.user_permissions.set(Permission.objects.exclude(codename="request_refill"))
         client.force_login(viewer)
@@ -240,7 +240,7 @@ class TestRequesting:
     def test_a_customer_who_does_not_exist_is_not_found(self, client, agent):
         assert client.get(reverse("admin:refills_refill_request", args=[0])).status_code == 404
 
-    def test_the_work_is_that_of_one_order_whatever_the_number(self, agent, account):
+    def test_many_orders_take_as_many_statements_as_one(self, agent, account):
         def work(count):
             orders = factories.Order.create_batch(count, account=account)
             with counted() as done:

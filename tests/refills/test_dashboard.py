@@ -143,7 +143,7 @@ class TestOrders:
 
     @pytest.mark.parametrize(
         ("cap", "history", "left"),
-        # In the last case the cap was lowered below what was used.
+        # In the last case, the cap was lowered below the number already used.
         [(None, [], 3), (5, ["completed"], 4), (None, ["rejected"], 3), (1, ["completed", "completed"], 0)],
     )
     def test_each_row_shows_how_many_refills_are_left(self, client, order, cap, history, left):
@@ -238,7 +238,7 @@ class TestOrders:
                 assert "order_by_link_key" in str(cursor.fetchall())
 
     @pytest.mark.parametrize("part", ["%", "_", "100%", "some_one"])
-    def test_a_part_of_a_link_is_no_pattern(self, client, order, part):
+    def test_a_part_of_a_link_is_not_a_pattern(self, client, order, part):
         order(link="https://example.com/some.one")
 
         assert self.rows(client, q=part) == []
@@ -277,7 +277,7 @@ class TestOrders:
             assert len(self.rows(client, **query)) == 3
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
-    def test_impossible_ids_are_no_error(self, client, order, reference):
+    def test_impossible_ids_are_not_an_error(self, client, order, reference):
         order()
 
         assert client.get("/dashboard/orders/", {"q": reference, "before": reference}).status_code == 200
@@ -528,8 +528,8 @@ class TestList:
 
     @pytest.mark.parametrize("error", [OperationalError("gone"), ServiceUnavailable(), redis.ConnectionError("gone")])
     @pytest.mark.parametrize(("begun", "status"), [(2, 200), (0, 503)])
-    def test_what_was_requested_before_a_failure_is_told(self, client, order, monkeypatch, error, begun, status):
-        """The rest is offered again, also if nothing was requested."""
+    def test_what_was_requested_before_a_failure_is_shown(self, client, order, monkeypatch, error, begun, status):
+        """The rest is offered again, even if nothing was requested."""
         numbers = [str(each.number) for each in factories.Order.create_batch(250, account=order().account)]
         left = iter([request_refills] * begun)
 
@@ -609,7 +609,7 @@ class TestRefills:
         assert self.rows(client, q=one.pk, status="pending") == []
 
     @pytest.mark.parametrize("reference", IMPOSSIBLE)
-    def test_impossible_ids_are_no_error(self, client, refill, reference):
+    def test_impossible_ids_are_not_an_error(self, client, refill, reference):
         refill()
 
         assert client.get("/dashboard/refills/", {"q": reference, "after": reference}).status_code == 200
@@ -668,7 +668,7 @@ class TestHistory:
         page = client.get("/dashboard/refills/?status=pending").content.decode()
         assert 'href="/dashboard/refills/csv/?status=pending"' in page
 
-    def test_what_looks_like_a_formula_is_none(self, client, refill):
+    def test_what_looks_like_a_formula_is_made_harmless(self, client, refill):
         refill(order__link="=1+1")
 
         assert [row["link"] for row in self.download(client)] == ["'=1+1"]

@@ -117,7 +117,7 @@ def test_other_accounts_are_left_alone(load):
     assert Refill.objects.filter(pk=refill.pk).exists()
 
 
-def test_it_is_not_loaded_among_real_orders(db, monkeypatch):
+def test_the_demo_is_not_loaded_among_real_orders(db, monkeypatch):
     monkeypatch.setattr(demo, "is_embedded", lambda host: False)
 
     with pytest.raises(CommandError, match=f"leads to the database “{connection.settings_dict['NAME']}”.*--force"):
@@ -126,7 +126,7 @@ def test_it_is_not_loaded_among_real_orders(db, monkeypatch):
     assert not Account.objects.exists()
 
 
-def test_it_is_loaded_into_the_embedded_database(load, monkeypatch):
+def test_the_demo_is_loaded_into_the_embedded_database(load, monkeypatch):
     monkeypatch.setattr(demo, "is_embedded", lambda host: True)
 
     call_command("demo")

@@ -11,7 +11,7 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 
 
-def test_earlier_refills_are_the_latest_of_those_requested_before(staff):
+def test_the_latest_earlier_refills_are_shown(staff):
     order, now = factories.Order(), timezone.now()
 
     def settled(hours_ago):

@@ -47,11 +47,11 @@ from tests.conftest import post, settle
 from tests.races import MARKS, Waiting, race
 
 MARK = "Zaphod"
-ADDRESS = "203.0.113.177"  # where a column takes addresses only
+ADDRESS = "203.0.113.177"  # for columns that take only addresses
 THEIRS = "198.51.100.1"  # the address of an agent
 
-# What holds nothing personal of a customer: tables, and columns of others. Decide here about each new column of text:
-# let the fixture ``marked`` write MARK into it and refills/erasing.py erase it, or list it.
+# Tables, and columns of other tables, that hold nothing personal about a customer. Decide here about each new column of
+# text: let the fixture ``marked`` write MARK into it and refills/erasing.py erase it, or list it.
 IMPERSONAL_TABLES = """
     apikeys_panelkey auth_group auth_permission django_content_type django_migrations orders_service orders_supplier
     procrastinate_jobs procrastinate_periodic_defers refills_dayfigure refills_figurechange refills_recentfigure
@@ -85,7 +85,7 @@ def columns():
 
 
 def marks():
-    """Return the columns in which MARK or ADDRESS stands."""
+    """Return the columns that contain MARK or ADDRESS."""
     looks = [
         "SELECT '{0}.{1}' WHERE EXISTS (SELECT FROM {0} WHERE \"{1}\"::text ILIKE ANY (%(marks)s))".format(
             *name.split(".")
@@ -211,7 +211,7 @@ def test_another_customer_keeps_everything(marked, staff):
     assert Session.objects.count() == 1
 
 
-def test_the_audit_log_has_one_event_of_it_and_keeps_who_did_what_when(marked):
+def test_the_audit_log_has_one_event_about_it_and_keeps_who_did_what_when(marked):
     before = list(AuditEvent.objects.filter(account=marked).values_list("pk", "kind", "at", "by"))
 
     erase_customer(marked.pk)
@@ -226,7 +226,7 @@ def test_the_audit_log_has_one_event_of_it_and_keeps_who_did_what_when(marked):
 # ---- Nobody uses the account again
 
 
-def test_its_key_is_refused_as_an_unknown_one_is(customer):
+def test_the_key_of_an_erased_account_is_refused_like_an_unknown_one(customer):
     erase_customer(customer.account.pk)
 
     known, unknown = customer.post("balance"), post(key=f"np_{'x' * 43}", action="balance")
@@ -244,7 +244,7 @@ def test_nobody_signs_in(marked, client):
     assert client.get(reverse("dashboard:overview")).status_code == 302
 
 
-def test_it_is_not_restored_and_gets_no_key(marked, staff):
+def test_an_erased_account_is_not_restored_and_gets_no_key(marked, staff):
     erase_customer(marked.pk)
     marked.refresh_from_db()
 
@@ -258,7 +258,7 @@ def test_it_is_not_restored_and_gets_no_key(marked, staff):
         Account.objects.filter(pk=marked.pk).update(email="z@x.example")
 
 
-def test_its_page_says_that_it_was_erased_and_offers_nothing(marked, staff, client):
+def test_the_page_of_an_erased_account_says_so_and_offers_nothing(marked, staff, client):
     erase_customer(marked.pk)
     client.force_login(staff)
     page = reverse("admin:apikeys_account_change", args=[marked.pk])
@@ -330,13 +330,13 @@ def test_accounts_of_staff_and_suppliers_are_refused(staff):
 
 @pytest.fixture
 def typed(monkeypatch):
-    """Return a function that says what is typed when the command asks."""
+    """Return a function that sets what is typed when the command asks."""
     return lambda text: monkeypatch.setattr("builtins.input", lambda question: text)
 
 
 def test_the_command_asks_for_the_user_name(marked, typed, capsys):
     typed("zaphod")
-    with pytest.raises(CommandError, match="another name"):
+    with pytest.raises(CommandError, match="The names are not the same"):
         call_command("eraseaccount", MARK)
     assert Account.objects.filter(username=MARK).exists()
     typed(MARK)
@@ -344,11 +344,11 @@ def test_the_command_asks_for_the_user_name(marked, typed, capsys):
     call_command("eraseaccount", MARK)
 
     assert capsys.readouterr().out == (
-        f"Erased: the account is erased:{marked.pk} now. Kept without links and notes: 1 orders and 2 refills.\n"
+        f"Erased: the account is now erased:{marked.pk}. Kept without links and notes: 1 orders and 2 refills.\n"
     )
 
 
-def test_the_command_erases_once_more_what_came_since(marked):
+def test_the_command_run_again_erases_what_came_since(marked):
     call_command("eraseaccount", MARK, "--yes")
     first = Account.objects.get(pk=marked.pk).erased_at
     AuditEvent.objects.create(at=timezone.now(), kind="signed_out", account=marked, by=marked, address=ADDRESS)
@@ -362,7 +362,7 @@ def test_the_command_erases_once_more_what_came_since(marked):
 def test_the_command_says_why_nothing_was_changed(staff, marked):
     request_refills(marked.pk, [Order.objects.get().pk])
 
-    for name, said in {"agent": "not erased", MARK: "Settle them", "nobody": "There is no account"}.items():
+    for name, said in {"agent": "cannot be erased", MARK: "Settle them", "nobody": "There is no account"}.items():
         with pytest.raises(CommandError, match=said):
             call_command("eraseaccount", name, "--yes")
 
@@ -451,7 +451,7 @@ class TestRaces:
         assert AuditEvent.objects.filter(kind="key_changed").exists()
         assert marks() == set()
 
-    def test_a_webhook_that_is_being_told_leaves_nothing(self):
+    def test_a_webhook_that_is_being_delivered_leaves_nothing(self):
         order = factories.Order()
         factories.WebhookEndpoint(account=order.account)
         [refill] = request_refills(order.account_id, [order.pk])
@@ -476,7 +476,7 @@ class TestRaces:
             try:
                 return import_orders(io.BytesIO((header + row).encode())).created
             except BadFile:
-                return 0  # the account has another name already
+                return 0  # the account already has another name
 
         created, _ = race([import_more, lambda: erase_customer(account.pk)])
 

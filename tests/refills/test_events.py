@@ -1,4 +1,4 @@
-"""What is recorded for customers' webhooks, and when: with the change, never without it, and only what holds."""
+"""What is recorded for customers' webhooks, and when: together with the change, and only if the change stands."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -58,14 +58,14 @@ def _no_jobs(transactional_db):
 
 
 def attempt(*types):
-    """Let a worker have begun to tell of events of these types."""
+    """Pretend that a worker has begun to deliver events of these types."""
     WebhookDelivery.objects.filter(type__in=types).update(attempted_at=timezone.now(), attempts=1)
 
 
 # ---- Requests
 
 
-def test_a_request_is_told_with_the_ids_that_customers_see(endpoint, time_machine):
+def test_a_request_is_reported_with_the_ids_that_customers_see(endpoint, time_machine):
     time_machine.move_to(NOON, tick=False)
     order = factories.Order(account=endpoint.account)
 
@@ -88,7 +88,7 @@ def test_a_request_is_told_with_the_ids_that_customers_see(endpoint, time_machin
     assert jobs() == [None]
 
 
-def test_a_batch_is_told_row_by_row_and_wakes_the_worker_once(endpoint):
+def test_a_batch_is_reported_row_by_row_and_wakes_the_worker_once(endpoint):
     orders = factories.Order.create_batch(100, account=endpoint.account)
     refused = factories.Order(account=endpoint.account, status="pending")
 
@@ -111,7 +111,7 @@ def test_a_request_without_an_endpoint_records_nothing(endpoint):
 
 @pytest.mark.parametrize("endpoints", [0, 5])
 @pytest.mark.parametrize("count", [1, 100])
-def test_webhooks_cost_a_request_no_statement(endpoints, count):
+def test_webhooks_cost_a_request_no_extra_statement(endpoints, count):
     account = factories.Account()
     orders = [order.pk for order in factories.Order.create_batch(2 * count + 1, account=account)]
     factories.WebhookEndpoint.create_batch(endpoints, account=account)
@@ -127,7 +127,7 @@ def test_webhooks_cost_a_request_no_statement(endpoints, count):
     assert len(told()) == (2 * count + 1) * endpoints
 
 
-def test_nothing_is_told_if_the_request_is_rolled_back(endpoint):
+def test_nothing_is_reported_if_the_request_is_rolled_back(endpoint):
     order = factories.Order(account=endpoint.account)
 
     with transaction.atomic():
@@ -137,7 +137,7 @@ def test_nothing_is_told_if_the_request_is_rolled_back(endpoint):
     assert (told(), jobs()) == ([], [])
 
 
-def test_each_endpoint_is_told_what_it_asked_for(endpoint):
+def test_each_endpoint_gets_what_it_asked_for(endpoint):
     account = endpoint.account
     all_but_one = factories.WebhookEndpoint(account=account, events=EVENTS[1:])
     paused = factories.WebhookEndpoint(account=account, state="paused")
@@ -168,7 +168,7 @@ def test_one_job_is_enough_while_it_waits(endpoint):
 
 
 @pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED, RefillStatus.REJECTED])
-def test_what_an_agent_does_is_told_once_it_cannot_be_undone(endpoint, refill, staff, to, time_machine, settings):
+def test_an_agents_change_is_reported_once_it_cannot_be_undone(endpoint, refill, staff, to, time_machine, settings):
     time_machine.move_to(NOON, tick=False)
 
     settle([refill.pk], to, staff)
@@ -195,7 +195,7 @@ def test_a_rejection_has_its_reason_and_a_completion_its_units(endpoint, staff):
     assert (completed["delivered"], "reason" in completed) == (7, False)
 
 
-def test_what_a_supplier_does_is_told_at_once(endpoint, refill, staff, time_machine):
+def test_a_suppliers_change_is_reported_at_once(endpoint, refill, staff, time_machine):
     time_machine.move_to(NOON, tick=False)
 
     settle([refill.pk], RefillStatus.COMPLETED, staff, via=Transition.Via.SUPPLIER)
@@ -203,7 +203,7 @@ def test_what_a_supplier_does_is_told_at_once(endpoint, refill, staff, time_mach
     assert told()[0].next_at == NOON
 
 
-def test_a_settlement_tells_the_accounts_of_its_refills(endpoint, staff):
+def test_a_settlement_is_reported_to_the_accounts_of_its_refills(endpoint, staff):
     other = factories.WebhookEndpoint()
     mine, theirs, nobodys = (
         factories.Refill(order__account=account) for account in (endpoint.account, other.account, factories.Account())
@@ -218,7 +218,7 @@ def test_a_settlement_tells_the_accounts_of_its_refills(endpoint, staff):
 # ---- Taking back
 
 
-def test_what_is_undone_in_time_is_never_told(endpoint, refill, staff):
+def test_what_is_undone_in_time_is_never_reported(endpoint, refill, staff):
     request_refills(endpoint.account_id, [factories.Order(account=endpoint.account).pk])
     settle([refill.pk], RefillStatus.COMPLETED, staff)
 
@@ -227,8 +227,8 @@ def test_what_is_undone_in_time_is_never_told(endpoint, refill, staff):
     assert types() == ["refill.requested"]
 
 
-def test_what_may_have_been_told_is_followed_by_its_reopening(endpoint, refill, staff):
-    """The worker began to tell of it between the judgement of the undo and its commit."""
+def test_what_may_have_been_reported_is_followed_by_its_reopening(endpoint, refill, staff):
+    """The worker began to deliver it between the judgement of the undo and its commit."""
     settle([refill.pk], RefillStatus.COMPLETED, staff)
     attempt("refill.completed")
 
@@ -238,7 +238,7 @@ def test_what_may_have_been_told_is_followed_by_its_reopening(endpoint, refill, 
     assert json.loads(told()[1].body)["data"]["status"] == "pending"
 
 
-def test_an_approval_that_was_told_is_followed_by_the_reopening_of_what_was_not(endpoint, refill, staff):
+def test_a_reported_approval_is_followed_by_the_reopening_of_an_unreported_settlement(endpoint, refill, staff):
     settle([refill.pk], RefillStatus.APPROVED, staff, via=Transition.Via.SUPPLIER)
     attempt("refill.approved")
     settle([refill.pk], RefillStatus.COMPLETED, staff)
@@ -248,7 +248,7 @@ def test_an_approval_that_was_told_is_followed_by_the_reopening_of_what_was_not(
     assert types() == ["refill.approved", "refill.reopened"]
 
 
-def test_a_refill_whose_reopening_was_told_last_is_not_reopened_again(endpoint, refill, staff):
+def test_a_refill_whose_reopening_was_reported_last_is_not_reopened_again(endpoint, refill, staff):
     settle([refill.pk], RefillStatus.COMPLETED, staff)
     attempt("refill.completed")
     reopen([refill.pk], staff, "by mistake")
@@ -260,7 +260,7 @@ def test_a_refill_whose_reopening_was_told_last_is_not_reopened_again(endpoint, 
     assert types() == ["refill.completed", "refill.reopened"]
 
 
-def test_a_settlement_of_long_ago_that_is_reopened_is_told(endpoint, staff):
+def test_the_reopening_of_an_old_settlement_is_reported(endpoint, staff):
     """Its own deliveries may be deleted by then, or the endpoint newer than it."""
     old = factories.Refill(order__account=endpoint.account, status="completed")
 
@@ -270,8 +270,8 @@ def test_a_settlement_of_long_ago_that_is_reopened_is_told(endpoint, staff):
     assert jobs() == [None]
 
 
-def test_an_undo_waits_for_the_worker_that_begins_to_tell(endpoint, refill, staff):
-    """Whichever comes first: the customer never keeps a settlement that was taken back."""
+def test_an_undo_waits_for_the_worker_that_begins_to_deliver(endpoint, refill, staff):
+    """Whichever comes first, the customer is never left with a settlement that was taken back."""
     settle([refill.pk], RefillStatus.COMPLETED, staff)
 
     with transaction.atomic():

@@ -78,7 +78,7 @@ def test_the_export_of_an_empty_list_is_a_header(export, client):
 
 
 @pytest.mark.parametrize("start", [*"=+-@＝＋－＠", "\t", "\r", "\n", "\xa0"])
-def test_what_a_customer_wrote_is_no_formula(export, start):
+def test_what_a_customer_wrote_is_not_a_formula(export, start):
     factories.Refill(order__link=f"{start}HYPERLINK(1)")
 
     assert export()[0]["link"] == f"'{start}HYPERLINK(1)"
@@ -86,7 +86,7 @@ def test_what_a_customer_wrote_is_no_formula(export, start):
 
 @pytest.mark.parametrize("blank", ["", " ", "\xa0", "\u200b", "\ufeff"])
 @pytest.mark.parametrize("separator", [";", "\t", "\n", "|"])
-def test_what_follows_a_separator_of_another_locale_is_no_formula(export, separator, blank):
+def test_what_follows_a_separator_of_another_locale_is_not_a_formula(export, separator, blank):
     factories.Refill(order__link=f"x{separator}{blank}=1+1;-2")
 
     assert export()[0]["link"] == f"x{separator}'{blank}=1+1;'-2"
@@ -109,7 +109,7 @@ def test_times_are_as_excel_takes_them(export):
 
 @pytest.mark.parametrize("delimiter", [",", ";"])
 def test_the_export_is_read_back_export_edit_the_status_settle(export, client, staff, tmp_path, capsys, delimiter):
-    """As a spreadsheet writes it again: with the byte order mark, its quotes, its line ends and its separator."""
+    """The file comes back as a spreadsheet writes it: byte order mark, its own quotes, line ends and separator."""
     to_complete, to_reject, left = factories.Refill.create_batch(3, order__link="x;=1+1")
     untouched = [
         factories.Refill(status="completed", delivered=5, note="=1+1; -2"),
@@ -156,7 +156,7 @@ def test_what_the_export_quotes_is_unquoted(before, start):
     assert unquoted(safe_cell(text)) == text
 
 
-def test_a_cell_that_is_no_formula_is_exported_as_it_is(export):
+def test_a_cell_that_is_not_a_formula_is_exported_as_it_is(export):
     refill = factories.Refill(
         order__link="https://example.com/?a=1&b=-2", order__account__username="a=b", delivered=None
     )

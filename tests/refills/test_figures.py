@@ -1,4 +1,4 @@
-"""The figures by day equal what counting the refills and orders one by one gives, whatever happened to those."""
+"""The figures by day equal a count of the refills and orders one by one, whatever happened to those."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def changes():
 
 
 class Walk:
-    """Changes of orders and refills at random, as they come from imports, requests, the desk and hands."""
+    """Random changes of orders and refills, as they come from imports, requests, the desk and manual edits."""
 
     def __init__(self, seed):
         self.dice = random.Random(seed)
@@ -47,7 +47,7 @@ class Walk:
         self.last_order = 0
 
     def some_time(self):
-        """Return a moment of the last 40 days, often a midnight or the edge of a week; seldom one to come."""
+        """Return a moment of the last 40 days, often a midnight or the edge of a week; seldom one in the future."""
         edges = [timedelta(days=days) for days in (0, 7, 14, 30)]
         if self.dice.random() < 0.3:
             midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -175,7 +175,7 @@ def test_days_leave_the_window_and_their_refills_may_still_be_reopened(db):
 
 
 def test_the_window_moves_on_a_minute_after_midnight(db):
-    """Before, a server whose clock is behind may still show the day that leaves."""
+    """Before that, a server whose clock is behind may still show the day that leaves."""
     midnight = NOW.replace(hour=0)
     figures.fold(NOW - timedelta(days=2))
 
@@ -193,7 +193,7 @@ def _since():
         return cursor.fetchone()[0]
 
 
-def test_a_batch_appends_a_row_for_its_requests_and_what_does_not_count_appends_none(customer, staff):
+def test_a_batch_appends_one_row_for_its_requests_and_uncounted_changes_none(customer, staff):
     orders = factories.Order.create_batch(20, account=customer.account, service=factories.Service())
     figures.fold(timezone.now())
 
@@ -274,4 +274,4 @@ class TestRaces:
         call_command("rebuildfigures")
 
         assert wrong_figures() == []
-        assert capsys.readouterr().out == "Counted the figures anew.\n"
+        assert capsys.readouterr().out == "Recounted the figures.\n"

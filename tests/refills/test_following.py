@@ -34,7 +34,7 @@ def _known_texts(db):
 
 @pytest.fixture
 def answer():
-    """Return a function that starts a supplier which answers so, by the action; it returns the supplier."""
+    """Return a function that starts a supplier with these answers, by action. It returns the supplier."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ class TestWhatIsSent:
         assert jobs() == [(str(supplier.pk), None)]
 
     @pytest.mark.parametrize("mode", ["manual", "off"])
-    def test_no_other_supplier_gets_it_at_once(self, customer, mode):
+    def test_no_other_supplier_gets_a_refill_at_once(self, customer, mode):
         refill = make_refill(customer, factories.Supplier(mode=mode))
 
         assert not Dispatch.objects.filter(refill=refill).exists()
@@ -143,14 +143,14 @@ class TestWhatIsSent:
         assert [statements(count, chosen) for count in (1, 10, 100)] == [without + more] * 3
 
     @pytest.mark.parametrize("count", [1, 10])
-    def test_so_does_an_approval(self, customer, staff, count):
+    def test_an_approval_takes_two_statements_more_however_many_refills_and_suppliers(self, customer, staff, count):
         def statements(supplier):
             refills = [make_refill(customer, supplier).pk for _ in range(count)]
             with counted() as work:
                 settle(refills, "approved", staff)
             return work.statements
 
-        # One looks for those with a supplier, also if there is none.
+        # One statement looks for those with a supplier, even if there are none.
         assert statements(factories.Supplier(mode="manual")) == statements(factories.Supplier(mode="off")) + 1
 
     @pytest.mark.parametrize("mode", ["manual", "automatic"])
@@ -426,7 +426,7 @@ class TestRefusals:
 
         assert state(refill) == ("rejected", "refused")
 
-    def test_an_agent_who_is_at_it_decides(self, customer, staff, answer):
+    def test_an_agent_who_has_taken_it_decides(self, customer, staff, answer):
         supplier = answer(refill={"error": "Refill days are over"})
         refill = make_refill(customer, supplier)
         claim([refill.pk], staff)
@@ -510,8 +510,8 @@ class TestUnclear:
         assert state(refill) == ("pending", "unclear")
         assert "refill" not in [asked["action"] for asked in supplier.asked]
 
-    def test_an_answer_after_all_is_taken(self, customer, answer):
-        """A worker that was only taken for dead, because it lost its connection, may still hear from the supplier."""
+    def test_a_late_answer_is_accepted(self, customer, answer):
+        """A worker that only seemed dead, because it lost its connection, may still hear from the supplier."""
         supplier = answer(refill={"refill": 1})
         refill = make_refill(customer, supplier)
         supplier.answers["refill"] = lambda asked: (
@@ -698,7 +698,7 @@ class TestTraffic:
         assert SupplierState.objects.get().failures == 0
         assert Dispatch.objects.filter(state="sent").count() >= 3
 
-    def test_an_answer_that_cannot_be_used_is_no_failure_of_the_connection(self, customer, answer):
+    def test_an_unusable_answer_is_not_a_failure_of_the_connection(self, customer, answer):
         supplier = answer(refill={"refill": 0})
         for _ in range(5):
             make_refill(customer, supplier)
@@ -710,7 +710,7 @@ class TestTraffic:
 
 
 class TestWaking:
-    def test_who_does_not_get_the_lock_leaves_the_work_to_the_one_who_has_it(self, customer, answer, monkeypatch):
+    def test_a_worker_without_the_lock_leaves_the_work_to_the_one_with_it(self, customer, answer, monkeypatch):
         supplier = answer(refill={"refill": 1})
         refill = make_refill(customer, supplier)
         monkeypatch.setattr(following, "_alone_with", lambda supplier: _nobody())

@@ -75,7 +75,7 @@ class TestTabs:
         assert tab.refills == str(len(names))
         assert [tab.label for tab in cl.tabs if tab.is_current] == [label]
 
-    def test_what_wakes_next_comes_first_of_what_is_snoozed(self, admin, refills):
+    def test_snoozed_refills_begin_with_the_next_to_wake(self, admin, refills):
         assert shown(admin, status="snoozed") == [refills["late and snoozed"], refills["snoozed"]]
 
     def test_the_tabs_are_a_navigation_that_marks_the_current_one(self, admin):
@@ -258,12 +258,12 @@ class TestSettledOnDays:
         assert [refill.settled_at.day for refill in shown(admin, **query)] == days
 
     @pytest.mark.parametrize("day", ["2026-02-30", "yesterday", "99999-01-01", "2026-05-01T00:00"])
-    def test_what_is_no_day_is_refused_with_the_reason(self, admin, day):
+    def test_an_invalid_day_is_refused_with_the_reason(self, admin, day):
         response = admin.get(LIST, {"settled_from": day})
 
         assert response.status_code == 302
         assert [str(message) for message in get_messages(response.wsgi_request)] == [
-            "Enter the days of settlement as in 2026-11-25: the list is shown without filters."
+            "The list is shown without filters. Enter days of settlement such as 2026-11-25."
         ]
 
 

@@ -101,17 +101,17 @@ def test_no_mail_is_sent_unless_the_customer_chose_it(account, agent):
 
 
 def test_the_page_says_what_is_chosen_and_the_audit_log_who_chose(client, account, agent):
-    assert "You get no mail when refills are settled." in client.get(PAGE).content.decode()
+    assert "You get no mails about settled refills." in client.get(PAGE).content.decode()
 
     page = client.post(SWITCH, {"mails": "on"}, follow=True).content.decode()
-    assert "You get a mail when refills are settled, one in 10 minutes at most." in page
+    assert "You get mails about settled refills, at most one every 10 minutes." in page
     assert "Stop these mails" in page
     client.post(SWITCH, {"mails": "on"})  # again: nothing changes
     assert SettlementMails.objects.get().site == "http://testserver/"
 
     settled(account, agent)
     page = client.post(SWITCH, {"mails": "off"}, follow=True).content.decode()
-    assert "You get no mail when refills are settled." in page
+    assert "You get no mails about settled refills." in page
     mail_settlements()
     assert mail.outbox == []
     events = AuditEvent.objects.filter(kind="mails_chosen").order_by("at")
@@ -131,11 +131,11 @@ def test_the_switch_needs_a_sign_in_and_a_post(client):
 def test_an_address_that_is_not_confirmed_cannot_be_chosen(client, account, address):
     account.email = address
     account.save()
-    assert "Confirm your address, and you can choose" in client.get(PAGE).content.decode()
+    assert "Confirm your address to be able to get mails" in client.get(PAGE).content.decode()
 
     page = client.post(SWITCH, {"mails": "on"}, follow=True).content.decode()
 
-    assert "Confirm your e-mail address first." in page
+    assert "Confirm your e-mail address before you choose mails." in page
     assert not SettlementMails.objects.exists()
 
 
@@ -182,7 +182,7 @@ Order {plain.order.number}, {plain.service.name}: completed
 
 All your refills: {SITE}dashboard/refills/
 
-You get this mail because you chose it. To stop these mails, open {SITE}dashboard/email/"""
+You get this mail because you asked for it. To stop these mails, open {SITE}dashboard/email/"""
     )
 
 
@@ -254,7 +254,7 @@ def test_what_may_be_undone_waits_with_all_that_was_settled_after_it(subscriber,
 
 
 def test_an_undoing_that_is_not_committed_yet_is_waited_for(subscriber, agent, settings):
-    """It looked at the clock in time, and commits after the settlement seems final."""
+    """The undoing looked at the clock in time, and commits after the settlement seems final."""
     settings.UNDO_SECONDS = 3600
     refill = refill_of(subscriber)
     settle([refill.pk], "completed", agent)
@@ -307,7 +307,7 @@ def test_a_settlement_that_commits_late_is_not_passed_over(subscriber, agent):
 
 
 @pytest.mark.parametrize("keep_from", ["suspended", "no address", "not confirmed"])
-def test_nothing_is_mailed_to_an_account_that_may_not_get_it_and_all_once_it_may(subscriber, agent, keep_from):
+def test_an_account_that_may_get_no_mail_gets_everything_once_it_may(subscriber, agent, keep_from):
     if keep_from == "suspended":
         set_active(subscriber, False, agent, "Unpaid.")
     else:
@@ -469,7 +469,7 @@ def test_after_a_restore_into_another_server_mails_go_on(subscriber, agent):
 # ---- What it costs
 
 
-def test_a_request_and_a_settlement_cost_no_statement_more(account, agent):
+def test_a_request_and_a_settlement_cost_no_extra_statement(account, agent):
     def work():
         order = factories.Order(account=account)
         with counted() as requested:
@@ -496,7 +496,7 @@ def test_a_mail_takes_the_same_statements_however_much_was_settled(subscriber, a
 
 
 def test_what_was_settled_since_is_read_from_an_index(subscriber, agent):
-    """Neither what was settled before nor the refills of others change the work."""
+    """Neither earlier settlements nor the refills of others increase the work."""
     settled(subscriber, agent)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -198,7 +198,7 @@ class TestSettling:
     def test_a_queue_that_colleagues_have_taken_is_not_called_empty(self, admin):
         claim([factories.Refill().pk], factories.Account())
 
-        assert "Colleagues have taken all that waits: 1 refill." in admin.get(EMPTY_QUEUE).content.decode()
+        assert "Colleagues have taken everything that waits: 1 refill." in admin.get(EMPTY_QUEUE).content.decode()
 
     def test_the_queue_keeps_to_the_filter_and_the_order_of_the_list(self, admin):
         now, shop = timezone.now(), factories.Account(username="shop")

@@ -136,7 +136,7 @@ def test_each_role_can_do_its_actions_only(log_in, role, action):
 @pytest.mark.parametrize("role", ["anonymous", "viewer", "superuser"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_head_answers_as_get_does(log_in, role, action):
-    """On every page, also with a 405, a 403 or a redirect."""
+    """This holds for every page, including those that answer 405, 403 or a redirect."""
     _, name, fields, _ = ACTIONS[action]
     refill = factories.Refill()
     refill.reason = factories.RejectionReason()
@@ -210,7 +210,7 @@ def test_the_roles_are_those_that_the_form_of_new_agents_offers(roles):
     assert {role.lower() for role in staff.ROLES} == roles.keys()
 
 
-# What each role may do in the admin beyond the role before it: names of addresses, with a ! for a POST.
+# What each role may do in the admin in addition to the role before it: names of addresses, with a ! for a POST.
 REACHED = {
     "staff": "",
     "support": """
@@ -280,7 +280,7 @@ def is_refused(method, url, **fields):
 
 
 def test_each_role_reaches_its_addresses_and_no_others(log_in):
-    """Of all that the admin has: list a new address above."""
+    """This covers every address of the admin. List a new one above."""
     refill = factories.Refill(status="rejected", reason=factories.RejectionReason())
     supplier = factories.Supplier()
     now = timezone.now()

@@ -286,7 +286,7 @@ def test_the_database_refuses_a_refill_of_another_account_or_service_than_its_or
 
 @pytest.fixture
 def blind(monkeypatch):
-    """Hide the refills of other requests from the first counts, as if they had been inserted after the count."""
+    """Hide the refills of other requests from the first counts, as if they were inserted after the count."""
     from refills import requesting
 
     seeing, calls = requesting.tally_refills, []

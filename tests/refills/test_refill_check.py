@@ -95,7 +95,7 @@ def test_nothing_is_requested(customer):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
-def test_it_does_not_wait_for_a_request(customer):
+def test_a_check_does_not_wait_for_a_request(customer):
     order = factories.Order(account=customer.account)
     with transaction.atomic():
         Order.objects.select_for_update().get(pk=order.pk)
@@ -106,7 +106,7 @@ def test_it_does_not_wait_for_a_request(customer):
 
 
 def agree(account_id, ids):
-    """Assert that a check says of each order what a request then says; return what it says."""
+    """Assert that a check says about each order what a request then says. Returns what it says."""
     now = timezone.now()
     verdicts = check_orders(account_id, ids, now)
     outcomes = request_refills(account_id, ids)

@@ -28,7 +28,7 @@ from tests.server import database_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("races")]
 
-SECONDS = float(os.environ.get("REFILL_LIST_SECONDS", "8"))  # of the race; minutes, to be surer
+SECONDS = float(os.environ.get("REFILL_LIST_SECONDS", "8"))  # of the race; make it minutes to be more certain
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def ids(found):
     return [each["refill"] for each in found]
 
 
-def test_a_refill_is_told_with_its_order_and_its_times(customer, staff, time_machine):
+def test_a_refill_is_listed_with_its_order_and_its_times(customer, staff, time_machine):
     requested = datetime(2026, 11, 20, 12, tzinfo=UTC)
     time_machine.move_to(requested, tick=False)
     order = factories.Order(account=customer.account)
@@ -81,7 +81,7 @@ def test_a_refill_is_told_with_its_order_and_its_times(customer, staff, time_mac
     ]
 
 
-def test_other_programs_are_told_numbers_and_words(customer, staff):
+def test_other_programs_get_numbers_and_words(customer, staff):
     ApiKey.objects.update(answers="perfectpanel")
     refill = factories.Refill(order__account=customer.account, status="approved", staff=staff)
 
@@ -118,7 +118,7 @@ def test_the_cursor_leads_to_what_changed_since(customer, staff):
     assert pages(customer, cursor)[0] == []
 
 
-def test_a_claim_or_a_note_is_no_change(customer, staff):
+def test_a_claim_or_a_note_is_not_a_change(customer, staff):
     made = customer.refill(factories.Order(account=customer.account))["refill"]
     _, cursor = pages(customer)
 
@@ -167,7 +167,7 @@ def test_a_status_selects(customer, status):
     assert ids(pages(customer, status=status)[0]) == [of[status]]
 
 
-def test_nobody_sees_anothers_refills(customer):
+def test_nobody_sees_the_refills_of_others(customer):
     factories.Refill()
 
     assert pages(customer)[0] == []
@@ -188,7 +188,7 @@ def test_an_invalid_cursor_is_refused(customer, cursor):
 
 
 def test_a_cursor_of_another_history_is_refused(customer):
-    """The server, or the timeline, is another since a restore; changes behind the cursor may have been lost."""
+    """A restore changes the server or the timeline, and changes after the cursor may have been lost."""
     factories.Refill(order__account=customer.account)
     _, cursor = pages(customer)
     packed = bytearray(base64.urlsafe_b64decode(cursor + "=="))
@@ -235,7 +235,7 @@ def another_session(isolation=psycopg.IsolationLevel.READ_COMMITTED):
         yield session
 
 
-def test_what_commits_late_is_listed_behind_what_was_listed(customer):
+def test_what_commits_late_is_listed_after_what_was_listed(customer):
     early, late = factories.Order.create_batch(2, account=customer.account)
     held, go_on = threading.Event(), threading.Event()
 
@@ -255,13 +255,13 @@ def test_what_commits_late_is_listed_behind_what_was_listed(customer):
 
     late_refill, (early_refill, before, cursor) = race([commit_late, read])
 
-    # The transaction of the late one began first. A list that told of the other would lead past it.
+    # The transaction of the late one began first. A list with the other one would lead past it.
     assert before == []
     assert ids(pages(customer, cursor)[0]) == [late_refill, early_refill]
 
 
 def test_a_transaction_that_only_reads_holds_nothing_up(customer):
-    """Such as pg_dump's, which may take hours."""
+    """One example is pg_dump's, which may take hours."""
     with another_session(psycopg.IsolationLevel.REPEATABLE_READ) as dump:
         dump.execute("SELECT count(*) FROM refills_refill")
         made = customer.refill(factories.Order(account=customer.account))["refill"]
@@ -269,7 +269,7 @@ def test_a_transaction_that_only_reads_holds_nothing_up(customer):
         assert ids(pages(customer)[0]) == [made]
 
 
-def test_one_that_writes_does_and_the_log_says_so_after_a_while(customer, caplog):
+def test_a_transaction_that_writes_holds_the_list_up_and_the_log_says_so_after_a_while(customer, caplog):
     with another_session() as writer:
         writer.execute("SELECT pg_current_xact_id()")
         refill = factories.Refill(order__account=customer.account)

@@ -70,7 +70,7 @@ def test_the_statements_do_not_grow_with_the_batch(customer, django_assert_num_q
 
 
 @pytest.mark.parametrize("delivered", [0, 650])
-def test_a_completed_refill_tells_the_units_that_were_delivered(customer, delivered):
+def test_a_completed_refill_has_the_units_that_were_delivered(customer, delivered):
     refill = factories.Refill(order__account=customer.account, status="completed", delivered=delivered)
 
     assert customer.post("refill_status", refill=refill.pk).json() == {"status": "completed", "delivered": delivered}
@@ -89,7 +89,7 @@ def test_an_order_leads_to_its_latest_refill(customer, reference):
     assert (response.status_code, response.json()) == (200, {"refill": latest.pk, "status": "pending"})
 
 
-def test_of_refills_of_the_same_moment_the_latest_id_counts(customer):
+def test_the_latest_id_counts_if_refills_have_the_same_time(customer):
     order = factories.Order(account=customer.account)
     now = timezone.now()
     ids = [factories.Refill(order=order, status="completed", created_at=now).pk for _ in range(3)]

@@ -116,7 +116,7 @@ class TestUndo:
 
         assert refused(undo([refill.pk], staff), refill).startswith("taken by colleague at ")
 
-    def test_of_a_refill_that_nobody_changed_there_is_nothing_to_undo(self, staff):
+    def test_a_refill_that_nobody_changed_cannot_be_undone(self, staff):
         refill, missing = factories.Refill(), factories.Refill.build().pk
 
         outcome = undo([refill.pk, missing], staff)
@@ -150,7 +150,7 @@ class TestReopening:
         ("note", "message"),
         [("", "says why the refill is reopened"), (" ", "says why"), ("x" * 1001, "a note of 1 to 1000 characters")],
     )
-    def test_it_needs_a_note(self, staff, note, message):
+    def test_reopening_needs_a_note(self, staff, note, message):
         with pytest.raises(Refusal, match=message):
             reopen([factories.Refill(status="completed").pk], staff, note)
 
@@ -176,7 +176,7 @@ class TestRules:
         assert cause == "refill #77 of the same order is in flight"
         assert refill.status == "completed"
 
-    def test_of_two_refills_of_one_order_one_is_taken_back(self, staff, how):
+    def test_only_one_of_two_refills_of_an_order_is_taken_back(self, staff, how):
         refill = factories.Refill()
         settle([refill.pk], RefillStatus.REJECTED, staff)
         other = factories.Refill(order=refill.order)
@@ -198,7 +198,7 @@ class TestRules:
 
         cause = refused(TAKE_BACK[how]([refill.pk], staff), refill)
 
-        assert cause == "the order has used its cap of 2 meanwhile"
+        assert cause == "the order has reached its cap of 2 meanwhile"
         assert TAKE_BACK[how]([latest.pk], staff).done, "a completed one counts already"
 
     def test_refused_refills_do_not_affect_the_others(self, staff, how):

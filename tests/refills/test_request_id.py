@@ -41,7 +41,7 @@ def test_the_same_request_gets_the_first_answer_again(customer, order):
     assert Refill.objects.count() == 1
 
 
-def test_so_does_a_batch_with_refused_and_repeated_orders(customer, order):
+def test_a_batch_with_refused_and_repeated_orders_gets_the_first_answer_again(customer, order):
     sent = f"{order.pk.lower()},x,{order.pk},{order.number}"
     first = customer.post("refill", orders=sent, request_id="a", codes="1")
     Refill.objects.update(status="rejected", settled_at=timezone.now(), settled_by=customer.account)
@@ -70,7 +70,7 @@ def test_a_refusal_is_kept_too(customer, order):
 
 
 @pytest.mark.parametrize("other", [{"order": "1"}, {"orders": "{order}"}, {"orders": "{order},{order}"}])
-def test_with_other_orders_it_is_refused(customer, order, other):
+def test_a_request_id_with_other_orders_is_refused(customer, order, other):
     customer.post("refill", order=order.pk, request_id="a")
 
     response = customer.post(
@@ -82,7 +82,7 @@ def test_with_other_orders_it_is_refused(customer, order, other):
     assert Refill.objects.count() == 1
 
 
-def test_it_belongs_to_the_account_not_to_the_key(customer, customers, order):
+def test_a_request_id_belongs_to_the_account_not_to_the_key(customer, customers, order):
     other_key = Customer(customer.account, *create_api_key(customer.account))
     customer.post("refill", order=order.pk, request_id="a")
 
@@ -91,7 +91,7 @@ def test_it_belongs_to_the_account_not_to_the_key(customer, customers, order):
 
 
 @pytest.mark.parametrize("request_id", ["x" * 128, "!~", "0"])
-def test_any_visible_ascii_is_taken(customer, order, request_id):
+def test_any_visible_ascii_is_accepted(customer, order, request_id):
     assert customer.post("refill", order=order.pk, request_id=request_id).status_code == 200
     assert KeptAnswer.objects.get().request_id == request_id
 
@@ -104,7 +104,7 @@ def test_anything_else_is_refused(customer, order, request_id):
     assert not Refill.objects.exists()
 
 
-def test_an_empty_one_is_none(customer, order):
+def test_an_empty_request_id_counts_as_none(customer, order):
     customer.post("refill", order=order.pk, request_id=" ")
 
     assert Refill.objects.exists()
@@ -154,7 +154,7 @@ def test_the_worker_deletes_answers_that_are_older_than_a_day(customer, order):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.xdist_group("races")
 class TestAtOnce:
-    def test_fifty_with_one_value_make_one_refill_and_fifty_equal_answers(self):
+    def test_fifty_requests_with_one_request_id_make_one_refill_and_fifty_equal_answers(self):
         customer = new_customer()
         orders = ",".join(order.pk for order in factories.Order.create_batch(3, account=customer.account))
 

@@ -160,14 +160,14 @@ def test_a_search_that_matches_too_much_says_so(monkeypatch):
 
 
 def test_words_that_are_not_looked_for_are_named():
-    assert search("order 12 please", timezone.now()).remarks == ["Not looked for: order, please."]
+    assert search("order 12 please", timezone.now()).remarks == ["Not searched for: order, please."]
 
 
 def test_a_search_for_more_than_a_hundred_numbers_is_refused(admin):
     refill = factories.Refill(number=90_001)
     text = " ".join(map(str, range(90_001, 90_102)))
 
-    assert "Search for 100 ids, links and names at most." in admin.get(LIST, {"q": text}).content.decode()
+    assert "Search for at most 100 ids, links and names." in admin.get(LIST, {"q": text}).content.decode()
     assert listed(admin, text) == []
     assert listed(admin, text.removesuffix(" 90101")) == [refill]
 
@@ -184,7 +184,7 @@ def test_the_statements_do_not_grow_with_what_is_found(admin, django_assert_max_
         factories.Order(link="https://example.com/x")
     admin.get(LIST)
 
-    # As the list without a search, and: orders, those without a refill in flight, accounts, the reasons in the bar.
+    # The statements of the list without a search, and: orders, those without a refill in flight, accounts, reasons.
     with django_assert_max_num_queries(14):
         admin.get(LIST, {"q": text})
 

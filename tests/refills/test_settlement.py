@@ -88,7 +88,7 @@ def test_a_note_stays_until_there_is_another(staff):
 
 
 @pytest.mark.parametrize("words", ["", "  ", "\u200b"])
-def test_a_rejection_needs_words_for_the_customer_and_a_note_is_none(staff, words):
+def test_a_rejection_needs_words_for_the_customer_and_a_note_does_not_do(staff, words):
     refill = factories.Refill()
 
     with pytest.raises(Refusal, match="a rejection needs one"):
@@ -178,7 +178,7 @@ def test_the_statements_do_not_grow_with_the_selection(django_assert_num_queries
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("count", [1, 20])
-def test_nor_do_they_with_what_is_refused(django_assert_num_queries, count):
+def test_the_statements_do_not_grow_with_what_is_refused(django_assert_num_queries, count):
     staff, colleague, service = factories.Account(), factories.Account(), factories.Service()
     settled, taken = ([factories.Refill(order__service=service).pk for _ in range(count)] for _ in range(2))
     settle(settled, RefillStatus.COMPLETED, colleague)
@@ -204,7 +204,7 @@ def test_a_rejection_with_a_reason_needs_no_note(staff):
 @pytest.mark.parametrize("to", [RefillStatus.APPROVED, RefillStatus.COMPLETED])
 def test_only_a_rejection_has_a_reason(staff, to):
     for why in ({"reason": factories.RejectionReason()}, {"words": "Private."}):
-        with pytest.raises(Refusal, match="a reason for a rejection only"):
+        with pytest.raises(Refusal, match="a reason only if you reject"):
             settle([factories.Refill().pk], to, staff, **why)
 
 

@@ -86,7 +86,7 @@ def test_a_dry_run_settles_nothing(run):
         (["1", "rejected", ""], "Choose a reason, or write words of your own for the customer"),
         (["1", "rejected", "a\nb"], "Write the words for the customer on one line"),
         (["1", "rejected", "x" * 201], "reason: must be text of 1 to 200 characters"),
-        (["1", "completed", "why"], "Give the customer a reason for a rejection only"),
+        (["1", "completed", "why"], "Give the customer a reason only if you reject the refill"),
         (["1"], "1 cells, where the header has 3"),
     ],
 )

@@ -20,7 +20,7 @@ def days(count):
 
 
 def settled(ago, took, status="completed", **fields):
-    """A refill that was settled ``ago`` and had waited for ``took``."""
+    """Make a refill that was settled ``ago`` and had waited for ``took``."""
     return factories.Refill(status=status, settled_at=NOW - ago, created_at=NOW - ago - took, **fields)
 
 
@@ -112,7 +112,7 @@ def test_requests_and_settlements_are_counted_by_day_in_utc(db):
     settled(hours(14), hours(2))  # requested the day before
     settled(hours(1), days(60), "rejected")
 
-    with timezone.override("Asia/Tokyo"):  # whatever the agent's own
+    with timezone.override("Asia/Tokyo"):  # whatever time zone the agent has
         found = statistics(NOW).days
 
     assert len(found) == 30
@@ -132,7 +132,7 @@ def test_the_refills_in_flight_at_the_end_of_each_day_follow_from_what_came_and_
 
     found = [day.in_flight for day in statistics(NOW).days]
 
-    # From the first day on the one of 60 days ago and the one that was settled yesterday.
+    # From the first day on: the refill of 60 days ago, and the one that was settled yesterday.
     assert found[:27] == [2] * 27
     assert found[27:] == [3, 2, 2]
 
@@ -175,7 +175,7 @@ def test_the_scorecard_has_the_rates_of_each_service(db, no_least_sample):
     assert (scores[2].rates.refill_rate, scores[2].rates.honour_rate) == (None, 0.0)
 
 
-def test_of_fewer_than_ten_there_is_no_rate():
+def test_fewer_than_ten_give_no_rate():
     assert (Rates(9, 9, 8, 1).refill_rate, Rates(9, 9, 8, 1).honour_rate, Rates(9, 9, 8, 1).rejected_share) == (
         None,
     ) * 3

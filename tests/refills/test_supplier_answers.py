@@ -1,4 +1,4 @@
-"""Reading the answers of suppliers, in every shape that was met."""
+"""Reading the answers of suppliers, in every shape that real suppliers use."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_an_answer_that_says_neither_is_unclear(payload):
 @pytest.mark.parametrize(
     "payload", [{"error": "", "refill": 5}, {"error": False, "refill": 5}, {"error": None, "refill": 5.0}]
 )
-def test_an_empty_error_is_none(payload):
+def test_an_empty_error_is_not_an_error(payload):
     assert read_refill(payload) == Accepted("5")
 
 
@@ -112,7 +112,7 @@ def test_a_status_is_read_in_words_of_any_case(progress, word):
     assert answer.progress == progress
 
 
-def test_a_status_tells_the_refill_and_the_reason():
+def test_a_status_names_the_refill_and_the_reason():
     answer = read_status([{"Refill": 7, "Status": "Rejected", "Message": "Nothing dropped"}])
 
     assert answer == Status(Progress.REJECTED, "Rejected: Nothing dropped", "7")
@@ -126,7 +126,7 @@ def test_a_status_tells_the_refill_and_the_reason():
         ({"refill": 3, "status": {"error": "Refill not found"}}, "Refill not found"),
     ],
 )
-def test_a_status_that_is_not_told_is_a_refusal(payload, words):
+def test_a_status_that_is_not_given_is_a_refusal(payload, words):
     assert read_status(payload) == Refused(words)
 
 

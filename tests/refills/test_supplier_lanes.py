@@ -58,7 +58,7 @@ def request(customer, *suppliers):
         order = factories.Order(account=customer.account, service__supplier=supplier, supplier_order="815")
         assert "refill" in customer.refill(order)
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")  # what runs them has taken them
+        cursor.execute("DELETE FROM procrastinate_jobs")  # the test itself runs them
 
 
 def waits(supplier):

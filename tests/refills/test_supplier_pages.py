@@ -99,22 +99,22 @@ class TestRefillPage:
 
         assert 'name="decision"' not in text
 
-    def test_it_is_there(self, admin, staff, make_dispatch):
+    def test_the_agent_says_that_it_is_there(self, admin, staff, make_dispatch):
         dispatch = make_dispatch()
 
         response, [message] = decide(admin, dispatch, decision="is_there", supplier_refill=" 42 ")
 
         assert response.status_code == 302
-        assert message == f"Refill #{dispatch.refill.number} is followed at its supplier."
+        assert message == f"Refill #{dispatch.refill.number} is now followed at its supplier."
         assert (dispatch.state, dispatch.supplier_refill) == ("sent", "42")
         assert dispatch.steps.get().by == staff
 
-    def test_it_is_not_there(self, admin, make_dispatch):
+    def test_the_agent_says_that_it_is_not_there(self, admin, make_dispatch):
         dispatch = make_dispatch()
 
         _, [message] = decide(admin, dispatch, decision="send_again")
 
-        assert message == f"Refill #{dispatch.refill.number} is sent to its supplier again."
+        assert message == f"Refill #{dispatch.refill.number} will be sent to its supplier again."
         assert (dispatch.state, dispatch.attempts) == ("waiting", 1)
 
     def test_an_id_that_cannot_be_one_is_refused(self, admin, make_dispatch):
@@ -178,7 +178,7 @@ class TestList:
         assert listed == {each for each in Dispatch.objects.all() if 'name="decision"' in page(admin, each)}
         assert len(listed) == 6
 
-    def test_its_statements_do_not_grow(self, admin, make_dispatch, django_assert_max_num_queries):
+    def test_the_statements_do_not_grow(self, admin, make_dispatch, django_assert_max_num_queries):
         make_dispatch()
         with django_assert_max_num_queries(100) as few:
             admin.get(LIST)
@@ -206,7 +206,7 @@ def test_the_scorecard_of_a_supplier(admin, supplier, make_dispatch):
         "Settled by it": "2",
         "Hours to settle, median": "2.0",
         "Hours to settle, p90": "2.8",
-        "Unclear at some time": "0",
+        "Unclear at some point": "0",
         "Given up": "1",
     }
 
@@ -217,7 +217,7 @@ FACTS = (
     "Settled by it",
     "Hours to settle, median",
     "Hours to settle, p90",
-    "Unclear at some time",
+    "Unclear at some point",
     "Given up",
 )
 

@@ -29,8 +29,8 @@ from tests.suppliers.parts import Part, Postgres
 
 GOES_ON = 3  # the exit status
 BATCH = 25  # refills requested at once
-DONE = ("A refill request is already pending", "Refill limit reached")  # the answer before was lost
-# What is killed, in an order drawn anew each time that all were.
+DONE = ("A refill request is already pending", "Refill limit reached")  # an earlier answer was lost
+# What is killed. Once everything was, the order is drawn anew.
 KILLS = (*["worker"] * 3, *["supplier"] * 3, "server", "PostgreSQL", "a backend of PostgreSQL")
 BY_HAND = 10  # every so many refills of a manual supplier is completed by hand
 
@@ -184,7 +184,7 @@ class Proof:
         from tests.suppliers import judging
 
         ends_at = time.monotonic() + minutes * 60
-        # The long form kills until all is quiet. In the short one each is killed, but once only: it would not end.
+        # The long form kills until all is quiet. The short one kills each process only once, or it would not end.
         is_killing = True
         next_kill = time.monotonic() + 3
         supervisor, *customers = [
@@ -285,7 +285,8 @@ def main(arguments: argparse.Namespace, directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended then
+    # Everything that was started is ended then.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(prog="python -m tests.suppliers")
     parser.add_argument("refills", nargs="?", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, help="keeps the run's files, so that it can go on")

@@ -1,4 +1,4 @@
-"""What the proof begins with: suppliers, their services, and the orders whose refills are requested."""
+"""The data of the test: suppliers, their services, and the orders whose refills are requested."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +15,7 @@ class Kind:
     options: tuple[str, ...] = ()
 
 
-# A slow answer takes longer than the worker waits, or it does not.
+# In some kinds a slow answer takes longer than the worker waits, in others it does not.
 KINDS = (
     Kind(),
     Kind(mode="manual"),

@@ -1,4 +1,4 @@
-"""What the proof looks at: whether all is quiet, and then whether everything is as it must be."""
+"""The judgement of the test: whether all is quiet, and then whether everything is as it must be."""
 
 import json
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ OUTCOMES = {Progress.COMPLETED: RefillStatus.COMPLETED, Progress.REJECTED: Refil
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the events in the log of a fake supplier, without lines that it was killed in."""
+    """Return the events in the log of a fake supplier, without lines that it was killed while writing."""
     events = []
     for line in path.read_text().splitlines():
         try:
@@ -44,7 +44,7 @@ def jobs(status: str) -> int:
 
 
 def problems(logs: Logs, count: int) -> Iterator[str]:
-    """Yield what is wrong, in words. Nothing may be."""
+    """Yield what is wrong, in words. Nothing should be."""
     refills = {refill.pk: refill for refill in Refill.objects.select_related("order", "service")}
     dispatches = Dispatch.objects.in_bulk()
     orders = Counter(refill.order_id for refill in refills.values())
@@ -136,7 +136,7 @@ def _gaps_in_the_history(refills: dict[str, Any], dispatches: dict[str, Any]) ->
 
 
 def figures(logs: Logs) -> dict[str, dict[str, int]]:
-    """Return what came of it: the ends of the refills, what reached the suppliers, and the history."""
+    """Return the results: how the refills ended, what reached the suppliers, and the history."""
     ends: Counter[str] = Counter()
     for status, state in Refill.objects.values_list("status", "dispatch__state"):
         ends[f"{status}, {f'{state} at the supplier' if state else 'never sent'}"] += 1

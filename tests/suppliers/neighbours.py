@@ -1,4 +1,4 @@
-"""Measure how long refills wait for suppliers that are well, while others do not answer or answer slowly.
+"""Measure how long refills wait for healthy suppliers while others do not answer or answer slowly.
 
 ``python -m tests.suppliers.neighbours [ILL]`` (10 unless told) starts a worker and 50 suppliers. ILL of them are ill:
 half of those never answer, the others take ten seconds. A refill is requested of each supplier every five seconds,
@@ -22,7 +22,7 @@ SUPPLIERS = 50
 ROUNDS, PAUSE = 14, 5.0  # seconds
 FOUND_OUT = 6  # rounds in which the worker finds out which suppliers are ill
 ANSWER, SLOW_ANSWER = 0.1, 10.0  # seconds
-LAST = 5.0  # seconds that the last refills have
+LAST = 5.0  # seconds that the last refills have to be sent
 
 
 def measure(ill: int) -> tuple[list[float], list[float]]:

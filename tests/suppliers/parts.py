@@ -47,18 +47,18 @@ class Part:
 
     @property
     def pid(self) -> int | None:
-        """Return its number, if it runs."""
+        """Return its process id, if it is running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
     def children(self) -> list[int]:
-        """Return the numbers of its processes below the first."""
+        """Return the ids of its processes below the first."""
         with contextlib.suppress(OSError):
             return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         return []
 
     def keep_running(self) -> None:
-        """Start it, unless it runs or is to stay down. Call it again and again."""
+        """Start it unless it is running or is to stay down. Call this regularly."""
         if time.monotonic() < self._down_until or (self._process and self._process.poll() is None):
             return
         with self.log.open("ab") as log:
@@ -74,18 +74,18 @@ class Part:
             )
 
     def come_back(self) -> None:
-        """Let it be started again at once."""
+        """Allow it to be started again at once."""
         self._down_until = 0.0
 
     def terminate(self, down: float = 0.0, number: int = signal.SIGTERM) -> None:
-        """Tell it to stop, by SIGTERM, and wait until it has. It stays down for so many seconds."""
+        """Tell it to stop by SIGTERM, and wait until it has. It stays down for so many seconds."""
         self._down_until = time.monotonic() + down
         if self._process and self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait(60)
 
     def kill(self, down: float = 0.0) -> bool:
-        """Kill it, by SIGKILL. It stays down for so many seconds. Returns whether it ran."""
+        """Kill it by SIGKILL. It stays down for so many seconds. Returns whether it was running."""
         self._down_until = time.monotonic() + down
         if self._process is None or self._process.poll() is not None:
             return False
@@ -100,7 +100,7 @@ class Postgres(Part):
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         super().__init__("PostgreSQL", directory.with_name("postgres-holder.log"), "-c", POSTGRES, str(directory))
-        self.log.unlink(missing_ok=True)  # of an earlier run
+        self.log.unlink(missing_ok=True)  # left by an earlier run
 
     def url(self) -> str:
         """Return its address, once it runs."""

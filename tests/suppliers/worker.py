@@ -1,4 +1,4 @@
-"""``manage.py work`` in a hurry: what takes minutes there takes seconds here, for the short form of the proof."""
+"""``manage.py work`` sped up: what takes minutes there takes seconds here, for the short form of the test."""
 
 import os
 import sys

@@ -43,7 +43,7 @@ class Receiver:
         time.sleep(1)
 
     def stop(self) -> list[dict[str, Any]]:
-        """Return what it got. Every request must verify by the library."""
+        """Stop it, and return what it got. The library must verify every request."""
         from standardwebhooks.webhooks import Webhook
 
         self._process.terminate()
@@ -127,7 +127,7 @@ def refills_in(got: list[dict[str, Any]]) -> collections.Counter[str]:
 
 
 def wait_until_told(count: int, seconds: float) -> None:
-    """Wait until so many deliveries have ended."""
+    """Wait until this many deliveries have ended."""
     from apikeys.models import WebhookDelivery
 
     deadline = time.monotonic() + seconds

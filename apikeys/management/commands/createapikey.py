@@ -33,16 +33,16 @@ class Command(BaseCommand):
             "--last-day",
             type=date.fromisoformat,
             metavar="YYYY-MM-DD",
-            help="the key works to the end of this day (UTC)",
+            help="the key works until the end of this day (UTC)",
         )
         parser.add_argument(
             "--answers",
             choices=ApiKey.Answers.values,
             default=ApiKey.Answers.NOTPANEL,
-            help="perfectpanel: it is answered as most panels answer; default: notpanel",
+            help="perfectpanel: answer as most panels do; default: notpanel",
         )
-        parser.add_argument("--read-only", action="store_true", help="the key may request no refills")
-        parser.add_argument("--limit", type=int, metavar="N", help="requests per minute; default: the setting's")
+        parser.add_argument("--read-only", action="store_true", help="the key can read everything, but change nothing")
+        parser.add_argument("--limit", type=int, metavar="N", help="requests per minute; default: that of the tier")
 
     def handle(
         self,

@@ -13,11 +13,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.formatter_class = RawDescriptionHelpFormatter
         parser.epilog = (
-            "The key opens /api/panel/ only: services, orders and accounts can be created and changed with it. It is\n"
-            "no customer's key. revokepanelkey revokes it.\n\n"
+            "The key works for /api/panel/ only: it can create and change services, orders and accounts. It is not a\n"
+            "customer's key. revokepanelkey revokes it.\n\n"
             "Exit status: 0 created; 2 wrong usage."
         )
-        parser.add_argument("name", metavar="NAME", help="what the key is for; the audit log has it")
+        parser.add_argument("name", metavar="NAME", help="what the key is for; the audit log shows it")
         parser.add_argument(
             "--from",
             dest="networks",

@@ -17,8 +17,8 @@ class Command(ImportCommand):
 tier is standard, reseller or agency. balance is what the panel's books say, and may be below zero. New accounts have
 no password: --invite mails their owners a link with which to set one. An account of the staff is never changed: a file
 that names one is refused.
-What the file has no column for stays as it is in a known account. An empty cell empties the balance; an empty email,
-tier or currency stays as it is. A new account without them is a standard one in USD.
+A known account keeps what the file has no column for. An empty cell clears the balance; an empty email, tier or
+currency leaves it as it is. A new account without a tier and a currency is a standard one in USD.
 """
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,7 +41,7 @@ tier or currency stays as it is. A new account without them is a standard one in
         self.stdout.write(f"Invited: {len(reachable) - len(unsent):,}; without an e-mail address: {silent:,}.")
         if unsent:
             names = ", ".join(account.username for account in unsent)
-            raise CommandError(f"The accounts were imported, but these could not be sent a mail: {names}.")
+            raise CommandError(f"The accounts were imported, but no mail could be sent to these: {names}.")
 
 
 def _site(text: str) -> str:

@@ -26,7 +26,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Nothing was revoked. Pass the first {LENGTH_OF_PREFIX} characters of the key alone: a whole key is "
                 "kept in the shell's history, and others on this machine could read it in the list of processes. "
-                "If you passed a key that is to stay in use, rotate it.",
+                "If you passed a key that you still use, rotate it.",
                 returncode=2,
             )
         if not _PREFIX.fullmatch(prefix):
@@ -35,5 +35,5 @@ class Command(BaseCommand):
         if api_key is None:
             raise CommandError(f"There is no key {prefix}…")
         if not revoke_api_key(api_key):
-            raise CommandError(f"{prefix}… of {api_key.account} was revoked before.")
+            raise CommandError(f"{prefix}… of {api_key.account} is already revoked.")
         self.stdout.write(f"Revoked {prefix}… of {api_key.account}.")

@@ -31,5 +31,5 @@ class Command(BaseCommand):
         if panel_key is None:
             raise CommandError(f"There is no panel key {prefix}…")
         if not revoke_panel_key(panel_key):
-            raise CommandError(f"{panel_key} was revoked before.")
+            raise CommandError(f"{panel_key} is already revoked.")
         self.stdout.write(f"Revoked {panel_key}.")

@@ -1,4 +1,4 @@
-"""How the admin writes times where Django does it by itself: as ``time_tag`` does, with the time zone."""
+"""How Django writes times in the admin by itself: as ``time_tag`` does, with the time zone."""
 
 DATE_FORMAT = "Y-m-d"
 TIME_FORMAT = "H:i"

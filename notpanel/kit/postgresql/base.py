@@ -19,7 +19,7 @@ _emptied: dict[str, float] = {}
 
 
 class ErrorWrapper(DatabaseErrorWrapper):
-    """Raises Django's errors, and OperationalError for whatever says that the connection is of no use."""
+    """Raises Django's errors, and OperationalError for every error that means that the connection is useless."""
 
     wrapper: "DatabaseWrapper"
 
@@ -39,7 +39,7 @@ def _is_of_no_use(error: psycopg.DatabaseError) -> bool:
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return True
     # The server's errors have a code, and psycopg's own a class. An error with neither is libpq's: the server crashed.
-    # libpq itself takes a connection for whole that it could not write to, as long as it reads something.
+    # libpq itself considers a connection intact that it could not write to, as long as it reads something.
     return type(error) is psycopg.DatabaseError and error.sqlstate is None
 
 
@@ -62,7 +62,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return self.connection is not None and self.connection.pgconn.status == ConnStatus.BAD
 
     def abandon(self) -> None:
-        """Close the connection, also if it belongs to a pool, and all others of that pool."""
+        """Close the connection, even if it belongs to a pool, and all others of that pool."""
         self.errors_occurred = True
         if self.connection is not None:
             self.connection.close()

@@ -10,14 +10,15 @@ from notpanel.doctor.diagnosis import diagnose
 
 class Command(BaseCommand):
     help = (
-        "Says what is wrong with this installation and what to do, and what is right. It keeps nothing and shows no "
-        "secret: run it whenever you like, on each server. Exit status: 1 if something is wrong, 2 wrong usage."
+        "Says what is wrong with this installation and what to do about it, and what is right. It changes nothing and "
+        "shows no secrets, so run it whenever you like, on each server. Exit status: 1 if something is wrong, 2 wrong "
+        "usage."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--mail-to", type=_address, metavar="ADDRESS", help="send a mail there, to see whether it comes"
+            "--mail-to", type=_address, metavar="ADDRESS", help="send a mail there, to see whether it arrives"
         )
 
     def handle(self, *args: Any, mail_to: str | None, **options: Any) -> None:

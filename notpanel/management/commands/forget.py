@@ -10,7 +10,7 @@ from notpanel.kit import retention
 class Command(BaseCommand):
     help = (
         "Deletes what has been kept for long enough: ended sessions, webhook deliveries, dispatches, kept answers, "
-        "jobs, and events of the audit log. The worker does it every day. It goes on beside everything else, and may "
+        "jobs, and events of the audit log. The worker does this every day. It runs while the site serves, and may "
         "be stopped at any time. Exit status: 1 if something could not be deleted, 2 wrong usage."
     )
 

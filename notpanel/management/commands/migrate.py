@@ -41,7 +41,7 @@ class Command(migrate.Command):
             type=_minutes,
             default=10.0,
             metavar="N",
-            help="for how long a migration that does not get a lock is tried again; %(default)s",
+            help="for how long to try again a migration that does not get a lock; default: %(default)s",
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -90,7 +90,7 @@ class Command(migrate.Command):
                 cursor.execute(f"SET lock_timeout = {limit}")
 
     def drop_indexes_left_behind(self, migration: Migration) -> None:
-        """Drop the indexes that an attempt before built concurrently, or began to: PostgreSQL refuses their names."""
+        """Drop the indexes that an earlier attempt built or began concurrently: PostgreSQL would refuse their names."""
         for operation in migration.operations:
             if isinstance(operation, AddIndexConcurrently):
                 name = sql.Identifier(operation.index.name)

@@ -19,7 +19,9 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=_port, default=settings.PORT, help="the port to listen at; %(default)s")
+        parser.add_argument(
+            "--port", type=_port, default=settings.PORT, help="the port to listen on; default: %(default)s"
+        )
         parser.add_argument("--probe", action="store_true", help="only say whether the port is free")
 
     def handle(self, *args: Any, port: int, probe: bool, **options: Any) -> None:

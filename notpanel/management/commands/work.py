@@ -9,8 +9,8 @@ from notpanel.server import checks, metrics_listener, vitals, worker
 
 class Command(BaseCommand):
     help = (
-        "Does the work in the background, until Ctrl-C or SIGTERM; then it finishes what it has begun. Any number may "
-        "run, on any machine. WORKER_CONCURRENCY and DATABASE_DIRECT_URL are settings: see .env.example. "
+        "Runs the jobs in the background until Ctrl-C or SIGTERM, then finishes those that it has begun. Any number of "
+        "workers may run, on any machine. WORKER_CONCURRENCY and DATABASE_DIRECT_URL are settings: see .env.example. "
         "Exit status: 1 if something is missing or the database was lost: start it again; 2 wrong usage."
     )
     requires_system_checks = []

@@ -5,10 +5,10 @@
 const REST = 1000; // ms for which a page that has just appeared ignores clicks and keys, unless the pointer has moved
 const MOVED = { mouse: 4, pen: 8, touch: 32 }; // pixels
 const KEPT = 3600_000; // ms for which what was typed is kept
-const PRESENCE = 15_000; // ms between two words of "I am still looking at this"
+const PRESENCE = 15_000; // ms between two messages of "I am still looking at this"
 
 // --- One click, one refill -----------------------------------------------------------------------------------------
-// A second click of a double click hits whatever has come under the pointer meanwhile. It is ignored.
+// The second click of a double click hits whatever has appeared under the pointer meanwhile, so it is ignored.
 
 let sending = false;
 let clicked = JSON.parse(sessionStorage.getItem("desk.clicked")); // where and when something was last sent
@@ -150,7 +150,7 @@ function say(text) {
 }
 
 // --- Nothing typed is lost -------------------------------------------------------------------------------------------
-// Text is kept in this tab until the server says that it was taken.
+// Text is kept in this tab until the server says that it has been saved.
 
 const draftKey = (field) => `desk.draft:${field.closest("[data-draft]").dataset.draft}:${field.name}`;
 const TYPED = "[data-draft] :is(textarea, select, input:not([type=hidden], [type=checkbox]))";
@@ -207,7 +207,7 @@ function arrive() {
 addEventListener("DOMContentLoaded", arrive);
 
 // --- Keys --------------------------------------------------------------------------------------------------------------
-// An element says its key itself: data-key="c", or "r 1" for two keys one after the other.
+// Each element names its own key: data-key="c", or "r 1" for two keys one after the other.
 
 let begun = ""; // the first of two keys
 

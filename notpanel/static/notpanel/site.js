@@ -6,7 +6,7 @@
 const choices = [...document.querySelectorAll("details[data-choice]")];
 const choose = (language) => {
   for (const each of choices) {
-    if (each.dataset.choice === language) each.open = true; // which closes the others of its name
+    if (each.dataset.choice === language) each.open = true; // this closes the others with the same name
   }
 };
 if (choices.length) choose(recall("language"));
@@ -65,7 +65,7 @@ for (const pre of document.querySelectorAll("pre[data-copy]")) {
   pre.replaceWith(box);
   box.append(pre, button);
 }
-colour(); // after the programs were moved: a range is lost with the place that it was in
+colour(); // after the programs were moved, because moving one loses its ranges
 
 const form = document.querySelector("form[data-try-it]");
 if (form) {

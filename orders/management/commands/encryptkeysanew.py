@@ -8,15 +8,15 @@ from orders.suppliers import encrypt_keys_anew
 
 class Command(BaseCommand):
     help = (
-        "Encrypts the keys of all suppliers and the secrets of all webhooks by the first of ENCRYPTION_KEYS, after a "
-        "new one was put first. Afterwards the older ones can be removed. Exit status: 1 if something cannot be "
-        "decrypted: enter that key again in the admin; the owner of the webhook must rotate its secret."
+        "Re-encrypts the keys of all suppliers and the secrets of all webhooks with the first of ENCRYPTION_KEYS, "
+        "after a new one was put first. Afterwards the older ones can be removed. Exit status: 1 if something cannot "
+        "be decrypted: enter that key again in the admin; the owner of the webhook must rotate its secret."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         keys, suppliers = encrypt_keys_anew()
         secrets, endpoints = encrypt_secrets_anew()
-        self.stdout.write(f"Encrypted anew: {keys + secrets}.")
+        self.stdout.write(f"Re-encrypted: {keys + secrets}.")
         problems = []
         if suppliers:
             names = ", ".join(str(supplier) for supplier in suppliers)

@@ -13,6 +13,6 @@ processing, in_progress, completed, partial, cancelled or refunded, in any case,
 and completed are ISO 8601 times, or Unix seconds. A time without an offset is in --time-zone. completed is required
 for completed and partial orders, empty for orders still under way, and never in the future. Remains below zero are 0.
 The file may be of any size.
-What the file has no column for stays as it is in a known order. An empty cell empties start_count, remains and
-completed; an empty currency stays as it is, and is USD in a new order. NULL, - and the like are empty cells.
+A known order keeps what the file has no column for. An empty cell clears start_count, remains and completed; an
+empty currency leaves it as it is, and is USD in a new order. NULL, - and the like are empty cells.
 """

@@ -10,6 +10,6 @@ class Command(ImportCommand):
 The rate is the price of 1000 units. refill, cancel and active are true or false, yes or no, 1 or 0, on or off.
 refill_days is the refill period in days (36500 at most; empty: no end), refill_limit the refills per order (empty: the
 setting REFILL_LIMIT).
-What the file has no column for stays as it is in a known service. An empty type or active stays as it is too; in a new
-service it is Default and true.
+A known service keeps what the file has no column for. An empty type or active leaves it as it is; in a new service
+it is Default or true.
 """

@@ -18,7 +18,7 @@ class Command(BaseCommand):
             action="append",
             choices=NAMES,
             default=[],
-            help="an invariant that is not looked at: cap, if it was lowered; may be repeated",
+            help="an invariant to skip, such as cap after it was lowered; may be repeated",
         )
 
     def handle(self, *args: Any, skip: list[str], **options: Any) -> None:

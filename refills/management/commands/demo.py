@@ -76,8 +76,8 @@ class Command(BaseCommand):
             "demo-staff. Running it again replaces the named orders that are no longer in their state, and changes\n"
             "nothing else. Keys and ids are written to "
             f"{FILE.relative_to(settings.BASE_DIR)} as shell variables.\n\n"
-            "It wants the embedded PostgreSQL: among real orders its accounts, with passwords in a file, would be\n"
-            "let in too. --force loads it into another database.\n\n"
+            "It needs the embedded PostgreSQL: in a database with real orders, its accounts, whose passwords are in\n"
+            "a file, could sign in too. --force loads it into another database.\n\n"
             "Exit status: 0 loaded; 1 refused; 2 wrong usage."
         )
         parser.add_argument("--force", action="store_true", help="also into a database that is not the embedded one")

@@ -31,7 +31,7 @@ class Command(BaseCommand):
         except Account.DoesNotExist as error:
             raise CommandError(f"There is no account “{username}”.") from error
         if not yes and _asked(username) != username:
-            raise CommandError("That is another name. Nothing was changed.")
+            raise CommandError("The names are not the same. Nothing was changed.")
         try:
             erased = erase_customer(account.pk)
         except Refusal as refusal:
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         except OperationalError as error:
             raise CommandError(f"The database refused it: {error}Nothing was changed: try again.") from error
         self.stdout.write(
-            f"Erased: the account is {erased.account} now. Kept without links and notes: {erased.orders:,} orders and "
+            f"Erased: the account is now {erased.account}. Kept without links and notes: {erased.orders:,} orders and "
             f"{erased.refills:,} refills."
         )
 
@@ -48,4 +48,4 @@ def _asked(username: str) -> str:
     try:
         return input(f"This cannot be undone. Type the user name to erase {username} for good: ")
     except EOFError as error:
-        raise CommandError("Nobody can be asked here: give --yes.", returncode=2) from error
+        raise CommandError("There is no terminal to ask on: pass --yes.", returncode=2) from error

@@ -13,7 +13,7 @@ LOG = settings.BASE_DIR / "var" / "fakesupplier.log"
 
 
 class Command(BaseCommand):
-    help = "Runs a supplier for the demonstration and for tests, which answers in all shapes that were met."
+    help = "Runs a supplier for the demonstration and for tests, which answers in every way that real suppliers have."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "of JSON. It needs no database.\n\n"
             "Exit status: 0 stopped; 1 the port is taken; 2 wrong usage."
         )
-        parser.add_argument("--port", type=int, default=settings.PORT + 1, help="to listen at; %(default)s")
+        parser.add_argument("--port", type=int, default=settings.PORT + 1, help="the port to listen on; %(default)s")
         parser.add_argument("--log", type=Path, default=LOG, help="its log, and its memory; %(default)s")
         parser.add_argument("--faults", type=_share, default=0.0, help="the share of refills with a fault, 0 to 1")
         parser.add_argument("--refusals", type=_share, default=0.0, help="the share that it refuses")
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--takes", type=float, default=0.0, help="seconds that every answer takes; %(default)s")
         parser.add_argument("--no-orders", action="store_true", help="it does not know refill_status by order")
         parser.add_argument("--key", default="", help="the only API key that it takes; any, if left out")
-        parser.add_argument("--seed", default="1", help="another one lets other orders fail; %(default)s")
+        parser.add_argument("--seed", default="1", help="another seed makes other orders fail; default: %(default)s")
         parser.add_argument(
             "--with-parent", action="store_true", help="stop as soon as the process that started this one has ended"
         )

@@ -7,8 +7,8 @@ from refills.listing import mend
 
 class Command(BaseCommand):
     help = (
-        "Run it after a dump was restored into another database server: refills whose last change carries a "
-        "transaction of the old server are listed by the action refill_list as changed now."
+        "Lists refills as changed now, in the action refill_list, if their last change carries a transaction of "
+        "another database server. Run it after restoring a dump into another server."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -8,10 +8,10 @@ from refills.figures import rebuild
 
 class Command(BaseCommand):
     help = (
-        "Counts the start page's figures by day anew, while the site serves. Run it if `manage.py audit` finds a wrong "
-        "one, or after rows were written while the triggers were off."
+        "Recounts the start page's figures by day, while the site serves. Run it if `manage.py audit` finds a wrong "
+        "figure, or after rows were written while the triggers were off."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         rebuild(timezone.now())
-        self.stdout.write("Counted the figures anew.")
+        self.stdout.write("Recounted the figures.")

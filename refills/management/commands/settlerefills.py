@@ -31,7 +31,7 @@ class Command(BaseCommand):
             "--by", required=True, metavar="USERNAME", help="the staff account in whose name the refills are settled"
         )
         parser.add_argument(
-            "--confirm-delivered", action="store_true", help="take delivered units above the quantity of the order"
+            "--confirm-delivered", action="store_true", help="accept delivered units above the quantity of the order"
         )
         parser.add_argument("--dry-run", action="store_true", help="say what would be settled and refused")
 

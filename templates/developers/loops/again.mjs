@@ -14,7 +14,7 @@ async function ask(parameters, attempts = 8) {
       if (answer.status !== 429 && answer.status < 500) return await answer.json();
       wait = Number(answer.headers.get("Retry-After") ?? wait);
     } catch {
-      // No answer, or a part of one: perhaps it was done.
+      // No answer, or only part of one: the request may have been carried out.
     }
   }
   throw new Error(`No answer after ${attempts} attempts`);

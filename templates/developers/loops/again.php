@@ -19,7 +19,7 @@ function ask(array $parameters, int $attempts = 8): array
         if ($status !== 0 && $status !== 429 && $status < 500 && $answer !== null) {
             return $answer; // what was refused will be refused again
         }
-        // Without a status and a whole body there was no answer: perhaps it was done.
+        // Without a status and a whole body there was no answer: the request may have been carried out.
         foreach ($http_response_header as $header) {
             if (preg_match('/^Retry-After: *(\d+)/i', $header, $found)) {
                 $wait = (int) $found[1];

@@ -21,10 +21,10 @@ def ask(parameters, attempts=8):
                 return json.load(answer)
         except HTTPError as error:
             if error.code != 429 and error.code < 500:
-                return json.load(error)  # it was refused, and will be again
+                return json.load(error)  # what was refused will be refused again
             wait = int(error.headers.get("Retry-After", wait))
         except (OSError, HTTPException):
-            pass  # no answer, or a part of one: perhaps it was done
+            pass  # no answer, or only part of one: the request may have been carried out
     raise TimeoutError(f"No answer after {attempts} attempts")
 
 

@@ -20,7 +20,7 @@ def ask(parameters, attempts = 8)
 
       wait = (answer["Retry-After"] || wait).to_i
     rescue IOError, SystemCallError, SocketError, Timeout::Error, OpenSSL::SSL::SSLError, JSON::ParserError
-      # No answer, or a part of one: perhaps it was done.
+      # No answer, or only part of one: the request may have been carried out.
     end
   end
   raise "No answer after #{attempts} attempts"

@@ -7,7 +7,7 @@ const key = Buffer.from(process.env.WEBHOOK_SECRET.replace("whsec_", ""), "base6
 function verify(headers, body) {
   const id = headers["webhook-id"];
   const timestamp = headers["webhook-timestamp"];
-  // An old one may have been sent again by somebody else.
+  // An old message may have been sent again by somebody else.
   if (!(Math.abs(Date.now() / 1000 - timestamp) < 300)) return false;
   const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest();
   return (headers["webhook-signature"] ?? "").split(" ").some((each) => {

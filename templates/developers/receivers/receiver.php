@@ -6,7 +6,7 @@ function verify(string $secret, array $headers, string $body): bool
     $key = base64_decode(str_replace('whsec_', '', $secret));
     $timestamp = $headers['webhook-timestamp'] ?? '';
     if (!ctype_digit($timestamp) || abs(time() - (int) $timestamp) > 300) {
-        return false; // an old one, sent again by somebody else
+        return false; // an old message, perhaps sent again by somebody else
     }
     $signed = ($headers['webhook-id'] ?? '') . '.' . $timestamp . '.' . $body;
     $expected = 'v1,' . base64_encode(hash_hmac('sha256', $signed, $key, true));

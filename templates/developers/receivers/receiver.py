@@ -13,7 +13,7 @@ KEY = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"))
 def verify(headers, body):
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not timestamp.isdigit() or abs(time.time() - int(timestamp)) > 300:
-        return False  # an old one, sent again by somebody else
+        return False  # an old message, perhaps sent again by somebody else
     signed = f"{message_id}.{timestamp}.".encode() + body
     expected = "v1," + base64.b64encode(hmac.digest(KEY, signed, hashlib.sha256)).decode()
     given = headers.get("webhook-signature", "").split()

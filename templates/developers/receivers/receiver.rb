@@ -8,7 +8,7 @@ KEY = Base64.decode64(ENV.fetch("WEBHOOK_SECRET").delete_prefix("whsec_"))
 
 def verified?(request, body)
   timestamp = request["webhook-timestamp"].to_s
-  # An old one may have been sent again by somebody else.
+  # An old message may have been sent again by somebody else.
   return false unless timestamp.match?(/\A\d+\z/) && (Time.now.to_i - timestamp.to_i).abs <= 300
 
   signature = OpenSSL::HMAC.digest("SHA256", KEY, "#{request['webhook-id']}.#{timestamp}.#{body}")
