@@ -74,7 +74,8 @@ def sample(site: Installation) -> Sample:
     found: Sample = {}
     for name, pids in _processes(site):
         found[f"{name}: MiB"] = sum(map(_private_memory, pids)) / 1024
-        found[f"{name}: files"] = sum(map(_open_files, pids))
+        # PostgreSQL's processes keep open what they have read, up to a limit of their own.
+        found[f"{name}: files{' (told)' if name == 'PostgreSQL' else ''}"] = sum(map(_open_files, pids))
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
         found["PostgreSQL: connections"] = cursor.fetchone()[0]
