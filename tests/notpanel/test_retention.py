@@ -327,7 +327,10 @@ class TestRaces:
 
         def forget_elsewhere():
             sql("SET lock_timeout = '1ms'")
-            return forget()
+            try:
+                return forget()
+            finally:
+                sql("RESET lock_timeout")  # the connection goes back to the pool, to other tests
 
         with transaction.atomic():
             WebhookDelivery.objects.select_for_update().get(pk=locked.pk)
