@@ -20,7 +20,7 @@ demo: $(VENV)/installed .env ## install, migrate, load demo data and serve (PORT
 	@HTTPS=off $(MANAGE) serve --probe --port $$(($(PORT) + 1))
 	@HTTPS=off $(MANAGE) migrate --verbosity 0
 	@HTTPS=off $(MANAGE) collectstatic --noinput --verbosity 0
-	@HTTPS=off $(MANAGE) demo --base-url http://127.0.0.1:$(PORT) $(if $(FORCE),--force)
+	@HTTPS=off LOG_LEVEL=WARNING $(MANAGE) demo --base-url http://127.0.0.1:$(PORT) $(if $(FORCE),--force)
 	@HTTPS=off $(MANAGE) fakesupplier --port $$(($(PORT) + 1)) --with-parent & \
 	HTTPS=off WEBHOOK_LOOPBACK=on exec $(MANAGE) serve --port $(PORT)
 
