@@ -25,6 +25,7 @@ EXPLAINED = re.compile(
     r"|redis\.exceptions\.(ConnectionError|TimeoutError|BusyLoadingError)"
     r"|notpanel\.server\.checks\.Unready: The database"
     r"|procrastinate\.exceptions\.ConnectorException"
+    r"|AttributeError: 'SessionStore' object has no attribute '_session_cache"  # Django loads it then, which failed
     r"|ConnectionRefusedError|ConnectionResetError|BrokenPipeError|TimeoutError)\b"
 )
 # The last line of a traceback is the first that is not indented further than its first line.
