@@ -333,8 +333,8 @@ class Environment:
 def database_config(url: str) -> dict[str, Any]:
     """Return Django's settings for the database at a URL. Raises ValueError, whose text may hold part of a password.
 
-    As in libpq, a URL may name several hosts, each with a port of its own or none, and ``?host=`` and ``?port=`` count
-    more than what is before the path.
+    As in libpq, a URL may name several hosts, each with a port of its own or none, and ``?host=`` and ``?port=`` take
+    precedence over what is before the path.
     """
     config: dict[str, Any] = environ.Env.db_url_config(url)
     if "," in config["HOST"]:
@@ -346,7 +346,7 @@ def database_config(url: str) -> dict[str, Any]:
     for name, value in parse_qsl(url.partition("?")[2]):
         if name in ("host", "port"):
             config[name.upper()] = value
-            del config["OPTIONS"][name]
+            config["OPTIONS"].pop(name, None)  # it may stand there twice
     hosts, ports = config["HOST"].split(","), str(config["PORT"]).split(",")
     if len(hosts) > 1:
         ports = ports * len(hosts) if len(ports) == 1 else ports

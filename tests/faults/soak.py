@@ -75,16 +75,16 @@ def sample(site: Installation) -> Sample:
     for name, pids in _processes(site):
         found[f"{name}: MiB"] = sum(map(_private_memory, pids)) / 1024
         # PostgreSQL's processes keep open what they have read, up to a limit of their own.
-        found[f"{name}: files{' (told)' if name == 'PostgreSQL' else ''}"] = sum(map(_open_files, pids))
+        found[f"{name}: files{' (reported)' if name == 'PostgreSQL' else ''}"] = sum(map(_open_files, pids))
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
         found["PostgreSQL: connections"] = cursor.fetchone()[0]
         cursor.execute("SELECT pg_database_size(current_database()) / 1024.0 / 1024.0")
-        found["PostgreSQL: MiB on the disk (told)"] = float(cursor.fetchone()[0])
+        found["PostgreSQL: MiB on the disk (reported)"] = float(cursor.fetchone()[0])
     with redis.Redis.from_url(site.redis_url) as client:
         found["Redis: connections"] = client.info("clients")["connected_clients"]
     logs = (part.log.stat().st_size for part in (site.server, site.worker))
-    found["logs: MiB on the disk (told)"] = sum(logs) / 1024 / 1024
+    found["logs: MiB on the disk (reported)"] = sum(logs) / 1024 / 1024
     return found
 
 

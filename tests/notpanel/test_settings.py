@@ -409,6 +409,7 @@ def test_a_database_may_have_several_hosts(read, scheme, hosts, host, port):
         ("postgresql://u@/n?host=/var/run/postgresql", "/var/run/postgresql", ""),
         ("postgresql://u@/n?host=%2Fvar%2Frun%2Fpostgresql&port=5433", "/var/run/postgresql", "5433"),
         ("postgresql://u@db:5433/n?host=other", "other", "5433"),
+        ("postgresql://u@/n?host=one&host=two", "two", ""),
         ("postgresql://u@/n?host=one,two&port=5433,5434&target_session_attrs=primary", "one,two", "5433,5434"),
         ("postgresql://u@/n?host=one,two&port=5433&target_session_attrs=primary", "one,two", "5433,5433"),
         ("postgresql://u@/n?host=one,two&target_session_attrs=primary", "one,two", "5432,5432"),
